@@ -1,0 +1,249 @@
+"""Image files and their arrays and tensors: the one place that reads, writes and converts them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+
+from datamodules.errors import DataError
+
+_UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
+_WHITE = {_UINT8: 255, _UINT16: 65535, _FLOAT32: 1}
+
+# What each format can hold: pixel types, numbers of channels. OpenCV would convert anything else silently.
+_FORMATS = {
+    ".png": ((_UINT8, _UINT16), (1, 3, 4)),
+    ".tif": ((_UINT8, _UINT16, _FLOAT32), (1, 3, 4)),
+    ".tiff": ((_UINT8, _UINT16, _FLOAT32), (1, 3, 4)),
+    ".bmp": ((_UINT8,), (1, 3, 4)),
+    ".webp": ((_UINT8,), (3, 4)),
+    ".jpg": ((_UINT8,), (1, 3)),
+    ".jpeg": ((_UINT8,), (1, 3)),
+}
+IMAGE_SUFFIXES = tuple(_FORMATS)
+
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n", b"IEND"
+
+
+def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
+    """List the images of one folder, sorted by name.
+
+    Hidden files and sub-folders are passed over; suffixes count in either case. A link to a missing image is listed,
+    so that reading it says which one it is.
+
+    Args:
+        folder: an existing folder, or a link to one.
+        argument: what the user calls the folder, for the error message.
+
+    Returns:
+        Paths `folder / name`, at least one.
+
+    Raises:
+        DataError: if the folder is missing, cannot be read or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing there"
+        raise DataError(f"{argument} ({folder}) must be an existing folder of images, got {found}; check the path")
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{argument} ({folder}) must be readable, got {error.strerror}; check its permissions") from error
+    images = [
+        path
+        for path in entries
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    ]
+    if not images:
+        raise DataError(
+            f"{argument} ({folder}) must hold images ({', '.join(IMAGE_SUFFIXES)}), got {len(entries)} other entries; "
+            "point it at the folder that holds the images themselves"
+        )
+    return images
+
+
+def read_image(path: str | Path) -> NDArray:
+    """Read an image with the pixel type and the channels that it is stored with.
+
+    The EXIF orientation of a JPEG is applied. Palettes are expanded; grey with alpha comes back as RGBA.
+
+    Args:
+        path: an image file; its content, not its suffix, decides how it is decoded.
+
+    Returns:
+        Shape (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA); uint8, uint16, or float32 in [0, 1].
+
+    Raises:
+        DataError: if the file is missing, truncated, no image, or holds pixels of another type or range.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"image {path} must be a readable file, got: {error.strerror}; check the path") from error
+    # Only JPEG is decoded without IMREAD_UNCHANGED: it obeys EXIF, but drops alpha, which a JPEG never has.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG_START) else cv2.IMREAD_UNCHANGED
+    image = None
+    if data and not _is_truncated(data):
+        with _silent_opencv():
+            try:
+                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            except cv2.error as error:
+                raise DataError(f"image {path} must be decodable, got: {error.err}; replace the file") from error
+    if image is None:
+        raise DataError(
+            f"image {path} must be a complete image file, got {len(data)} bytes that are truncated, corrupt or "
+            "no image; copy or download it again, or remove it together with its counterpart"
+        )
+    image = image.reshape(*image.shape[:2], -1)
+    if image.dtype == np.float64:
+        image = image.astype(np.float32)
+    if image.dtype not in _WHITE:
+        raise DataError(f"image {path} must hold 8- or 16-bit or float pixels, got {image.dtype}; convert it")
+    if image.dtype == _FLOAT32 and not (image.min() >= 0 and image.max() <= 1):
+        raise DataError(
+            f"float image {path} must lie in [0, 1], got [{image.min()}, {image.max()}]; divide it by its white level"
+        )
+    return _swap_red_and_blue(image)
+
+
+def write_image(path: str | Path, array: NDArray) -> None:
+    """Write an image so that the file is either complete or not there.
+
+    The bytes go to a hidden temporary file beside it, to the disk, and only then under the final name. JPEG is written
+    at quality 95, WebP without loss.
+
+    Args:
+        path: its suffix decides the format: .png, .tif, .tiff, .bmp, .webp, .jpg or .jpeg; the folder must exist.
+        array: shape (H, W, C), grey, RGB or RGBA; uint8, uint16, or float32 in [0, 1].
+
+    Raises:
+        ValueError: if the suffix names no known format, or one that cannot hold the array's type or channels.
+        OSError: if the file cannot be written; nothing is left behind, and a former file survives.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise ValueError(f"suffix of {path} must be one of {', '.join(IMAGE_SUFFIXES)}, got '{path.suffix}'")
+    if array.ndim != 3:
+        raise ValueError(f"array must have shape (H, W, C), got {array.shape}")
+    dtypes, channels = _FORMATS[suffix]
+    if array.dtype not in dtypes:
+        able = ", ".join(name for name, (types, _) in _FORMATS.items() if array.dtype in types)
+        raise ValueError(
+            f"a {suffix} file ({path}) must hold {' or '.join(map(str, dtypes))}, got {array.dtype}; "
+            + (f"write {able}" if able else "convert the array")
+        )
+    if array.shape[2] not in channels:
+        raise ValueError(
+            f"a {suffix} file ({path}) must have {' or '.join(map(str, channels))} channels, got {array.shape[2]}; "
+            "write .png or convert the array"
+        )
+    encoded = cv2.imencode(suffix, _swap_red_and_blue(array))[1]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(encoded.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_tensor(array: NDArray) -> Tensor:
+    """Turn an image array into the tensor that nets take.
+
+    Args:
+        array: shape (H, W, C); uint8, uint16, or float32 in [0, 1].
+
+    Returns:
+        Shape (C, H, W), float32 in [0, 1], contiguous; a copy.
+
+    Raises:
+        TypeError: if the array has another pixel type.
+        ValueError: if the array has not three dimensions.
+    """
+    white = _white(array.dtype)
+    if array.ndim != 3:
+        raise ValueError(f"array must have shape (H, W, C), got {array.shape}")
+    planes = array.transpose(2, 0, 1).astype(_FLOAT32, order="C")
+    return torch.from_numpy(planes).div_(white)
+
+
+def to_array(tensor: Tensor, dtype: DTypeLike = np.uint8) -> NDArray:
+    """Turn a net's output into an image array: clamp to [0, 1], scale to the type's white, round half to even.
+
+    Args:
+        tensor: shape (C, H, W), floating point, on any device.
+        dtype: uint8, uint16 or float32 (which is not rounded).
+
+    Returns:
+        Shape (H, W, C), of that type, contiguous; `to_array(to_tensor(a), a.dtype)` is `a`.
+
+    Raises:
+        TypeError: if `dtype` is another type.
+        ValueError: if the tensor has not three dimensions, or holds NaN.
+    """
+    white = _white(np.dtype(dtype))
+    if tensor.ndim != 3:
+        raise ValueError(f"tensor must have shape (C, H, W), got {tuple(tensor.shape)}")
+    pixels = tensor.detach().to("cpu", torch.float32).clamp(0, 1).permute(1, 2, 0)
+    if torch.isnan(pixels).any():
+        raise ValueError("tensor must be an image, got NaN in it; the net that made it diverged or overflowed")
+    if white != 1:
+        pixels = (pixels * white).round_()
+    return np.ascontiguousarray(pixels.numpy().astype(dtype))
+
+
+def convert_channels(array: NDArray, channels: int) -> NDArray:
+    """Give an image the channels that a net takes: alpha is dropped, grey repeated, colour reduced to its luma.
+
+    Args:
+        array: shape (H, W, C) with C = 1, 3 or 4.
+        channels: 1 (BT.601 luma of colour images) or 3.
+
+    Returns:
+        Shape (H, W, channels), dtype of `array`.
+    """
+    colours = array[..., :3]
+    if channels == colours.shape[2]:
+        return np.ascontiguousarray(colours)
+    if channels == 3:
+        return np.repeat(colours, 3, axis=2)
+    return cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def _white(dtype: np.dtype) -> int:
+    if dtype not in _WHITE:
+        raise TypeError(f"dtype of an image must be uint8, uint16 or float32, got {dtype}")
+    return _WHITE[dtype]
+
+
+def _swap_red_and_blue(image: NDArray) -> NDArray:
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
+    return np.ascontiguousarray(image[..., order])
+
+
+def _is_truncated(data: bytes) -> bool:
+    # OpenCV 4 decodes what is there of a truncated file and fills the rest with grey.
+    if data.startswith(_JPEG_START):
+        return data.find(_JPEG_END, max(data.find(_JPEG_SCAN), 0)) < 0
+    return data.startswith(_PNG_START) and _PNG_END not in data
+
+
+@contextmanager
+def _silent_opencv() -> Iterator[None]:
+    # Its log lines would stand beside the one message that the user needs.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,371 @@
+"""Channel attentions: exact (CSA), GLMHA, and Linformer, Performer and Reformer over channels for comparison.
+
+One call contract: `attention(x, mask=None)` maps an image (B, C, H, W) to the same shape, without the residual; `mask`
+only where the host's convention is mask-guided. Every class takes `(channels, heads, ...)`; hosts accept any callable
+`(channels, heads) -> nn.Module` and re-lay our own classes in their convention with `in_convention`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glmha import functional
+from glmha.conventions import Convention, RestormerConvention
+from glmha.layers import MaskGuidance, to_tokens
+
+AttentionFactory = Callable[[int, int], nn.Module]
+
+
+class ChannelAttention(nn.Module):
+    """Channel self-attention: CSA, "MDTA" in Restormer, "S-MSA" in MST (GLMHA, Eqs. 1-2).
+
+    Args:
+        channels: C.
+        heads: h; divides C.
+        convention: the host's projections, names and order of products.
+
+    Raises:
+        ValueError: if `heads` does not divide `channels`.
+    """
+
+    # What the conventions register; which of them exist depends on the convention.
+    temperature: nn.Parameter
+    qkv: nn.Conv2d
+    qkv_dwconv: nn.Conv2d
+    project_out: nn.Conv2d
+    rescale: nn.Parameter
+    to_q: nn.Linear
+    to_k: nn.Linear
+    to_v: nn.Linear
+    proj: nn.Linear
+    pos_emb: nn.Sequential
+    mm: MaskGuidance
+
+    def __init__(self, channels: int, heads: int, *, convention: Convention = RestormerConvention()) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(
+                f"heads ({heads}) must divide channels ({channels}): choose one of "
+                f"{[n for n in range(1, channels + 1) if channels % n == 0]}"
+            )
+        self.channels = channels
+        self.heads = heads
+        self.convention = convention
+        convention.build(self)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments beyond (channels, heads, convention) that make another such attention."""
+        return {}
+
+    @property
+    def key_channels(self) -> int:
+        """C', the channels of keys and values."""
+        return self.channels
+
+    def in_convention(self, convention: Convention) -> Self:
+        """A new attention with the same options in a host's convention; its parameters start afresh."""
+        if convention == self.convention:
+            return self
+        return type(self)(self.channels, self.heads, convention=convention, **self.options)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend between the channels of an image.
+
+        Args:
+            x: shape (B, C, H, W).
+            mask: mask features where the convention is mask-guided, else None.
+
+        Returns:
+            Shape (B, C, H, W), dtype of `x`, channels-last memory, residual not added.
+
+        Raises:
+            ValueError: if `mask` does not suit the convention.
+        """
+        attention, value = self.attention(x)
+        return self.convention.output(self, attention, value, x, mask)
+
+    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention matrix (B, h, d, d'), float32 at least, and values (B, H·W, C') of an image."""
+        cosines, value = self.convention.similarity(self, x, self.calibrate)
+        return self.normalise(cosines), value
+
+    @property
+    def calibrate(self) -> Callable[[Tensor], Tensor] | None:
+        """The input's re-weighting as a function of the queries; None where there is none."""
+        return None
+
+    def normalise(self, cosines: Tensor) -> Tensor:
+        """softmax(cosines/β) over the keys, in float32 at least."""
+        return (cosines * functional.at_least_float32(self.convention.temperature(self))).softmax(-1)
+
+    def extra_repr(self) -> str:
+        """Show what made it."""
+        shown = {"channels": self.channels, "heads": self.heads, **self.options, "convention": self.convention}
+        return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+class Calibration(nn.Module):
+    """φ of Eq. (4): one weight in (-1, 1) for every channel, from the queries of the image itself.
+
+    Adaptive max-pool to k×k, depth-wise k×k convolution without padding, GELU, one linear map shared by the heads,
+    tanh. Costs n·k² + n²/h² parameters for n channels, as Eq. (8) counts.
+
+    Args:
+        channels: C.
+        heads: h.
+        kernel_size: k.
+    """
+
+    def __init__(self, channels: int, heads: int, kernel_size: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.pool = nn.Conv2d(channels, channels, kernel_size, groups=channels, bias=False)
+        self.mix = nn.Linear(channels // heads, channels // heads, bias=False)
+
+    def forward(self, query: Tensor) -> Tensor:
+        """Map queries (B, C, H, W) to calibration weights (B, C)."""
+        pooled = self.pool(F.adaptive_max_pool2d(query, self.pool.kernel_size))
+        per_head = F.gelu(pooled.flatten(1)).unflatten(1, (self.heads, -1))
+        return torch.tanh(self.mix(per_head)).flatten(1)
+
+
+class GLMHA(ChannelAttention):
+    """Guided low-rank multi-head attention (Ilyas et al., Eqs. 3-7).
+
+    Queries keep C channels; keys and values are made with C' = h·max(1, round((1 - reduction)·C/h)) channels from the
+    input re-weighted by 1 + α·φ(Q). Keys and values have one size: the columns of Q Kᵀ are the rows of V.
+    With α = 0 and no reduction it is `ChannelAttention`.
+
+    Args:
+        channels: C.
+        heads: h; divides C.
+        reduction: fraction of K's and V's channels removed, 0 <= reduction < 1.
+        alpha: α of Eq. (5); 0 leaves the calibration network out.
+        kernel_size: k of the calibration network's depth-wise convolution, >= 1.
+        convention: the host's projections, names and order of products.
+
+    Raises:
+        ValueError: if `heads` does not divide `channels`, or `reduction`, `alpha` or `kernel_size` is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        reduction: float = 0.5,
+        alpha: float = 0.6,
+        kernel_size: int = 3,
+        convention: Convention = RestormerConvention(),
+    ) -> None:
+        if not 0 <= reduction < 1:
+            raise ValueError(f"reduction ({reduction}) must be at least 0 and below 1: it is the fraction removed")
+        if not alpha >= 0:
+            raise ValueError(f"alpha ({alpha}) must be at least 0: the paper uses 0.3 to 0.7, 0 turns calibration off")
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size ({kernel_size}) must be at least 1: the paper uses 3")
+        self.reduction = reduction
+        self.alpha = alpha
+        self.kernel_size = kernel_size
+        super().__init__(channels, heads, convention=convention)
+        self.calibration = Calibration(channels, heads, kernel_size) if alpha else None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See base class."""
+        return {"reduction": self.reduction, "alpha": self.alpha, "kernel_size": self.kernel_size}
+
+    @property
+    def key_channels(self) -> int:
+        """See base class."""
+        return self.heads * low_rank(self.channels // self.heads, self.reduction)
+
+    @property
+    def calibrate(self) -> Callable[[Tensor], Tensor] | None:
+        """1 + αa of Eq. (5), as a function of the queries."""
+        calibration = self.calibration
+        return None if calibration is None else lambda query: 1 + self.alpha * calibration(query)
+
+
+def low_rank(head_channels: int, reduction: float) -> int:
+    """Channels of a head that a reduction leaves: max(1, round((1 - reduction)·d))."""
+    return max(1, round((1 - reduction) * head_channels))
+
+
+class LinformerChannelAttention(ChannelAttention):
+    """Linformer over channels: softmax(Q (E K)ᵀ/β) F V with learned E, F, shared by the heads (Wang et al., Eq. 7).
+
+    Keys and values are made at full size and then projected from d to d' channels. E and F act on channels, so they are
+    multiplied into the d×d matrices, never into feature maps.
+
+    Args:
+        channels: C.
+        heads: h; divides C.
+        reduction: fraction of each head's channels that E and F remove, 0 <= reduction < 1.
+        convention: the host's projections, names and order of products.
+
+    Raises:
+        ValueError: if `heads` does not divide `channels` or `reduction` is out of range.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, *, reduction: float = 0.5, convention: Convention = RestormerConvention()
+    ) -> None:
+        if not 0 <= reduction < 1:
+            raise ValueError(f"reduction ({reduction}) must be at least 0 and below 1: it is the fraction removed")
+        super().__init__(channels, heads, convention=convention)
+        self.reduction = reduction
+        head_channels = channels // heads
+        rank = low_rank(head_channels, reduction)
+        self.key_projection = nn.Parameter(torch.randn(rank, head_channels) / head_channels**0.5)
+        self.value_projection = nn.Parameter(torch.randn(rank, head_channels) / head_channels**0.5)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See base class."""
+        return {"reduction": self.reduction}
+
+    def normalise(self, cosines: Tensor) -> Tensor:
+        """softmax(q̂ (E k̂)ᵀ/β) F, a d×d matrix for the values of full size."""
+        projected = cosines @ self.key_projection.to(cosines.dtype).T
+        return super().normalise(projected) @ self.value_projection.to(cosines.dtype)
+
+
+class PerformerChannelAttention(ChannelAttention):
+    """Performer over channels: softmax replaced by positive random features (FAVOR+, Choromanski et al.).
+
+    The sequence is the channels, so a random direction spans the pixels; directions are drawn afresh for every image
+    size from `seed`, the same ones each time, and are no parameters.
+
+    Args:
+        channels: C.
+        heads: h; divides C.
+        features: number of random features M, >= 1.
+        seed: seed of the random directions.
+        convention: the host's projections, names and order of products.
+
+    Raises:
+        ValueError: if `heads` does not divide `channels` or `features` is below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        features: int = 64,
+        seed: int = 0,
+        convention: Convention = RestormerConvention(),
+    ) -> None:
+        if features < 1:
+            raise ValueError(f"features ({features}) must be at least 1")
+        super().__init__(channels, heads, convention=convention)
+        self.features = features
+        self.seed = seed
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See base class."""
+        return {"features": self.features, "seed": self.seed}
+
+    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See base class."""
+        query, key, value = self.convention.tokens(self, x, None)
+        directions = random_directions(query.shape[1], self.features, self.seed, query.device)
+        temperature = self.convention.temperature(self)
+        return functional.favor_attention(query, key, temperature, directions, self.heads), value
+
+
+class ReformerChannelAttention(ChannelAttention):
+    """Reformer over channels: a query attends to keys that share its hash bucket (Kitaev et al., Eqs. 2-4).
+
+    Normalised channels are hashed by random rotations of the pixels (angular LSH); buckets are joined over `rounds`
+    hashings, and a channel's own key is always seen. At a few dozen channels a head, forming all d×d cosines and
+    masking them costs less than sorting and gathering feature maps would save, so that is what is done.
+
+    Args:
+        channels: C.
+        heads: h; divides C.
+        buckets: number of hash buckets, even, >= 2.
+        rounds: number of hashings, >= 1.
+        seed: seed of the rotations.
+        convention: the host's projections, names and order of products.
+
+    Raises:
+        ValueError: if `heads` does not divide `channels`, `buckets` is odd or below 2, or `rounds` below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        buckets: int = 4,
+        rounds: int = 2,
+        seed: int = 0,
+        convention: Convention = RestormerConvention(),
+    ) -> None:
+        if buckets < 2 or buckets % 2:
+            raise ValueError(f"buckets ({buckets}) must be even and at least 2: half of them are the negated rotations")
+        if rounds < 1:
+            raise ValueError(f"rounds ({rounds}) must be at least 1")
+        super().__init__(channels, heads, convention=convention)
+        self.buckets = buckets
+        self.rounds = rounds
+        self.seed = seed
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See base class."""
+        return {"buckets": self.buckets, "rounds": self.rounds, "seed": self.seed}
+
+    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See base class."""
+        query, key, value = self.convention.tokens(self, x, None)
+        rotations = random_directions(query.shape[1], self.rounds * self.buckets // 2, self.seed, query.device)
+
+        def hashes(tokens: Tensor) -> Tensor:
+            rotated = (tokens.transpose(1, 2) @ rotations.to(tokens.dtype)).unflatten(2, (self.rounds, -1))
+            return torch.cat([rotated, -rotated], -1).argmax(-1).unflatten(1, (self.heads, -1))
+
+        with torch.no_grad():
+            shared = (hashes(query).unsqueeze(3) == hashes(key).unsqueeze(2)).any(-1)
+            visible = shared | torch.eye(shared.shape[-1], dtype=torch.bool, device=x.device)
+        cosines = functional.similarity(query, key, self.heads)
+        return self.normalise(cosines.masked_fill(~visible, -torch.inf)), value
+
+
+@functools.lru_cache(maxsize=8)
+def random_directions(pixels: int, count: int, seed: int, device: torch.device) -> Tensor:
+    """Gaussian directions over the pixels, (pixels, count), the same for the same arguments on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(pixels, count, generator=generator).to(device)
+
+
+def build(factory: AttentionFactory, channels: int, heads: int, convention: Convention) -> nn.Module:
+    """Make a host's attention: our own classes are re-laid in the host's convention, others are taken as they come."""
+    module = factory(channels, heads)
+    return module.in_convention(convention) if isinstance(module, ChannelAttention) else module
+
+
+def per_level(attention: AttentionFactory | Sequence[AttentionFactory], levels: int) -> list[AttentionFactory]:
+    """One factory for every level of a host, finest first (Table 9 of GLMHA).
+
+    Raises:
+        ValueError: if a sequence has another length than the host has levels.
+    """
+    if callable(attention):
+        return [attention] * levels
+    if len(attention) != levels:
+        raise ValueError(
+            f"attention must be one factory or {levels}, one per level from the finest to the bottleneck, "
+            f"got {len(attention)}"
+        )
+    return list(attention)

@@ -1,0 +1,188 @@
+"""Norms, feed-forward networks and resampling of the hosts, on channels-last images.
+
+Images keep the usual shape (B, C, H, W); their memory is channels-last, so that tokens (B, H·W, C) are a view, and
+LayerNorm, 1×1 convolutions and channel products read contiguous memory. Any memory format is accepted.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def to_tokens(image: Tensor) -> Tensor:
+    """View a channels-last image (B, C, H, W) as tokens (B, H·W, C); copies other memory formats."""
+    return image.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def to_image(tokens: Tensor, like: Tensor) -> Tensor:
+    """View tokens (B, H·W, C') as a channels-last image of the height and width of `like`: (B, C', H, W)."""
+    return tokens.unflatten(1, like.shape[-2:]).permute(0, 3, 1, 2)
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve every channel with its own kernel, same size: (B, C, H, W), weight (C, 1, k, k)."""
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a 1×1 convolution whose weights differ per image: (B, C, H, W), weight (B, C', C) → (B, C', H, W)."""
+    if x.shape[0] == 1:
+        return F.conv2d(x, weight[0, :, :, None, None], bias)
+    tokens = torch.bmm(to_tokens(x), weight.transpose(1, 2))
+    return to_image(tokens if bias is None else tokens + bias, x)
+
+
+def spread(count: int, source: int, heads: int) -> Tensor | slice:
+    """Indices that repeat or subsample channels evenly within each head.
+
+    Args:
+        count: channels wanted, a multiple of `heads`.
+        source: channels there are, a multiple of `heads`.
+        heads: number of heads.
+
+    Returns:
+        Index j of a head reads ⌊j·source/count⌋ of that head; a full slice if there is nothing to do.
+    """
+    if count == source:
+        return slice(None)
+    inside = torch.arange(count // heads) * source // count
+    return (inside + torch.arange(heads).unsqueeze(1) * (source // heads)).flatten()
+
+
+class LayerNorm(nn.Module):
+    """Normalise the channels of every pixel (Restormer; keys `body.weight`, `body.bias`).
+
+    Statistics are accumulated in float32 whatever the input's type.
+
+    Args:
+        channels: C.
+        bias: True, subtract the mean and add a bias ("WithBias"); False, only divide by the standard deviation
+            ("BiasFree").
+    """
+
+    def __init__(self, channels: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.body = nn.LayerNorm(channels, bias=bias)
+        self.centred = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) over C; same shape and dtype."""
+        pixels = x.permute(0, 2, 3, 1)
+        if self.centred:
+            return self.body(pixels).permute(0, 3, 1, 2)
+        wide = pixels.to(torch.promote_types(x.dtype, torch.float32))
+        scale = torch.rsqrt(wide.var(-1, correction=0, keepdim=True) + self.body.eps)
+        return (wide * scale * self.body.weight).to(x.dtype).permute(0, 3, 1, 2)
+
+
+class GatedFeedForward(nn.Module):
+    """Restormer's gated depth-wise feed-forward network: W_out(GELU(a) ⊙ b), [a, b] = dw3×3(W_in x) (its Eq. 2).
+
+    Args:
+        channels: C.
+        expansion: hidden channels = ⌊C·expansion⌋.
+        bias: whether the convolutions have biases.
+    """
+
+    def __init__(self, channels: int, expansion: float, *, bias: bool = False) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.project_in = nn.Conv2d(channels, 2 * hidden, 1, bias=bias)
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=bias)
+        self.project_out = nn.Conv2d(hidden, channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        gate, value = self.dwconv(self.project_in(x)).chunk(2, 1)
+        return self.project_out(F.gelu(gate) * value)
+
+
+class FeedForward(nn.Module):
+    """MST's feed-forward network: 1×1 to 4C, GELU, 3×3 depth-wise, GELU, 1×1 to C (keys `net.0`, `net.2`, `net.4`).
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = 4 * channels
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.GELU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False),
+            nn.GELU(),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return self.net(x)
+
+
+class Downsample(nn.Module):
+    """Halve the size and double the channels: 3×3 convolution to C/2, pixel-unshuffle (Restormer)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, 2C, H/2, W/2)."""
+        return self.body(x)
+
+
+class Upsample(nn.Module):
+    """Double the size and halve the channels: 3×3 convolution to 2C, pixel-shuffle (Restormer)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, channels * 2, 3, padding=1, bias=False), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C/2, 2H, 2W)."""
+        return self.body(x)
+
+
+class MaskGuidance(nn.Module):
+    """Attention of a coded aperture's shifted mask, shifted back to the scene (MST's mask-guided mechanism).
+
+    Args:
+        channels: C, of the mask's features and of the result.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 1)
+        self.conv2 = nn.Conv2d(channels, channels, 1)
+        self.depth_conv = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """Map mask features (B, C, H, W + shift) to the attention of the scene, (B, C, H, H)."""
+        features = self.conv1(mask)
+        features = features * (1 + torch.sigmoid(self.depth_conv(self.conv2(features))))
+        return shift_back(features)
+
+
+def shift_back(x: Tensor) -> Tensor:
+    """Undo a coded aperture's dispersion: channel c moves left by ⌊c·step⌋ and the width becomes the height.
+
+    The step is 2 pixels a channel at 256 rows and shrinks with the square of the level's size: 2/(256 // H)².
+
+    Args:
+        x: features, (B, C, H, W) with W at least H + ⌊(C - 1)·step⌋.
+
+    Returns:
+        Shape (B, C, H, H).
+
+    Raises:
+        ValueError: if H is above 256 or W is too small.
+    """
+    height, width = x.shape[-2:]
+    if not 1 <= height <= 256:
+        raise ValueError(f"height ({height}) of the mask features must be 1 to 256: the dispersion is defined at 256")
+    step = 2 / (256 // height) ** 2
+    shifts = [int(channel * step) for channel in range(x.shape[1])]
+    if width < height + shifts[-1]:
+        raise ValueError(f"width ({width}) of the mask features must be at least {height + shifts[-1]} (H + shift)")
+    return torch.stack([x[:, c, :, shift : shift + height] for c, shift in enumerate(shifts)], 1)

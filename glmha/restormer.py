@@ -1,0 +1,163 @@
+"""Restormer (Zamir et al., CVPR 2022) with any channel attention."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from glmha.attention import AttentionFactory, ChannelAttention, build, per_level
+from glmha.conventions import RestormerConvention
+from glmha.layers import Downsample, GatedFeedForward, LayerNorm, Upsample
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, channels: int, attention: nn.Module, expansion: float, *, bias: bool, centred: bool) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(channels, bias=centred)
+        self.attn = attention
+        self.norm2 = LayerNorm(channels, bias=centred)
+        self.ffn = GatedFeedForward(channels, expansion, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.ffn(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+    """3×3 convolution from image to features."""
+
+    def __init__(self, inp_channels: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(inp_channels, dim, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C, H, W)."""
+        return self.proj(x)
+
+
+class Restormer(nn.Module):
+    """Restormer: a four-level U of channel-attention blocks; the input is added to the output.
+
+    Argument names and state-dict keys are upstream's, so released checkpoints load strictly.
+
+    Args:
+        inp_channels: channels of the input (6 for dual-pixel pairs).
+        out_channels: channels of the output; equals `inp_channels` unless `dual_pixel_task`.
+        dim: C at the finest level; doubles at each of three coarser ones.
+        num_blocks: blocks of the levels, finest first; the last is the bottleneck.
+        num_refinement_blocks: blocks after the decoder.
+        heads: heads of the levels, finest first; each divides its level's channels.
+        ffn_expansion_factor: hidden channels of the feed-forward networks over C.
+        bias: whether convolutions of the blocks have biases.
+        LayerNorm_type: "WithBias" or "BiasFree" (Gaussian denoising).
+        dual_pixel_task: dual-pixel defocus deblurring: add the embedded input instead of the image.
+        attention: factory (channels, heads) → module, or four of them, from the finest level to the bottleneck. The
+            decoder and the refinement use their level's.
+
+    Raises:
+        ValueError: for four-entry arguments of another length, heads that do not divide the channels, an unknown
+            norm, or a residual between different numbers of channels.
+    """
+
+    size_multiple = 8
+
+    def __init__(
+        self,
+        inp_channels: int = 3,
+        out_channels: int = 3,
+        dim: int = 48,
+        num_blocks: Sequence[int] = (4, 6, 6, 8),
+        num_refinement_blocks: int = 4,
+        heads: Sequence[int] = (1, 2, 4, 8),
+        ffn_expansion_factor: float = 2.66,
+        bias: bool = False,
+        LayerNorm_type: Literal["WithBias", "BiasFree"] = "WithBias",
+        dual_pixel_task: bool = False,
+        attention: AttentionFactory | Sequence[AttentionFactory] = ChannelAttention,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_blocks", num_blocks), ("heads", heads)):
+            if len(value) != 4:
+                raise ValueError(f"{name} ({list(value)}) must have four entries, one per level, finest first")
+        if LayerNorm_type not in ("WithBias", "BiasFree"):
+            raise ValueError(f"LayerNorm_type ({LayerNorm_type}) must be WithBias or BiasFree")
+        if not dual_pixel_task and inp_channels != out_channels:
+            raise ValueError(
+                f"out_channels ({out_channels}) must equal inp_channels ({inp_channels}): the input is added to the "
+                "output; only dual_pixel_task may differ"
+            )
+        factories = per_level(attention, 4)
+        convention = RestormerConvention(bias=bias)
+
+        def blocks(level: int, count: int, channels: int) -> nn.Sequential:
+            return nn.Sequential(
+                *(
+                    TransformerBlock(
+                        channels,
+                        build(factories[level], channels, heads[level], convention),
+                        ffn_expansion_factor,
+                        bias=bias,
+                        centred=LayerNorm_type == "WithBias",
+                    )
+                    for _ in range(count)
+                )
+            )
+
+        self.patch_embed = PatchEmbed(inp_channels, dim)
+        self.encoder_level1 = blocks(0, num_blocks[0], dim)
+        self.down1_2 = Downsample(dim)
+        self.encoder_level2 = blocks(1, num_blocks[1], 2 * dim)
+        self.down2_3 = Downsample(2 * dim)
+        self.encoder_level3 = blocks(2, num_blocks[2], 4 * dim)
+        self.down3_4 = Downsample(4 * dim)
+        self.latent = blocks(3, num_blocks[3], 8 * dim)
+        self.up4_3 = Upsample(8 * dim)
+        self.reduce_chan_level3 = nn.Conv2d(8 * dim, 4 * dim, 1, bias=bias)
+        self.decoder_level3 = blocks(2, num_blocks[2], 4 * dim)
+        self.up3_2 = Upsample(4 * dim)
+        self.reduce_chan_level2 = nn.Conv2d(4 * dim, 2 * dim, 1, bias=bias)
+        self.decoder_level2 = blocks(1, num_blocks[1], 2 * dim)
+        self.up2_1 = Upsample(2 * dim)
+        # Upstream does not reduce the channels here: the finest decoder level is twice as wide as the encoder's.
+        self.decoder_level1 = blocks(0, num_blocks[0], 2 * dim)
+        self.refinement = blocks(0, num_refinement_blocks, 2 * dim)
+        self.dual_pixel_task = dual_pixel_task
+        if dual_pixel_task:
+            self.skip_conv = nn.Conv2d(dim, 2 * dim, 1, bias=bias)
+        self.output = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore an image.
+
+        Args:
+            image: shape (B, inp_channels, H, W), H and W multiples of 8, range [0, 1].
+
+        Returns:
+            Shape (B, out_channels, H, W), not clamped.
+
+        Raises:
+            ValueError: if H or W is no multiple of 8.
+        """
+        height, width = image.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"image height and width must be multiples of {self.size_multiple}, got {height}×{width}: pad it, "
+                "or use trainers.tiling.restore, which pads and crops"
+            )
+        image = image.contiguous(memory_format=torch.channels_last)
+        embedded = self.patch_embed(image)
+        level1 = self.encoder_level1(embedded)
+        level2 = self.encoder_level2(self.down1_2(level1))
+        level3 = self.encoder_level3(self.down2_3(level2))
+        x = self.up4_3(self.latent(self.down3_4(level3)))
+        x = self.decoder_level3(self.reduce_chan_level3(torch.cat([x, level3], 1)))
+        x = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(x), level2], 1)))
+        x = self.decoder_level1(torch.cat([self.up2_1(x), level1], 1))
+        x = self.refinement(x)
+        if self.dual_pixel_task:
+            return self.output(x + self.skip_conv(embedded))
+        return self.output(x) + image

@@ -1,0 +1,118 @@
+"""Training losses that torch does not have; L1 and mean squared error are `torch.nn.L1Loss` and `torch.nn.MSELoss`.
+
+All work in float32 at least, also on the half-precision outputs of autocast, and return a scalar.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Charbonnier(nn.Module):
+    """Penalise each difference d by √(d² + ε²): quadratic near zero, linear far from it.
+
+    Charbonnier et al. (1994); with Uformer's ε. (BasicSR's loss of that name adds its ε without squaring it.)
+
+    Args:
+        eps: ε > 0, in units of the image's range.
+
+    Raises:
+        ValueError: if `eps` is not positive.
+    """
+
+    def __init__(self, eps: float = 1e-3) -> None:
+        super().__init__()
+        if eps <= 0:
+            raise ValueError(f"eps ({eps}) must be positive, for example 1e-3")
+        self.eps = eps
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over all elements.
+
+        Args:
+            preds: restored images, shape (B, C, H, W).
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar, in the range's units.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        return (_difference(preds, target).square() + self.eps**2).sqrt().mean()
+
+
+class PSNRLoss(nn.Module):
+    """Maximise the PSNR: the mean over images of (10 / ln 10) · ln(MSE + 1e-8), MSE the mean over one image.
+
+    It is minus the PSNR in decibels for images in [0, 1], bounded at -80. BasicSR's loss, as NAFNet uses it.
+    """
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over images.
+
+        Args:
+            preds: restored images, shape (B, C, H, W), values around [0, 1].
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar, in decibels; lower is better.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        error = _difference(preds, target).square().flatten(1).mean(1)
+        return 10 / math.log(10) * (error + 1e-8).log().mean()
+
+
+class FourierL1(nn.Module):
+    """Add to the L1 loss the L1 loss of the spectrum, which asks for the high frequencies that blur removes.
+
+    mean |d| + weight · mean(|Re F d|, |Im F d|), F the unnormalised 2-d Fourier transform of each channel, the mean
+    over all frequencies. MIMO-UNet, Eq. (3) and (4), weight 0.1; later deblurring networks use the same.
+
+    The transform is not normalised, so that noise of a given size counts √(HW) times more in the second term: a
+    weight belongs to a crop size (MIMO-UNet's is 256).
+
+    Args:
+        weight: of the spectrum's term, 0 or more.
+
+    Raises:
+        ValueError: if `weight` is negative.
+    """
+
+    def __init__(self, weight: float = 0.1) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"weight ({weight}) must be 0 or more, for example 0.1")
+        self.weight = weight
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted sum of both terms.
+
+        Args:
+            preds: restored images, shape (B, C, H, W).
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        difference = _difference(preds, target)
+        # Both halves of the spectrum, redundant as they are: the mean over one half weighs frequencies differently.
+        spectrum = torch.view_as_real(torch.fft.fft2(difference))
+        return difference.abs().mean() + self.weight * spectrum.abs().mean()
+
+
+def _difference(preds: Tensor, target: Tensor) -> Tensor:
+    """Subtract in float32 or better, refusing to broadcast."""
+    if preds.shape != target.shape:
+        raise ValueError(
+            f"preds (shape {tuple(preds.shape)}) must have the shape of target, got {tuple(target.shape)}: "
+            "check the network's scale and channels against the data"
+        )
+    dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
+    return preds.to(dtype) - target.to(dtype)
