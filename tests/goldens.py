@@ -1,7 +1,7 @@
 """Golden references: inputs, weights, outputs and gradients recorded from the official implementations.
 
 `tests/golden/<name>.{safetensors,json}` hold one reference each; tensors that float16 or small integers represent
-exactly are stored so, and `load` widens them again. `tests/golden/keys` lists every state-dict key of the released models.
+exactly are stored so, and `load` widens them again. `tests/golden/keys` lists the released models' state-dict keys.
 """
 
 import json
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.testing import assert_close
 
 DIRECTORY = Path(__file__).parent / "golden"
 
@@ -85,3 +86,23 @@ def load(name: str) -> Golden:
 def load_keys(model: str) -> dict[str, Any]:
     """Read the state-dict keys and shapes of a released model: {"config", "keys": {key: shape}, "params_total", …}."""
     return json.loads((DIRECTORY / "keys" / f"{model}.keys.json").read_text())
+
+
+def assert_gradients_close(net: nn.Module, golden: Golden) -> None:
+    """Check the recorded gradients of a net that carries the golden weights, at `assert_close`'s float32 defaults.
+
+    A gradient of a weight sums thousands of pixels and its rounding noise grows with it: gradients whose largest entry
+    exceeds 1 are compared in units of that entry.
+
+    Args:
+        net: as built by the official class, weights loaded; its state-dict keys are the official ones.
+        golden: the reference that the weights come from.
+    """
+    first, *others = golden.cases[golden.grad_case][0]
+    first = first.clone().requires_grad_()
+    net.zero_grad()
+    (net(first, *others) * golden.cotangent).sum().backward()
+    actual = {"in": first.grad, **{key: parameter.grad for key, parameter in net.named_parameters()}}
+    for key, expected in golden.grads.items():
+        unit = expected.abs().max().clamp(min=1)
+        assert_close(actual[key] / unit, expected / unit, msg=lambda text, key=key: f"gradient of {key}: {text}")

@@ -70,10 +70,10 @@ class FourierL1(nn.Module):
     """Add to the L1 loss the L1 loss of the spectrum, which asks for the high frequencies that blur removes.
 
     mean |d| + weight · mean(|Re F d|, |Im F d|), F the unnormalised 2-d Fourier transform of each channel, the mean
-    over all frequencies. MIMO-UNet, Eq. (3) and (4), weight 0.1; later deblurring networks use the same.
+    over all frequencies. MIMO-UNet's loss at one scale, with its weight 0.1; later deblurring networks use the same.
 
-    The transform is not normalised, so that noise of a given size counts √(HW) times more in the second term: a
-    weight belongs to a crop size (MIMO-UNet's is 256).
+    The transform is not normalised, so that for noise of a given strength the second term grows with √(HW): a weight
+    belongs to a crop size (MIMO-UNet's is 256).
 
     Args:
         weight: of the spectrum's term, 0 or more.

@@ -6,12 +6,12 @@ border pixels were left out. Each metric names its protocol, so that a number ne
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 Space = Literal["rgb", "y", "y_rounded"]
@@ -152,13 +152,9 @@ class ImageMetric(Metric):
         """Return the mean over all images so far, a float64 scalar."""
         return self.total / self.count
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = ()) -> "ImageMetric":
-        # torchmetrics lets `.to(torch.bfloat16)` (Lightning's "bf16-true") round its states: these only move.
-        super()._apply(fn, exclude_state=("total", "count"))
-        for state in ("total", "count"):
-            self._defaults[state] = self._defaults[state].to(self.device)
-            setattr(self, state, getattr(self, state).to(self.device))
-        return self
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        # torchmetrics lets `.to(torch.bfloat16)` (Lightning's "bf16-true") round its states: these may only move.
+        return super()._apply(lambda state: state.to(fn(state).device), exclude_state)
 
 
 class PSNR(ImageMetric):

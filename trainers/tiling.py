@@ -118,6 +118,11 @@ def plan_tiles(
     if tile is not None and tile < size_multiple:
         raise ValueError(f"tile ({tile}) must be at least {size_multiple}, the network's size multiple; 512 is usual")
     side = None if tile is None else tile // size_multiple * size_multiple
+    if side is not None and side - overlap < size_multiple:
+        raise ValueError(
+            f"overlap ({overlap}) must be at most {side - size_multiple} with tiles of {side} pixels; "
+            "lower it or raise tile"
+        )
     rows = _plan_axis(height, side, overlap, size_multiple, scale)
     columns = _plan_axis(width, side, overlap, size_multiple, scale)
     return TilePlan(rows, columns, height * scale, width * scale, scale)
@@ -127,12 +132,7 @@ def _plan_axis(length: int, tile: int | None, overlap: int, multiple: int, scale
     padded = math.ceil(length / multiple) * multiple
     tile = padded if tile is None else min(tile, padded)
     free = (padded - tile) // multiple
-    stride = (tile - overlap) // multiple
-    if free and stride < 1:
-        raise ValueError(
-            f"overlap ({overlap}) must be at most {tile - multiple} with tiles of {tile} pixels; lower it or raise tile"
-        )
-    gaps = math.ceil(free / stride) if free else 0
+    gaps = math.ceil(free / ((tile - overlap) // multiple)) if free else 0
     starts = [multiple * (index * free // gaps) for index in range(gaps + 1)] if gaps else [0]
 
     ramp = overlap - 2 * (overlap // 3)

@@ -72,13 +72,7 @@ def test_outputs(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_gradients(name):
     golden = goldens.load(name)
-    net = build(name, golden)
-    first, *others = golden.cases[golden.grad_case][0]
-    first.requires_grad_()
-    (net(first, *others) * golden.cotangent).sum().backward()
-    actual = {"in": first.grad, **{key: parameter.grad for key, parameter in net.named_parameters()}}
-    for key, expected in golden.grads.items():
-        assert_close(actual[key], expected, msg=lambda text, key=key: f"{key}: {text}")
+    goldens.assert_gradients_close(build(name, golden), golden)
 
 
 @pytest.mark.parametrize("model", RELEASED)
@@ -88,6 +82,19 @@ def test_released_keys(model):
         net = RELEASED[model](**released["config"])
     assert [(key, list(tensor.shape)) for key, tensor in net.state_dict().items()] == list(released["keys"].items())
     assert sum(parameter.numel() for parameter in net.parameters()) == released["params_total"]
+
+
+@pytest.mark.parametrize(
+    ("net", "input_shapes", "output_shape"),
+    [
+        (mst.RealMST(stage=1, num_blocks=(1, 1)), [(2, 16, 70)], (2, 28, 16, 16)),
+        (mst.RGBMST(dim=31, stage=1, num_blocks=(1, 1)), [(2, 3, 13, 18)], (2, 31, 13, 18)),
+        (mst_plus_plus.CassiMSTPlusPlus(stage=1), [(2, 28, 13, 18)] * 2, (2, 28, 13, 18)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_shapes_of_nets_without_recorded_outputs(net, input_shapes, output_shape):
+    assert net(*(torch.rand(shape) for shape in input_shapes)).shape == output_shape
 
 
 def test_mst_at_the_trained_size():
@@ -106,6 +113,14 @@ def test_mst_at_the_trained_size():
     assert_close(out[:, :, ::8, ::8], golden.cases["sub8"][1][0])
     assert_close(out[:, ::9, :, -4:], golden.cases["edge"][1][0])
     assert_close(out_all_ones[:, :, ::16, ::16], golden.cases["allones_mask.sub16"][1][0])
+
+
+def test_mst_without_a_mask_sees_zeros():
+    golden = goldens.load("mst_small")
+    net = build("mst_small", golden)
+    x = torch.rand(1, 28, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert_close(net(x), net(x, torch.zeros(1, 28, 256, 310)))
 
 
 def random_calibration(channels: int, heads: int) -> dict[str, Tensor]:
@@ -214,11 +229,10 @@ def test_low_rank_attention_by_scalars():
     for i in range(6):
         head = i // 3
         of_head = range(2 * head, 2 * head + 2)
-        weights = [
-            torch.exp(scale[head] * (q[0, i] * k[0, j]).sum() / (q[0, i].norm() * k[0, j].norm())) for j in of_head
-        ]
+        cosines = [(q[0, i] * k[0, j]).sum() / (q[0, i].norm() * k[0, j].norm()) for j in of_head]
+        weights = [torch.exp(scale[head] * cosine) for cosine in cosines]
         expected = sum(weight * v[0, j] for weight, j in zip(weights, of_head, strict=True)) / sum(weights)
-        assert_close(out[0, i], expected[0], rtol=1e-10, atol=1e-12)
+        assert_close(out[0, i], expected, rtol=1e-10, atol=1e-12)
 
 
 def test_positional_branch_reads_neighbours_within_the_head():
@@ -227,11 +241,17 @@ def test_positional_branch_reads_neighbours_within_the_head():
     assert glmha.position_sources(channels=6, reduced=6, heads=2) == list(range(6))
 
 
-def test_mst_glmha_low_rank_shape():
+def test_calibration_multiplies_the_input_of_mst_k_and_v_at_low_rank():
     golden = goldens.load("mstpp_msmsa")
-    weights = mst_weights(golden) | random_calibration(32, 2)
+    heads = golden.config["heads"]
+    weights = mst_weights(golden) | random_calibration(golden.config["dim"], heads)
     kept = [*range(5), *range(16, 21)]
     for name in ("to_q", "to_v", "pos_emb.0"):
         weights[name] = weights[name][kept]
-    (x,) = golden.cases["s16x20"][0]
-    assert glmha.mst_glmha(x.double(), weights, alpha=0.6).shape == x.shape
+    x = golden.cases["s16x20"][0][0].double()
+    q = (x @ weights["to_k"].T).permute(0, 3, 1, 2)
+    a = glmha.calibration(q, weights["calibration_dwconv"], weights["calibration_linear"], heads)
+    for image, vector, out in zip(x, a, glmha.mst_glmha(x, weights, alpha=0.6), strict=True):
+        folded = {name: weights[name] * (1 + 0.6 * vector) for name in ("to_q", "to_v")}
+        expected = glmha.mst_glmha(image[None], weights | folded, alpha=0.0)
+        assert_close(out[None], expected, rtol=1e-10, atol=1e-12)

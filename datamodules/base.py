@@ -1,0 +1,207 @@
+"""What every datamodule of image pairs shares: its loaders and the settings of training."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.errors import DataError
+from datamodules.paired import PairedImageDataset, Pairs
+from datamodules.transforms import PairedTransform
+
+Batch = dict[str, Any]
+
+
+class RestorationDataModule(LightningDataModule):
+    """Loaders of batches `{"input", "target", "name"}`; subclasses say which data sets there are.
+
+    Training batches are patches. Validation, test and prediction take every whole image exactly once, one a batch, in
+    one loader for each named set. `patch_size` and `batch_size` may be changed between epochs: a training loader
+    obeys their values at the time when it is made.
+
+    Attributes:
+        val_set_names: names of the sets of `val_dataloader()`, in its order; empty before `setup`.
+        test_set_names: names of the sets of `test_dataloader()` and `predict_dataloader()`, in their order.
+
+    Args:
+        patch_size: side of a training patch, in pixels of the input.
+        batch_size: training patches in a batch, on each device.
+        num_workers: processes that load data; 0 loads in the main process.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(self, *, patch_size: int, batch_size: int, num_workers: int) -> None:
+        super().__init__()
+        if patch_size < 1:
+            raise ValueError(f"patch_size ({patch_size}) must be at least 1; use 64 to 384 to train")
+        if batch_size < 1:
+            raise ValueError(f"batch_size ({batch_size}) must be at least 1")
+        if num_workers < 0:
+            raise ValueError(f"num_workers ({num_workers}) must be at least 0; 0 loads in the main process")
+        self.patch_size = patch_size
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self._val_sets: Mapping[str, Dataset] = {}
+        self._test_sets: Mapping[str, Dataset] = {}
+
+    @property
+    def val_set_names(self) -> list[str]:
+        """Names of the validation sets, in the order of their loaders."""
+        return list(self._val_sets)
+
+    @property
+    def test_set_names(self) -> list[str]:
+        """Names of the test sets, in the order of their loaders."""
+        return list(self._test_sets)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Make one loader for each validation set."""
+        return [self._evaluation_loader(dataset) for dataset in self._val_sets.values()]
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Make one loader for each test set."""
+        return [self._evaluation_loader(dataset) for dataset in self._test_sets.values()]
+
+    def predict_dataloader(self) -> list[DataLoader]:
+        """Make one loader for each test set."""
+        return self.test_dataloader()
+
+    def _training_loader(self, dataset: Dataset, sampler: Sampler | None = None) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            shuffle=sampler is None,
+            drop_last=True,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
+        sampler = None
+        if self._world_size > 1:
+            # Lightning's own choice would repeat images so that all processes get as many, and skew the mean.
+            sampler = UnrepeatedDistributedSampler(
+                dataset, num_replicas=self._world_size, rank=self._rank, shuffle=False
+            )
+        return DataLoader(
+            dataset,
+            batch_size=1,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    @property
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+
+class PairedImageDataModule(RestorationDataModule):
+    """Pairs of files on disk: subclasses implement `train_pairs`, `val_pairs` and `test_pairs`.
+
+    Args:
+        patch_size: side of a training patch, in pixels of the input; smaller images are extended by reflection.
+        batch_size: training patches in a batch, on each device.
+        num_workers: processes that read images; 0 reads in the main process.
+        augment: flips and quarter turns of training patches.
+        repeat: passes over the training images that count as one epoch; raises the epoch's length for small sets.
+        channels: 1 (grey) or 3 (RGB) of both images.
+        scale: size of a target relative to its input; above 1 for super-resolution.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch_size: int = 128,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        augment: bool = True,
+        repeat: int = 1,
+        channels: int = 3,
+        scale: int = 1,
+    ) -> None:
+        super().__init__(patch_size=patch_size, batch_size=batch_size, num_workers=num_workers)
+        if repeat < 1:
+            raise ValueError(f"repeat ({repeat}) must be at least 1; it multiplies the length of an epoch")
+        if channels not in (1, 3):
+            raise ValueError(f"channels ({channels}) must be 1 (grey) or 3 (RGB)")
+        if scale < 1:
+            raise ValueError(f"scale ({scale}) must be at least 1; it says how much larger than the input a target is")
+        self.augment = augment
+        self.repeat = repeat
+        self.channels = channels
+        self.scale = scale
+        self._train_pairs: Pairs | None = None
+
+    @abstractmethod
+    def train_pairs(self) -> Pairs:
+        """Find the training pairs; DataError if there are none."""
+
+    @abstractmethod
+    def val_pairs(self) -> dict[str, Pairs]:
+        """Find the named validation sets; empty where a data set has none."""
+
+    @abstractmethod
+    def test_pairs(self) -> dict[str, Pairs]:
+        """Find the named test sets; DataError if there are none."""
+
+    def setup(self, stage: str) -> None:
+        """Find the files that a stage needs.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            DataError: if they are missing or do not match, or there are fewer training patches than a batch.
+        """
+        if stage == "fit":
+            self._train_pairs = self.train_pairs()
+            if self.repeat * len(self._train_pairs) < self.batch_size:
+                raise DataError(
+                    f"batch_size ({self.batch_size}) must not exceed the patches of an epoch, got "
+                    f"{len(self._train_pairs)} training images × repeat {self.repeat}; raise repeat"
+                )
+        if stage in ("fit", "validate"):
+            self._val_sets = self._datasets(self.val_pairs())
+            if stage == "validate" and not self._val_sets:
+                raise DataError(
+                    f"{type(self).__name__} must have a validation set to validate, got none; name one or run test"
+                )
+        if stage in ("test", "predict"):
+            self._test_sets = self._datasets(self.test_pairs())
+
+    def train_dataloader(self) -> DataLoader:
+        """Make a loader of shuffled, augmented patches, with the present `patch_size` and `batch_size`."""
+        if self._train_pairs is None:
+            raise RuntimeError('setup("fit") must run before train_dataloader()')
+        transform = PairedTransform(self.patch_size, scale=self.scale, augment=self.augment)
+        return self._training_loader(self._dataset(self._train_pairs, transform, self.repeat))
+
+    def _datasets(self, sets: Mapping[str, Pairs]) -> dict[str, PairedImageDataset]:
+        return {name: self._dataset(pairs) for name, pairs in sets.items()}
+
+    def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> PairedImageDataset:
+        return PairedImageDataset(
+            pairs.inputs,
+            pairs.targets,
+            transform,
+            repeat,
+            names=pairs.names,
+            channels=self.channels,
+            scale=self.scale,
+        )

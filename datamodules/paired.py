@@ -1,0 +1,186 @@
+"""Pairs of a degraded image and its clean target: matching of names, and the data set that reads them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datamodules.errors import DataError
+from datamodules.images import convert_channels, list_images, read_image, to_tensor
+
+Transform = Callable[[NDArray, NDArray, np.random.Generator], tuple[NDArray, NDArray]]
+
+# Rain100H and Rain100L were released as rain-001.png beside norain-001.png.
+_KNOWN_PREFIXES = ("norain-", "rain-")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Files of one set, matched.
+
+    Attributes:
+        inputs: degraded images.
+        targets: the clean image of each.
+        names: a unique name for each pair, fit for a file name.
+    """
+
+    inputs: tuple[Path, ...]
+    targets: tuple[Path, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def pair_folders(
+    inputs: str | Path,
+    targets: str | Path,
+    *,
+    scale: int = 1,
+    input_argument: str = "inputs",
+    target_argument: str = "targets",
+) -> Pairs:
+    """Match the images of two folders by their names without suffix.
+
+    Names need not be equal where a data set's convention is known: `rain-`, `norain-` in front (Rain100), and `x2`,
+    `x3`, … behind an input's name for a target of that scale. Order alone never makes a pair.
+
+    Args:
+        inputs: folder of degraded images.
+        targets: folder of clean images.
+        scale: size of a target relative to its input.
+        input_argument: what the user calls the first folder, for error messages.
+        target_argument: what the user calls the second folder.
+
+    Returns:
+        The pairs, sorted by the input's file name.
+
+    Raises:
+        DataError: if a folder is missing or empty, or an image has no counterpart or several.
+    """
+    degraded = _by_key(list_images(inputs, input_argument), input_argument, f"x{scale}" if scale > 1 else "")
+    clean = _by_key(list_images(targets, target_argument), target_argument, "")
+    alone = [degraded[key] for key in degraded.keys() - clean.keys()]
+    alone += [clean[key] for key in clean.keys() - degraded.keys()]
+    if alone:
+        raise DataError(
+            f"{input_argument} ({inputs}) must match {target_argument} ({targets}) name by name, got {len(degraded)} and "
+            f"{len(clean)} images, of which {len(alone)} without counterpart: {_some(alone)}; add the missing files or "
+            "remove these"
+        )
+    files = tuple(degraded.values())
+    return Pairs(files, tuple(clean[key] for key in degraded), tuple(path.stem for path in files))
+
+
+class PairedImageDataset(Dataset[dict[str, object]]):
+    """Reads pairs of images, each a dict of `input`, `target` (float32 in [0, 1]) and `name`.
+
+    Args:
+        inputs: files of degraded images.
+        targets: the clean image of each, in the same order.
+        transform: maps (input, target, generator) to patches, as `PairedTransform`; None keeps whole images. The
+            generator is seeded from torch's global state, which a dataloader worker has of its own, and the index.
+        repeat: passes over the files that count as one epoch.
+        names: a unique name for each pair; by default the input's file name without suffix.
+        channels: 1 or 3, see `convert_channels`; alpha is dropped.
+        scale: size of a target relative to its input.
+
+    Raises:
+        DataError: if there are no files, the counts differ, or names are not unique. Reading an item raises it if one
+            of its files is no complete image, or their sizes do not fit.
+        ValueError: if `repeat`, `channels` or `scale` is out of range.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str | Path],
+        targets: Sequence[str | Path],
+        transform: Transform | None = None,
+        repeat: int = 1,
+        *,
+        names: Sequence[str] | None = None,
+        channels: int = 3,
+        scale: int = 1,
+    ) -> None:
+        if len(inputs) != len(targets) or not inputs:
+            raise DataError(
+                f"inputs ({len(inputs)} images) must be as many as targets ({len(targets)}), and at least one; "
+                "add the missing files"
+            )
+        if repeat < 1:
+            raise ValueError(f"repeat ({repeat}) must be at least 1; it multiplies the length of an epoch")
+        if channels not in (1, 3):
+            raise ValueError(f"channels ({channels}) must be 1 (grey) or 3 (RGB)")
+        if scale < 1:
+            raise ValueError(f"scale ({scale}) must be at least 1; it says how much larger than the input a target is")
+        self.inputs = [Path(path) for path in inputs]
+        self.targets = [Path(path) for path in targets]
+        self.names = [path.stem for path in self.inputs] if names is None else list(names)
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice or len(self.names) != len(self.inputs):
+            raise DataError(
+                f"names must be unique, one for each of {len(self.inputs)} inputs, got {len(self.names)}, "
+                f"more than once: {_some(twice)}; rename the files"
+            )
+        self.transform = transform
+        self.repeat = repeat
+        self.channels = channels
+        self.scale = scale
+
+    def __len__(self) -> int:
+        return self.repeat * len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """Read one pair and draw its patch.
+
+        Args:
+            index: 0 ≤ index < len(self).
+
+        Returns:
+            `input` of shape (channels, H, W), `target` of shape (channels, scale·H, scale·W), `name`.
+
+        Raises:
+            DataError: if a file is no complete image, or the sizes of the pair do not fit.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index ({index}) must be in [0, {len(self)})")
+        file = index % len(self.inputs)
+        image = convert_channels(read_image(self.inputs[file]), self.channels)
+        target = convert_channels(read_image(self.targets[file]), self.channels)
+        wanted = tuple(self.scale * side for side in image.shape[:2])
+        if target.shape[:2] != wanted:
+            raise DataError(
+                f"target {self.targets[file]} must be {wanted[0]}×{wanted[1]} pixels (height × width) for input "
+                f"{self.inputs[file]} of {image.shape[0]}×{image.shape[1]} at scale {self.scale}, got "
+                f"{target.shape[0]}×{target.shape[1]}; replace the wrong file"
+            )
+        if self.transform is not None:
+            # The index keeps processes apart that start from the same torch seed.
+            rng = np.random.default_rng((int(torch.randint(2**62, ())), index))
+            image, target = self.transform(image, target, rng)
+        return {"input": to_tensor(image), "target": to_tensor(target), "name": self.names[file]}
+
+
+def _by_key(files: Iterable[Path], argument: str, suffix: str) -> dict[str, Path]:
+    keyed: dict[str, Path] = {}
+    for path in files:
+        key = path.stem.removesuffix(suffix)
+        for prefix in _KNOWN_PREFIXES:
+            key = key.removeprefix(prefix)
+        if key in keyed:
+            raise DataError(
+                f"{argument} ({path.parent}) must name each image once, got {keyed[key].name} and {path.name}; "
+                "remove one of them"
+            )
+        keyed[key] = path
+    return keyed
+
+
+def _some(items: Sequence[object]) -> str:
+    shown = ", ".join(str(item) for item in sorted(map(str, items))[:5])
+    return shown + (", …" if len(items) > 5 else "")

@@ -1,0 +1,235 @@
+"""Checkpoints that are complete or absent, and a last one when a run is interrupted."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint could not be written; files written before are untouched."""
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is complete and on the disk.
+
+    Args:
+        path: final name; its folder is made if need be, a file of that name is replaced.
+
+    Yields:
+        A binary file in the same folder, renamed on leaving, removed if the body raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        # The new name is in the folder's own data, which has to reach the disk too.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def log_folder(trainer: Trainer) -> Path:
+    """The folder of this run's records, the same on all processes, which all have to ask for it."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary name in the same folder, syncs it and renames it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; addresses of remote stores (`s3://…`) go through fsspec as in the base class.
+
+        Args:
+            checkpoint: what Lightning saves.
+            path: final name.
+            storage_options: for remote stores only.
+
+        Raises:
+            CheckpointWriteError: if the disk is full or the folder cannot be written; an older checkpoint of that
+                name is still complete.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            with atomic_file(Path(path)) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            # torch's zip writer may bury the file's error under its own complaint about a truncated archive.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise CheckpointWriteError(
+                f"checkpoint ({path}) must be writable, got: {cause.strerror or cause}. Earlier checkpoints are "
+                "intact: free space or name another folder (--trainer.default_root_dir, --trainer.logger), then resume"
+            ) from error
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoints with the best validation score.
+
+    Args:
+        monitor: name of the logged score.
+        mode: whether a larger score is better ("max") or a smaller one ("min").
+        save_top_k: how many to keep; 0 keeps none, -1 all.
+    """
+
+    def __init__(self, monitor: str = "val/psnr", mode: str = "max", save_top_k: int = 1) -> None:
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            filename="best-{step}",
+            # The default would save at the end of an epoch, with the score of an earlier validation.
+            save_on_train_epoch_end=False,
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the validation that just ended is among the best."""
+        # A run that validates nothing by this name (another task, another metric) has no best.
+        if self.monitor in trainer.callback_metrics:
+            super().on_validation_end(trainer, pl_module)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `checkpoints/last.ckpt` in the log folder: after every validation, at the end, and on Ctrl-C.
+
+    The first Ctrl-C lets the running step finish, so that weights, optimiser and counters belong together, writes
+    the checkpoint and raises KeyboardInterrupt. A second one stops at once and writes nothing. Any exception that
+    ends training is given a note that says how to go on.
+
+    Args:
+        every_n_train_steps: save also whenever this many optimiser steps were taken; None: not so.
+
+    Raises:
+        ValueError: if `every_n_train_steps` is below 1.
+    """
+
+    def __init__(self, every_n_train_steps: int | None = None) -> None:
+        if every_n_train_steps is not None and every_n_train_steps < 1:
+            raise ValueError(f"every_n_train_steps ({every_n_train_steps}) must be at least 1, or null for never")
+        self.every_n_train_steps = every_n_train_steps
+        self._interrupted = False
+        self._saved: Path | None = None
+        self._saved_step = 0
+        self._folder = Path()
+        self._process = os.getpid()
+        self._previous_handler: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C for the time of training."""
+        self._interrupted = False
+        self._folder = log_folder(trainer)
+        # Only a process's main thread may set a handler; elsewhere Ctrl-C is not ours to handle.
+        if threading.current_thread() is threading.main_thread():
+            self._process = os.getpid()
+            self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember where a resumed run begins: there is nothing new to save there."""
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time, or if an interruption waits."""
+        if self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0:
+            self._save(trainer)
+        self._stop_if_interrupted(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop a validation within training if an interruption waits."""
+        # Several processes may have different numbers of images: they can only agree at the end.
+        if trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING:
+            self._stop_if_interrupted(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the weights that were just validated."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._save(trainer)
+            self._stop_if_interrupted(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of training, wherever the last validation was."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say in a note where the last good checkpoint is and how to go on from it."""
+        self._restore_handler()
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self._saved is None:
+            exception.add_note("No checkpoint had been written yet.")
+            return
+        exception.add_note(
+            f"The last good checkpoint is {self._saved}; to go on from it:\n"
+            f"  lowrank fit --config {self._folder / 'config.yaml'} --ckpt_path {self._saved}"
+        )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        self._restore_handler()
+
+    def _save(self, trainer: Trainer) -> None:
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not trainer.fast_dev_run
+        if fitting and trainer.global_step > self._saved_step:
+            path = self._folder / "checkpoints" / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self._saved, self._saved_step = path, trainer.global_step
+
+    def _stop_if_interrupted(self, trainer: Trainer) -> None:
+        # All processes stop at the same step, or those left would wait for the others for ever.
+        if not trainer.strategy.reduce_boolean_decision(self._interrupted, all=False):
+            return
+        if trainer.validating and trainer.global_step > self._saved_step:
+            for callback in trainer.callbacks:
+                if isinstance(callback, WeightAveraging):
+                    # Validation runs on the averaged weights: put those in training back before saving.
+                    callback.on_validation_epoch_end(trainer, trainer.lightning_module)
+        self._save(trainer)
+        raise KeyboardInterrupt
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        # Data loading workers that are forked later inherit the handler; they leave when this process does.
+        if os.getpid() != self._process:
+            return
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        print("\ninterrupted: finishing this step (Ctrl-C again: stop at once, without a checkpoint)", file=sys.stderr)
+
+    def _restore_handler(self) -> None:
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGINT, self._previous_handler)
+            self._previous_handler = None

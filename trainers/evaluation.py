@@ -1,0 +1,198 @@
+"""Scores of an evaluation: collected per image, gathered over processes, printed as a table, kept as metrics.json."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import Dataset
+
+from datamodules.base import RestorationDataModule
+from trainers.checkpoints import atomic_file
+
+VERSIONED = ("lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless")
+"""Distributions whose versions change scores: OpenCV decodes JPEG, torch and numpy compute."""
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The scores of one restored image.
+
+    Attributes:
+        data_set: name of the data set.
+        image: name of the image, unique within the set.
+        values: metric → value.
+    """
+
+    data_set: str
+    image: str
+    values: dict[str, float]
+
+
+def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dict[str, Dataset]:
+    """The data sets of a stage by name, in the order of their loaders.
+
+    A data module of ours names them; otherwise they are called by the stage and, if there are several, a number.
+    """
+    loaders = getattr(trainer, f"{stage}_dataloaders")
+    loaders = loaders if isinstance(loaders, list) else [loaders]
+    data = trainer.datamodule
+    if isinstance(data, RestorationDataModule):
+        names = data.val_set_names if stage == "val" else data.test_set_names
+    else:
+        names = [stage] if len(loaders) == 1 else [f"{stage}{number}" for number in range(1, len(loaders) + 1)]
+    return {name: loader.dataset for name, loader in zip(names, loaders, strict=True)}
+
+
+def gather(scores: list[ImageScore]) -> list[ImageScore]:
+    """Collect the scores of all processes, on all of them, in the order of sets and images.
+
+    A distributed sampler repeats images until every process has equally many; each counts once.
+
+    Args:
+        scores: this process's own.
+
+    Returns:
+        Everybody's, without repetitions.
+    """
+    parts = [scores]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, scores)
+    sets = dict.fromkeys(score.data_set for part in parts for score in part)
+    unique = {(score.data_set, score.image): score for part in parts for score in part}
+    order = {name: index for index, name in enumerate(sets)}
+    return sorted(unique.values(), key=lambda score: (order[score.data_set], score.image))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, on what, with which weights.
+
+    Attributes:
+        scores: of every image, as `gather` returns them.
+        protocols: metric → what exactly it measures.
+        expected: data set → number of images that the whole set has.
+    """
+
+    scores: Sequence[ImageScore]
+    protocols: Mapping[str, str]
+    expected: Mapping[str, int]
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Data set → metric → mean over its images."""
+        sets: dict[str, list[ImageScore]] = {}
+        for score in self.scores:
+            sets.setdefault(score.data_set, []).append(score)
+        return {
+            name: {metric: fmean(score.values[metric] for score in members) for metric in self.protocols}
+            for name, members in sets.items()
+        }
+
+    def average(self) -> dict[str, float]:
+        """Metric → mean of the sets' means, as the papers average over benchmarks of different sizes."""
+        means = self.means().values()
+        return {metric: fmean(mean[metric] for mean in means) for metric in self.protocols}
+
+    def counts(self) -> dict[str, int]:
+        """Data set → number of images measured."""
+        names = [score.data_set for score in self.scores]
+        return {name: names.count(name) for name in dict.fromkeys(names)}
+
+    @property
+    def partial(self) -> bool:
+        """Whether images of a set were left out."""
+        counts = self.counts()
+        return any(counts.get(name, 0) < number for name, number in self.expected.items())
+
+    def table(self) -> Table:
+        """A row per data set, one for their average, a column per metric, the protocols beneath."""
+        table = Table(caption="\n".join(self.protocols.values()), caption_justify="left")
+        table.add_column("data set")
+        table.add_column("images", justify="right")
+        for metric in self.protocols:
+            table.add_column(metric, justify="right")
+        counts, means = self.counts(), self.means()
+        for name, mean in means.items():
+            left_out = self.expected.get(name, 0) - counts[name]
+            number = f"{counts[name]} of {counts[name] + left_out}" if left_out > 0 else str(counts[name])
+            table.add_row(name, number, *map(_shown, mean.values()))
+        if len(means) > 1:
+            table.add_section()
+            table.add_row("mean of sets", str(len(self.scores)), *map(_shown, self.average().values()))
+        return table
+
+    def report(self, folder: Path, *, data: str, weights: Path | None, seed: int | None) -> Path:
+        """Print the table and write `metrics.json`.
+
+        Args:
+            folder: log folder; made if it is missing.
+            data: what the data sets came from (the data module's name).
+            weights: file that the weights came from; None: they were initialised at random.
+            seed: of the run; None: none was set.
+
+        Returns:
+            The file that was written.
+
+        Raises:
+            OSError: if the file cannot be written; a former one survives.
+        """
+        counts, means = self.counts(), self.means()
+        record: dict[str, Any] = {
+            "data": data,
+            "metrics": dict(self.protocols),
+            "average": _jsonable(self.average()),
+            "partial": self.partial,
+            "sets": {
+                name: {
+                    "images": counts[name],
+                    "images_expected": self.expected.get(name, counts[name]),
+                    "mean": _jsonable(mean),
+                    "per_image": {
+                        score.image: _jsonable(score.values) for score in self.scores if score.data_set == name
+                    },
+                }
+                for name, mean in means.items()
+            },
+            "weights": None if weights is None else {"path": str(weights), "sha256": digest(weights)},
+            "seed": seed,
+            "versions": {name: version(name) for name in VERSIONED},
+        }
+        path = folder / "metrics.json"
+        with atomic_file(path) as file:
+            file.write(json.dumps(record, indent=1).encode())
+        console = Console()
+        console.print(self.table())
+        console.print(f"every image's values: {path}", soft_wrap=True)
+        return path
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def current_seed() -> int | None:
+    """The seed that Lightning's `seed_everything` set in this process, if it did."""
+    value = os.environ.get("PL_GLOBAL_SEED")
+    return None if value is None else int(value)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _jsonable(values: Mapping[str, float]) -> dict[str, float | str]:
+    # JSON has no infinity (the PSNR of identical images) and no NaN; Python's float() reads these strings back.
+    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}

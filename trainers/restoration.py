@@ -1,0 +1,225 @@
+"""The task that trains and evaluates a network on pairs of degraded and clean images."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from glmha import load_pretrained
+from trainers.checkpoints import log_folder
+from trainers.evaluation import Evaluation, ImageScore, current_seed, data_sets, gather
+from trainers.metrics import PSNR, SSIM, ImageMetric
+from trainers.tiling import restore
+
+Batch = Mapping[str, Any]
+"""`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
+
+
+class NonFiniteError(RuntimeError):
+    """Training met NaN or infinity; the weights are still those of the step before."""
+
+
+class RestorationTask(LightningModule):
+    """Trains a network to map degraded images to clean ones, and evaluates it at any image size.
+
+    Args:
+        net: (B, C, H, W) → (B, C', H', W'); None: the network whose weights `pretrained` holds.
+        loss: (restored, target) → scalar; None: the mean absolute error.
+        optimizer: makes the optimiser from the network's parameters.
+        scheduler: makes the learning-rate schedule, stepped once per optimiser step; None: constant.
+        metrics: of validation and test, each with a name of its own; None: PSNR and SSIM on RGB.
+        pretrained: checkpoint to start from, loaded strictly; None: random initialisation. (To resume a run, or to
+            evaluate a checkpoint of it, use `--ckpt_path`.)
+        tile: largest side in pixels of what the network sees at once in evaluation; None: whole images.
+        overlap: pixels that neighbouring tiles share at least.
+        logged_images: images of each validation set that are shown in TensorBoard.
+
+    Raises:
+        ValueError: if neither `net` nor `pretrained` is given, they do not fit together, or two metrics have one name.
+        CheckpointError: if `pretrained` cannot be read.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[ImageMetric] | None = None,
+        pretrained: Path | None = None,
+        tile: int | None = None,
+        overlap: int = 48,
+        logged_images: int = 4,
+    ) -> None:
+        super().__init__()
+        self.net = _initialise(net, pretrained)
+        self.loss = nn.L1Loss() if loss is None else loss
+        metrics = [PSNR(), SSIM()] if metrics is None else metrics
+        names = [metric.name.lower() for metric in metrics]
+        if len(set(names)) < len(names):
+            raise ValueError(f"metrics ({', '.join(names)}) must have different names: evaluate one protocol at a time")
+        # Not registered as sub-modules: they hold no state between images, and would be copied with the weights.
+        self.metrics: dict[str, ImageMetric] = dict(zip(names, metrics, strict=True))
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.pretrained = pretrained
+        self.tile = tile
+        self.overlap = overlap
+        self.logged_images = logged_images
+        self._unchecked: list[tuple[Tensor, Sequence[str]]] = []
+        self._scores: list[ImageScore] = []
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimise what requires gradients; step the schedule with the optimiser."""
+        optimizer = self.make_optimizer(p for p in self.net.parameters() if p.requires_grad)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler: Any = self.make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        restored = self.net(batch["input"])
+        _check_shapes(restored, batch["target"])
+        loss = self.loss(restored, batch["target"])
+        self._unchecked.append((loss.detach(), batch["name"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before NaN or infinity reaches the weights; log the gradient's norm and the learning rate."""
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        batches, self._unchecked = self._unchecked, []
+        # One transfer for all: each would wait for the device.
+        *losses, norm_value = torch.stack([*(loss.to(norm) for loss, _ in batches), norm]).tolist()
+        for loss, (_, names) in zip(losses, batches, strict=True):
+            self._require_finite("loss", loss, names)
+        # float16's gradient scaler expects infinite gradients now and then, and skips those steps.
+        if self.trainer.precision != "16-mixed":
+            self._require_finite("gradient norm", norm_value, [name for _, names in batches for name in names])
+        self.log_dict({"train/gradient_norm": norm, "train/learning_rate": optimizer.param_groups[0]["lr"]})
+
+    def _require_finite(self, quantity: str, value: float, names: Sequence[str]) -> None:
+        if not torch.isfinite(torch.tensor(value)):
+            raise NonFiniteError(
+                f"{quantity} must be finite, got {value} at step {self.trainer.global_step + 1} on the batch of "
+                f"{', '.join(names)}: look at these images, lower the learning rate or clip the gradient "
+                "(--trainer.gradient_clip_val)"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last validation."""
+        self._scores = []
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the scores of the last test."""
+        self._scores = []
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
+        """Restore and score the images of a batch; the restored ones are for those who show them."""
+        return self._evaluate(batch, list(data_sets(self.trainer, "val"))[dataloader_idx])
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
+        """Restore and score the images of a batch."""
+        return self._evaluate(batch, list(data_sets(self.trainer, "test"))[dataloader_idx])
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
+        """Restore the images of a batch, each (C', H', W')."""
+        return self._restore(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means; of a validation of its own, outside training, also report every score."""
+        evaluation = self._conclude("val")
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._report(evaluation)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means, print the table and write metrics.json."""
+        self._report(self._conclude("test"))
+
+    def _restore(self, batch: Batch) -> list[Tensor]:
+        # Tiled inference keeps the image on the CPU, however large; the network's device sees one tile at a time.
+        return [restore(self.net, image.cpu(), tile=self.tile, overlap=self.overlap) for image in batch["input"]]
+
+    def _evaluate(self, batch: Batch, data_set: str) -> list[Tensor]:
+        restored = self._restore(batch)
+        for image, target, name in zip(restored, batch["target"], batch["name"], strict=True):
+            _check_shapes(image, target)
+            pair = image.to(target)[None], target[None]
+            try:
+                values = {key: metric.measure(*pair).item() for key, metric in self.metrics.items()}
+            except ValueError as error:
+                error.add_note(f"This was image {name} of {data_set}.")
+                raise
+            self._scores.append(ImageScore(data_set, name, values))
+        return restored
+
+    def _conclude(self, stage: Literal["val", "test"]) -> Evaluation:
+        evaluation = Evaluation(
+            gather(self._scores),
+            {key: metric.protocol for key, metric in self.metrics.items()},
+            {name: len(images) for name, images in data_sets(self.trainer, stage).items()},
+        )
+        means = evaluation.means()
+        if len(means) > 1:
+            self.log_dict({f"{stage}/{name}/{key}": mean[key] for name, mean in means.items() for key in mean})
+        for index, (key, value) in enumerate(evaluation.average().items()):
+            self.log(f"{stage}/{key}", value, prog_bar=index == 0)
+        return evaluation
+
+    def _report(self, evaluation: Evaluation) -> None:
+        folder = log_folder(self.trainer)
+        if self.trainer.is_global_zero:
+            weights = self.trainer.ckpt_path or self.pretrained
+            evaluation.report(
+                folder,
+                data=type(self.trainer.datamodule).__name__,
+                weights=None if weights is None else Path(weights),
+                seed=current_seed(),
+            )
+
+
+def _initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
+    if pretrained is None:
+        if net is None:
+            raise ValueError("net (null) must be a network, or pretrained a checkpoint to infer it from, got neither")
+        return net
+    loaded = load_pretrained(pretrained)
+    if net is None:
+        # Loaded networks are in eval mode.
+        return loaded.train()
+    expected, found = net.state_dict(), loaded.state_dict()
+    differing = [
+        f"{key} ({_shape(expected, key)}, got {_shape(found, key)})"
+        for key in {**expected, **found}
+        if _shape(expected, key) != _shape(found, key)
+    ]
+    if differing:
+        raise ValueError(
+            f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got a "
+            f"{type(loaded).__name__} with {len(differing)} other tensors, first {'; '.join(differing[:3])}: "
+            "leave net out to infer it from the checkpoint, or choose the net that was trained"
+        )
+    net.load_state_dict(found)
+    return net
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
+    return "×".join(map(str, tensors[key].shape)) or "scalar" if key in tensors else "absent"
+
+
+def _check_shapes(restored: Tensor, target: Tensor) -> None:
+    # L1 and mean squared error would broadcast, with no more than a warning.
+    if restored.shape != target.shape:
+        raise ValueError(
+            f"net's output (shape {tuple(restored.shape)}) must have the target's shape, got {tuple(target.shape)}: "
+            "choose a net and data of the same channels and scale"
+        )

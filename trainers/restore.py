@@ -1,0 +1,234 @@
+"""The verb `restore`: image files of any size, depth and kind through a released or trained network."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.errors import DataError
+from datamodules.images import IMAGE_SUFFIXES, list_images, read_image, to_array, to_tensor, write_image
+from glmha import load_pretrained
+from trainers.tiling import TilePlan, plan_tiles, restore_bands
+
+# A restored image is not compressed with losses again.
+_KEPT_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class RestoredImage:
+    """What became of one image.
+
+    Attributes:
+        source: the image.
+        target: its restored version.
+        height: of the source, in pixels.
+        width: of the source, in pixels.
+        num_tiles: tiles that were restored one after the other.
+        host_bytes: memory held beside the network: image, result and the band being accumulated.
+        seconds: from reading the source to having written the target.
+    """
+
+    source: Path
+    target: Path
+    height: int
+    width: int
+    num_tiles: int
+    host_bytes: int
+    seconds: float
+
+
+def restore_images(
+    images: list[Path],
+    *,
+    pretrained: Path,
+    output: Path,
+    tile: int | None = 512,
+    overlap: int = 48,
+    device: str = "auto",
+    precision: Literal["float32", "bf16"] = "float32",
+    self_ensemble: bool = False,
+    suffix: str = "",
+    overwrite: bool = False,
+) -> list[RestoredImage]:
+    """Restore images and folders of images with a pretrained network, in tiles, into another folder.
+
+    Size and bit depth (8, 16 or float) are kept, so are grey, colour and alpha, and the structure of a folder below it.
+    Alpha is copied (resized if the network enlarges). A grey image goes through a colour network as three equal
+    channels, whose mean is taken; a colour image through a grey network channel by channel. JPEG becomes PNG.
+    The network never sees more than a tile; the image itself is never on the device.
+
+    Args:
+        images: image files, and folders that are searched with their sub-folders.
+        pretrained: checkpoint, as released or as trained here.
+        output: folder for the results; made if it is missing.
+        tile: largest side in pixels of what the network sees at once; less needs less memory. null: the whole image.
+        overlap: pixels that neighbouring tiles share at least; they are blended there.
+        device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
+        precision: float32, or bf16: faster and smaller, with autocast.
+        self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
+        suffix: put between the name and the extension of each result.
+        overwrite: replace results that exist; otherwise they are kept and their images passed over.
+
+    Returns:
+        One entry per image restored in this run.
+
+    Raises:
+        DataError: if a path is missing or two results would have one name (nothing is restored then), or, after
+            all others were restored, if some images could not be read or restored.
+        ValueError: if the checkpoint, its channels, the device or the tiles do not fit, or memory ran out.
+    """
+    targets = _plan_targets(images, output, suffix)
+    waiting = {source: target for source, target in targets.items() if overwrite or not target.exists()}
+    restored: list[RestoredImage] = []
+    failures: list[str] = []
+    if waiting:
+        chosen = _choose_device(device)
+        net = load_pretrained(pretrained).to(chosen)
+        options = RestoreOptions(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+        with _progress_bars(len(waiting)) as (image_done, tile_done):
+            for source, target in waiting.items():
+                try:
+                    with _out_of_memory_explained(source, tile, chosen):
+                        restored.append(_restore_file(net, source, target, options, tile_done))
+                except DataError as error:
+                    failures.append(str(error))
+                image_done()
+    _print_table(targets, restored, waiting, options)
+def _plan_targets(images: list[Path], output: Path, suffix: str) -> dict[Path, Path]:
+    """Find the images and name their results, before anything is read or loaded."""
+    targets: dict[Path, Path] = {}
+    for path in images:
+        if path.is_dir():
+            sources = [(source, source.relative_to(path)) for source in _search(path)]
+        elif path.exists():
+            sources = [(path, Path(path.name))]
+        else:
+            raise DataError(f"images ({path}) must be an existing image or folder, got nothing there; check the path")
+        for source, relative in sources:
+            extension = relative.suffix if relative.suffix.lower() in _KEPT_SUFFIXES else ".png"
+            targets[source] = output / relative.with_name(f"{relative.stem}{suffix}{extension}")
+
+    owners: dict[Path, Path] = {}
+    for source, target in targets.items():
+        if target.resolve() == source.resolve():
+            raise DataError(f"output ({output}) must not replace the image {source}; give another folder or a suffix")
+        owner = owners.setdefault(target.resolve(), source)
+        if owner.resolve() != source.resolve():
+            raise DataError(
+                f"images ({owner} and {source}) must have distinct results, got {target} twice; "
+                "restore them into different folders"
+            )
+    # Results of a former run lie below the searched folder when `output` does: they are no images to restore.
+    return {source: target for source, target in targets.items() if source.resolve() not in owners}
+
+
+def _search(folder: Path) -> list[Path]:
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.is_dir()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    return found or list_images(folder, "images")  # which says what is there instead
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device ({name}) must be available on this machine, got: {reason}; use auto or cpu") from error
+    return device
+
+
+class _Colours(nn.Module):
+    """A network between its own channels and the image's.
+
+    Args:
+        net: network from one or three channels to as many.
+        channels: of the image, 1 or 3.
+
+    Raises:
+        ValueError: if the network takes neither one nor three channels.
+    """
+
+    def __init__(self, net: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.net = net
+        self.channels = channels
+        self.taken = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), channels)
+        if self.taken not in (1, 3):
+            raise ValueError(
+                f"pretrained must restore images of 1 or 3 channels, got a network that takes {self.taken}; "
+                "evaluate it with its own data module: lowrank test"
+            )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore a tile, shape (1, channels, h, w), into as many channels."""
+        if self.channels < self.taken:
+            result = self.net(image.expand(-1, self.taken, -1, -1)).mean(1, keepdim=True)
+        elif self.channels > self.taken:
+            result = self.net(image.transpose(0, 1)).transpose(0, 1)
+        else:
+            result = self.net(image)
+        if result.shape[1] != self.channels:
+            raise ValueError(
+                f"pretrained must give as many channels as it takes ({self.taken}), got {result.shape[1]}; "
+                "evaluate it with its own data module: lowrank test"
+            )
+        return result
+
+
+def _restore_file(
+    net: nn.Module,
+    array: NDArray,
+    source: Path,
+    target: Path,
+    plan: TilePlan,
+    autocast: torch.dtype | None,
+    self_ensemble: bool,
+    tile_done: Callable[[int, int], None],
+) -> int:
+    """Restore one image and write it; return the bytes held beside the network."""
+    colours, alpha = (array[..., :3], array[..., 3:]) if array.shape[2] == 4 else (array, None)
+    result = np.empty((plan.height, plan.width, array.shape[2]), array.dtype)
+
+    def read(rows: Tensor, columns: Tensor) -> Tensor:
+        return to_tensor(colours[rows.numpy()[:, None], columns.numpy()])[None]
+
+    top = 0
+    adapted = _Colours(net, colours.shape[2])
+    for band in restore_bands(
+        adapted, read, plan, self_ensemble=self_ensemble, autocast=autocast, progress=tile_done
+    ):
+        if not band.isfinite().all():
+            raise DataError(f"image {source} must have a finite result, got NaN or Inf; try --precision float32")
+        result[top : top + band.shape[-2], :, : colours.shape[2]] = to_array(band[0], array.dtype)
+        top += band.shape[-2]
+    if alpha is not None:
+        result[..., 3:] = _enlarge(alpha, plan)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_image(target, result)
+    except OSError as error:
+        raise DataError(
+            f"output ({target}) must be writable, got: {error.strerror}; free space or give another folder"
+        ) from error
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    return array.nbytes + result.nbytes + 4 * colours.shape[2] * plan.band_pixels
