@@ -1,27 +1,27 @@
 """What every datamodule of image pairs shares: its loaders and the settings of training."""
 
-from abc import abstractmethod
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.errors import DataError
 from datamodules.paired import PairedImageDataset, Pairs
 from datamodules.transforms import PairedTransform
 
-Batch = dict[str, Any]
+_logger = logging.getLogger(__name__)
 
 
 class RestorationDataModule(LightningDataModule):
     """Loaders of batches `{"input", "target", "name"}`; subclasses say which data sets there are.
 
     Training batches are patches. Validation, test and prediction take every whole image exactly once, one a batch, in
-    one loader for each named set. `patch_size` and `batch_size` may be changed between epochs: a training loader
-    obeys their values at the time when it is made.
+    one loader for each named set. (Over several devices Lightning repeats some so that all get as many; names are
+    unique within a set, so that each image can be counted once.) `patch_size` and `batch_size` may be changed between
+    epochs: a training loader obeys their values at the time when it is made.
 
     Attributes:
         val_set_names: names of the sets of `val_dataloader()`, in its order; empty before `setup`.
@@ -38,8 +38,6 @@ class RestorationDataModule(LightningDataModule):
 
     def __init__(self, *, patch_size: int, batch_size: int, num_workers: int) -> None:
         super().__init__()
-        if patch_size < 1:
-            raise ValueError(f"patch_size ({patch_size}) must be at least 1; use 64 to 384 to train")
         if batch_size < 1:
             raise ValueError(f"batch_size ({batch_size}) must be at least 1")
         if num_workers < 0:
@@ -85,19 +83,7 @@ class RestorationDataModule(LightningDataModule):
         )
 
     def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
-        sampler = None
-        if self._world_size > 1:
-            # Lightning's own choice would repeat images so that all processes get as many, and skew the mean.
-            sampler = UnrepeatedDistributedSampler(
-                dataset, num_replicas=self._world_size, rank=self._rank, shuffle=False
-            )
-        return DataLoader(
-            dataset,
-            batch_size=1,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return DataLoader(dataset, batch_size=1, num_workers=self.num_workers, pin_memory=torch.cuda.is_available())
 
     @property
     def _world_size(self) -> int:
@@ -108,7 +94,7 @@ class RestorationDataModule(LightningDataModule):
         return 0 if self.trainer is None else self.trainer.global_rank
 
 
-class PairedImageDataModule(RestorationDataModule):
+class PairedImageDataModule(RestorationDataModule, ABC):
     """Pairs of files on disk: subclasses implement `train_pairs`, `val_pairs` and `test_pairs`.
 
     Args:
@@ -119,9 +105,6 @@ class PairedImageDataModule(RestorationDataModule):
         repeat: passes over the training images that count as one epoch; raises the epoch's length for small sets.
         channels: 1 (grey) or 3 (RGB) of both images.
         scale: size of a target relative to its input; above 1 for super-resolution.
-
-    Raises:
-        ValueError: if a number is out of range.
     """
 
     def __init__(
@@ -136,12 +119,6 @@ class PairedImageDataModule(RestorationDataModule):
         scale: int = 1,
     ) -> None:
         super().__init__(patch_size=patch_size, batch_size=batch_size, num_workers=num_workers)
-        if repeat < 1:
-            raise ValueError(f"repeat ({repeat}) must be at least 1; it multiplies the length of an epoch")
-        if channels not in (1, 3):
-            raise ValueError(f"channels ({channels}) must be 1 (grey) or 3 (RGB)")
-        if scale < 1:
-            raise ValueError(f"scale ({scale}) must be at least 1; it says how much larger than the input a target is")
         self.augment = augment
         self.repeat = repeat
         self.channels = channels
@@ -168,6 +145,7 @@ class PairedImageDataModule(RestorationDataModule):
 
         Raises:
             DataError: if they are missing or do not match, or there are fewer training patches than a batch.
+            ValueError: if `channels` or `scale` is out of range.
         """
         if stage == "fit":
             self._train_pairs = self.train_pairs()
@@ -191,6 +169,10 @@ class PairedImageDataModule(RestorationDataModule):
             raise RuntimeError('setup("fit") must run before train_dataloader()')
         transform = PairedTransform(self.patch_size, scale=self.scale, augment=self.augment)
         return self._training_loader(self._dataset(self._train_pairs, transform, self.repeat))
+
+    def _say(self, message: str) -> None:
+        if self._rank == 0:
+            _logger.warning(message)
 
     def _datasets(self, sets: Mapping[str, Pairs]) -> dict[str, PairedImageDataset]:
         return {name: self._dataset(pairs) for name, pairs in sets.items()}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
-from datamodules.imresize import imresize
+from datamodules.imresize import cubic, imresize
 
 Range = tuple[float, float]
 
@@ -65,8 +66,8 @@ class Rain(Degradation):
     angle: Range = (-30.0, 30.0)
     length: Range = (14.0, 30.0)
     width: Range = (1.0, 1.8)
-    density: Range = (5.0, 11.0)
-    brightness: Range = (0.35, 0.6)
+    density: Range = (4.0, 9.0)
+    brightness: Range = (0.3, 0.55)
     layers: int = 3
     haze: Range = (0.0, 0.1)
     airlight: Range = (0.7, 0.9)
@@ -84,7 +85,7 @@ class Rain(Degradation):
         _check("depth_scale", self.depth_scale, 1, math.inf)
 
     def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
-        """Add streaks, nearest last drawn first, then veil scene and streaks alike; clip as a sensor does."""
+        """Add the streaks of all layers, veil scene and streaks alike, and clip as a sensor does."""
         height, width = image.shape[:2]
         streaks = self.streaks(height, width, rng)
         transmission = np.exp(-rng.uniform(*self.haze) * smooth_field(height, width, self.depth_scale, rng))
@@ -202,12 +203,14 @@ class BicubicDownsampling(Degradation):
         """
         height, width = image.shape[:2]
         if height % self.scale or width % self.scale:
-            raise ValueError(f"sides of the image ({height}×{width}) must be multiples of scale ({self.scale}); crop it")
+            raise ValueError(
+                f"sides of the image ({height}×{width}) must be multiples of scale ({self.scale}); crop it"
+            )
         return np.clip(imresize(image, 1 / self.scale), 0, 1)
 
 
 @dataclass(frozen=True)
-class Sequence(Degradation):
+class Chain(Degradation):
     """Several degradations, one after the other.
 
     Args:
@@ -244,12 +247,12 @@ def streak_kernel(length: float, width: float, angle: float) -> NDArray:
         Shape (K, K), K odd, float32; 1 along the middle of a wide streak.
     """
     sigma = width / math.sqrt(8 * math.log(2))
-    # A pixel's area is taken as a Gaussian of the variance of a unit square, 1/12.
-    seen = math.sqrt(sigma**2 + 1 / 12)
-    radius = math.ceil(length / 2 + 3 * seen)
-    along, across = _rotated_grid(radius, angle)
+    along, across = _rotated_grid(math.ceil(length / 2 + 3 * sigma + 0.5), angle)
     ends = np.clip((length + 1) / 2 - np.abs(along), 0, min(length, 1.0))
-    return (sigma / seen * ends * np.exp(-((across / seen) ** 2) / 2)).astype(np.float32)
+    # Mean over a pixel's width of exp(−across² / 2σ²).
+    edges = np.stack([across - 0.5, across + 0.5]) / (math.sqrt(2) * sigma)
+    section = math.sqrt(math.pi / 2) * sigma * np.diff(erf(edges), axis=0)[0]
+    return (ends * section).astype(np.float32)
 
 
 def motion_kernel(length: float, angle: float) -> NDArray:
@@ -285,11 +288,11 @@ def smooth_field(height: int, width: int, scale: float, rng: np.random.Generator
     Returns:
         Shape (height, width), float32 in [0, 1].
     """
-    nodes = rng.uniform(size=(math.ceil(height / scale) + 4, math.ceil(width / scale) + 4)).astype(np.float32)
+    nodes = rng.uniform(size=(math.ceil(height / scale) + 4, math.ceil(width / scale) + 4))
     top, left = 1 + rng.uniform(size=2)
-    to_nodes = np.array([[1 / scale, 0, left], [0, 1 / scale, top]])
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return np.clip(cv2.warpAffine(nodes, to_nodes, (width, height), flags=flags), 0, 1)
+    down = cubic(top + np.arange(height)[:, None] / scale - np.arange(nodes.shape[0]))
+    right = cubic(left + np.arange(width)[:, None] / scale - np.arange(nodes.shape[1]))
+    return np.clip(down @ nodes @ right.T, 0, 1).astype(np.float32)
 
 
 def _rotated_grid(radius: int, angle: float) -> tuple[NDArray, NDArray]:
@@ -299,7 +302,8 @@ def _rotated_grid(radius: int, angle: float) -> tuple[NDArray, NDArray]:
 
 
 def _check(name: str, value: Range | float, low: float, high: float) -> None:
+    is_range = isinstance(value, tuple | list)
     ends = value if isinstance(value, tuple | list) else (value, value)
     if len(ends) != 2 or not low <= ends[0] <= ends[1] <= high or not all(map(math.isfinite, ends)):
-        wanted = "be a range (low, high)" if isinstance(value, tuple | list) else "lie"
-        raise ValueError(f"{name} ({value}) must {wanted} within [{low}, {high}], got {value}")
+        wanted = "be a range (low, high) with low ≤ high, both" if is_range else "lie"
+        raise ValueError(f"{name} ({value}) must {wanted} in [{low}, {high}]")

@@ -55,7 +55,9 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise DataError(f"{argument} ({folder}) must be readable, got {error.strerror}; check its permissions") from error
+        raise DataError(
+            f"{argument} ({folder}) must be readable, got {error.strerror}; check its permissions"
+        ) from error
     images = [
         path
         for path in entries

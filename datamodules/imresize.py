@@ -50,7 +50,7 @@ def contributions(length: int, scale: float, antialiasing: bool = True) -> tuple
     centres = (np.arange(math.ceil(length * scale)) + 0.5) / scale - 0.5
     taps = math.ceil(width) + 2
     positions = (np.floor(centres - width / 2)[:, None] + np.arange(taps)).astype(np.int64)
-    weights = _cubic(stretch * (centres[:, None] - positions))
+    weights = cubic(stretch * (centres[:, None] - positions))
     return weights / weights.sum(axis=1, keepdims=True), positions
 
 
@@ -69,7 +69,15 @@ def _resize_axis(image: NDArray, axis: int, scale: float, antialiasing: bool) ->
     return resized
 
 
-def _cubic(x: NDArray) -> NDArray:
+def cubic(x: NDArray) -> NDArray:
+    """Evaluate Keys' cubic convolution kernel (a = −1/2).
+
+    Args:
+        x: offsets in pixels, any shape.
+
+    Returns:
+        Weights of the same shape: 1 at 0, 0 at other whole numbers and beyond ±2.
+    """
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

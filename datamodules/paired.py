@@ -69,9 +69,9 @@ def pair_folders(
     alone += [clean[key] for key in clean.keys() - degraded.keys()]
     if alone:
         raise DataError(
-            f"{input_argument} ({inputs}) must match {target_argument} ({targets}) name by name, got {len(degraded)} and "
-            f"{len(clean)} images, of which {len(alone)} without counterpart: {_some(alone)}; add the missing files or "
-            "remove these"
+            f"{input_argument} ({inputs}) must match {target_argument} ({targets}) name by name, got "
+            f"{len(degraded)} and {len(clean)} images, {len(alone)} without counterpart: {_some(alone)}; "
+            "add the missing files or remove these"
         )
     files = tuple(degraded.values())
     return Pairs(files, tuple(clean[key] for key in degraded), tuple(path.stem for path in files))

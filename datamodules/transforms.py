@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 # Albumentations asks a package index for its newest version while it is imported; training must not need a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402, N812 - after the line above; the library's own convention
+import albumentations as A
 
 
 class PairedTransform:

@@ -339,7 +339,9 @@ class ReformerChannelAttention(ChannelAttention):
             shared = (hashes(query).unsqueeze(3) == hashes(key).unsqueeze(2)).any(-1)
             visible = shared | torch.eye(shared.shape[-1], dtype=torch.bool, device=x.device)
         cosines = functional.similarity(query, key, self.heads)
-        return self.normalise(cosines.masked_fill(~visible, -torch.inf)), value
+        # Masked after scaling: a temperature times minus infinity has no gradient.
+        scaled = cosines * functional.at_least_float32(self.convention.temperature(self))
+        return scaled.masked_fill(~visible, -torch.inf).softmax(-1), value
 
 
 @functools.lru_cache(maxsize=8)

@@ -99,9 +99,9 @@ def gram_similarity(gram: Tensor, query_weight: Tensor, key_weight: Tensor, head
     query = at_least_float32(query_weight).expand(gram.shape[0], -1, -1)
     key = at_least_float32(key_weight).expand(gram.shape[0], -1, -1)
     query_gram = query @ gram
-    # Rounding can push a square that should be zero below it.
-    query_norm = (query_gram * query).sum(2).clamp_min(0).sqrt()
-    key_norm = ((key @ gram) * key).sum(2).clamp_min(0).sqrt()
+    # Rounding can push a square that should be zero below it, and the square root of zero has no gradient.
+    query_norm = (query_gram * query).sum(2).clamp_min(NORM_EPSILON**2).sqrt()
+    key_norm = ((key @ gram) * key).sum(2).clamp_min(NORM_EPSILON**2).sqrt()
     products = query_gram.unflatten(1, (heads, -1)) @ key.unflatten(1, (heads, -1)).transpose(2, 3)
     return cosine(products, query_norm.unflatten(1, (heads, -1)), key_norm.unflatten(1, (heads, -1)))
 

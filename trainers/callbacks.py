@@ -1,5 +1,7 @@
 """What is shown and kept of a run: a progress bar, image triplets in TensorBoard, restored images on the disk."""
 
+import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +19,7 @@ from datamodules.images import convert_channels, to_array, write_image
 from trainers.checkpoints import log_folder
 from trainers.evaluation import data_sets
 from trainers.metrics import psnr
+from trainers.restoration import RestorationTask
 
 # Panels are brought between these widths, so that captions are readable and event files small.
 _NARROWEST, _WIDEST = 192, 512
@@ -30,6 +34,21 @@ class ProgressBar(RichProgressBar):
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the new values; where nothing can be redrawn, as in a log file, on a line of their own."""
+        super().on_validation_end(trainer, pl_module)
+        silent = sys.stdout.isatty() or trainer.sanity_checking or not trainer.is_global_zero
+        if trainer.state.fn == TrainerFn.FITTING and not silent:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in self.get_metrics(trainer, pl_module).items())
+            print(f"step {trainer.global_step}: {values}", flush=True)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Lightning counts epochs from 0 and shows -2 as the last where a recipe counts steps.
+        trainer = self.trainer
+        steps = trainer.num_training_batches / trainer.accumulate_grad_batches
+        last = trainer.max_epochs if trainer.max_epochs != -1 else math.ceil(trainer.max_steps / steps)
+        return f"Epoch {current_epoch + 1}/{last}" if last is not None and last > 0 else f"Epoch {current_epoch + 1}"
 
 
 class ImageTriplets(Callback):
@@ -50,10 +69,11 @@ class ImageTriplets(Callback):
         """Draw the images of a batch that are among the first of their set."""
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         # Validation sets are served one image a batch.
-        if trainer.sanity_checking or batch_idx >= int(pl_module.logged_images):
+        shown = pl_module.logged_images if isinstance(pl_module, RestorationTask) else 0
+        if trainer.sanity_checking or batch_idx >= shown:
             return
         data_set = list(data_sets(trainer, "val"))[dataloader_idx]
-        for *images, name in zip(batch["input"], outputs, batch["target"], batch["name"], strict=True):
+        for *images, name in zip(batch["input"], outputs["restored"], batch["target"], batch["name"], strict=True):
             triplet = draw_triplet(*images, name=name)
             for writer in writers:
                 writer.add_image(f"val/{data_set}/{name}", triplet, trainer.global_step, dataformats="HWC")

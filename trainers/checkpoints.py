@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 from typing import Any, BinaryIO
 
@@ -87,6 +88,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "intact: free space or name another folder (--trainer.default_root_dir, --trainer.logger), then resume"
             ) from error
 
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint of Lightning's.
+
+        Args:
+            path: its name.
+            args: as in the base class.
+            kwargs: as in the base class.
+
+        Returns:
+            What was saved.
+
+        Raises:
+            ValueError: if the file is no complete checkpoint of a run.
+        """
+        advice = "give --ckpt_path a checkpoint of `lowrank fit`, or --model.pretrained released weights"
+        try:
+            checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"ckpt_path ({path}) must be a file, got nothing there: {advice}") from error
+        except (RuntimeError, UnpicklingError, EOFError) as error:
+            raise ValueError(
+                f"ckpt_path ({path}) must be a complete checkpoint, got a file that is not: {advice}"
+            ) from error
+        if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
+            raise ValueError(f"ckpt_path ({path}) must be a run's checkpoint, got bare weights: {advice}")
+        return checkpoint
+
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoints with the best validation score.
@@ -134,29 +162,30 @@ class LastCheckpoint(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self._interrupted = False
         self._saved: Path | None = None
-        self._saved_step = 0
+        self._step = self._saved_step = 0
         self._folder = Path()
         self._process = os.getpid()
         self._previous_handler: Any = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C for the time of training."""
-        self._interrupted = False
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C for the time of training, from after the sanity check: before, there is nothing to save."""
         self._folder = log_folder(trainer)
+        self._step = self._saved_step = trainer.global_step
+        self._interrupted = False
         # Only a process's main thread may set a handler; elsewhere Ctrl-C is not ours to handle.
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where a resumed run begins: there is nothing new to save there."""
-        self._saved_step = trainer.global_step
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time, or if an interruption waits."""
-        if self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0:
+        # Between two steps, accumulated gradients would be lost.
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self.every_n_train_steps is not None and self._step % self.every_n_train_steps == 0:
             self._save(trainer)
         self._stop_if_interrupted(trainer)
 
@@ -190,7 +219,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if self._saved is None:
-            exception.add_note("No checkpoint had been written yet.")
+            if trainer.global_step:
+                exception.add_note("No checkpoint had been written yet.")
             return
         exception.add_note(
             f"The last good checkpoint is {self._saved}; to go on from it:\n"
@@ -202,8 +232,9 @@ class LastCheckpoint(Checkpoint):
         self._restore_handler()
 
     def _save(self, trainer: Trainer) -> None:
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not trainer.fast_dev_run
-        if fitting and trainer.global_step > self._saved_step:
+        # mypy does not see the attributes that Lightning's connectors give the trainer (here and below).
+        rehearsing = trainer.sanity_checking or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if not rehearsing and trainer.global_step > self._saved_step:
             path = self._folder / "checkpoints" / "last.ckpt"
             trainer.save_checkpoint(path)
             self._saved, self._saved_step = path, trainer.global_step
@@ -213,7 +244,7 @@ class LastCheckpoint(Checkpoint):
         if not trainer.strategy.reduce_boolean_decision(self._interrupted, all=False):
             return
         if trainer.validating and trainer.global_step > self._saved_step:
-            for callback in trainer.callbacks:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, WeightAveraging):
                     # Validation runs on the averaged weights: put those in training back before saving.
                     callback.on_validation_epoch_end(trainer, trainer.lightning_module)

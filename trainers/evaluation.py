@@ -12,10 +12,9 @@ from statistics import fmean
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import Dataset
 
 from datamodules.base import RestorationDataModule
 from trainers.checkpoints import atomic_file
@@ -39,19 +38,25 @@ class ImageScore:
     values: dict[str, float]
 
 
-def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dict[str, Dataset]:
-    """The data sets of a stage by name, in the order of their loaders.
+def data_module(trainer: Trainer) -> LightningDataModule | None:
+    """The run's data module; None if it was given loaders only."""
+    data: LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+    return data
+
+
+def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dict[str, int]:
+    """Names of a stage's data sets, in the order of their loaders, and how many images each has.
 
     A data module of ours names them; otherwise they are called by the stage and, if there are several, a number.
     """
     loaders = getattr(trainer, f"{stage}_dataloaders")
     loaders = loaders if isinstance(loaders, list) else [loaders]
-    data = trainer.datamodule
+    data = data_module(trainer)
     if isinstance(data, RestorationDataModule):
         names = data.val_set_names if stage == "val" else data.test_set_names
     else:
         names = [stage] if len(loaders) == 1 else [f"{stage}{number}" for number in range(1, len(loaders) + 1)]
-    return {name: loader.dataset for name, loader in zip(names, loaders, strict=True)}
+    return {name: len(loader.dataset) for name, loader in zip(names, loaders, strict=True)}
 
 
 def gather(scores: list[ImageScore]) -> list[ImageScore]:
@@ -116,8 +121,8 @@ class Evaluation:
         return any(counts.get(name, 0) < number for name, number in self.expected.items())
 
     def table(self) -> Table:
-        """A row per data set, one for their average, a column per metric, the protocols beneath."""
-        table = Table(caption="\n".join(self.protocols.values()), caption_justify="left")
+        """A row per data set, one for their average, a column per metric."""
+        table = Table()
         table.add_column("data set")
         table.add_column("images", justify="right")
         for metric in self.protocols:
@@ -132,12 +137,12 @@ class Evaluation:
             table.add_row("mean of sets", str(len(self.scores)), *map(_shown, self.average().values()))
         return table
 
-    def report(self, folder: Path, *, data: str, weights: Path | None, seed: int | None) -> Path:
+    def report(self, folder: Path, *, data: str | None, weights: Path | None, seed: int | None) -> Path:
         """Print the table and write `metrics.json`.
 
         Args:
             folder: log folder; made if it is missing.
-            data: what the data sets came from (the data module's name).
+            data: what the data sets came from (the data module's class); None: loaders without one.
             weights: file that the weights came from; None: they were initialised at random.
             seed: of the run; None: none was set.
 
@@ -173,7 +178,9 @@ class Evaluation:
             file.write(json.dumps(record, indent=1).encode())
         console = Console()
         console.print(self.table())
-        console.print(f"every image's values: {path}", soft_wrap=True)
+        for metric, protocol in self.protocols.items():
+            console.print(f"{metric}: {protocol}", soft_wrap=True, highlight=False)
+        console.print(f"every image's values: {path}", soft_wrap=True, highlight=False)
         return path
 
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from glmha import load_pretrained
 from trainers.checkpoints import log_folder
-from trainers.evaluation import Evaluation, ImageScore, current_seed, data_sets, gather
+from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, gather
 from trainers.metrics import PSNR, SSIM, ImageMetric
 from trainers.tiling import restore
 
@@ -84,6 +84,19 @@ class RestorationTask(LightningModule):
         scheduler: Any = self.make_scheduler(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network, with the first differences.
+
+        Raises:
+            ValueError: if a tensor is missing, unknown or of another shape.
+        """
+        differing = _differing(self.state_dict(), checkpoint["state_dict"])
+        if differing:
+            raise ValueError(
+                f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
+                f"{differing}; use the config.yaml in the checkpoint's log folder"
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         restored = self.net(batch["input"])
@@ -123,11 +136,11 @@ class RestorationTask(LightningModule):
         """Forget the scores of the last test."""
         self._scores = []
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
-        """Restore and score the images of a batch; the restored ones are for those who show them."""
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Restore and score the images of a batch; `restored` is for those who show them."""
         return self._evaluate(batch, list(data_sets(self.trainer, "val"))[dataloader_idx])
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Restore and score the images of a batch."""
         return self._evaluate(batch, list(data_sets(self.trainer, "test"))[dataloader_idx])
 
@@ -146,10 +159,16 @@ class RestorationTask(LightningModule):
         self._report(self._conclude("test"))
 
     def _restore(self, batch: Batch) -> list[Tensor]:
+        device = self.device.type
+        # Of the trainer's precision; `restore` would switch autocast off.
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         # Tiled inference keeps the image on the CPU, however large; the network's device sees one tile at a time.
-        return [restore(self.net, image.cpu(), tile=self.tile, overlap=self.overlap) for image in batch["input"]]
+        return [
+            restore(self.net, image.cpu(), tile=self.tile, overlap=self.overlap, autocast=autocast)
+            for image in batch["input"]
+        ]
 
-    def _evaluate(self, batch: Batch, data_set: str) -> list[Tensor]:
+    def _evaluate(self, batch: Batch, data_set: str) -> dict[str, Any]:
         restored = self._restore(batch)
         for image, target, name in zip(restored, batch["target"], batch["name"], strict=True):
             _check_shapes(image, target)
@@ -160,28 +179,30 @@ class RestorationTask(LightningModule):
                 error.add_note(f"This was image {name} of {data_set}.")
                 raise
             self._scores.append(ImageScore(data_set, name, values))
-        return restored
+        return {"restored": restored}
 
     def _conclude(self, stage: Literal["val", "test"]) -> Evaluation:
         evaluation = Evaluation(
             gather(self._scores),
             {key: metric.protocol for key, metric in self.metrics.items()},
-            {name: len(images) for name, images in data_sets(self.trainer, stage).items()},
+            data_sets(self.trainer, stage),
         )
         means = evaluation.means()
         if len(means) > 1:
-            self.log_dict({f"{stage}/{name}/{key}": mean[key] for name, mean in means.items() for key in mean})
+            values = {f"{stage}/{name}/{key}": mean[key] for name, mean in means.items() for key in mean}
+            self.log_dict(values, sync_dist=True)
         for index, (key, value) in enumerate(evaluation.average().items()):
-            self.log(f"{stage}/{key}", value, prog_bar=index == 0)
+            self.log(f"{stage}/{key}", value, prog_bar=index == 0, sync_dist=True)
         return evaluation
 
     def _report(self, evaluation: Evaluation) -> None:
         folder = log_folder(self.trainer)
         if self.trainer.is_global_zero:
+            data = data_module(self.trainer)
             weights = self.trainer.ckpt_path or self.pretrained
             evaluation.report(
                 folder,
-                data=type(self.trainer.datamodule).__name__,
+                data=None if data is None else type(data).__name__,
                 weights=None if weights is None else Path(weights),
                 seed=current_seed(),
             )
@@ -196,20 +217,22 @@ def _initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
     if net is None:
         # Loaded networks are in eval mode.
         return loaded.train()
-    expected, found = net.state_dict(), loaded.state_dict()
-    differing = [
-        f"{key} ({_shape(expected, key)}, got {_shape(found, key)})"
-        for key in {**expected, **found}
-        if _shape(expected, key) != _shape(found, key)
-    ]
+    weights = loaded.state_dict()
+    differing = _differing(net.state_dict(), weights)
     if differing:
         raise ValueError(
-            f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got a "
-            f"{type(loaded).__name__} with {len(differing)} other tensors, first {'; '.join(differing[:3])}: "
-            "leave net out to infer it from the checkpoint, or choose the net that was trained"
+            f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got other tensors: "
+            f"{differing}; leave net out to infer it from the checkpoint, or choose the net that was trained"
         )
-    net.load_state_dict(found)
+    net.load_state_dict(weights)
     return net
+
+
+def _differing(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Name the first tensors whose presence or shape differs; an empty string if none does."""
+    keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
+    shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str) -> str:

@@ -1,7 +1,7 @@
 """The verb `restore`: image files of any size, depth and kind through a released or trained network."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,9 @@ class RestoredImage:
         height: of the source, in pixels.
         width: of the source, in pixels.
         num_tiles: tiles that were restored one after the other.
-        host_bytes: memory held beside the network: image, result and the band being accumulated.
+        tile_size: height and width of each, in pixels.
+        host_bytes: bound on the memory held beside the network's own: image, band being blended, result, and three
+            copies of the result that its encoder makes.
         seconds: from reading the source to having written the target.
     """
 
@@ -44,8 +46,17 @@ class RestoredImage:
     height: int
     width: int
     num_tiles: int
+    tile_size: tuple[int, int]
     host_bytes: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Options:
+    tile: int | None
+    overlap: int
+    autocast: torch.dtype | None
+    self_ensemble: bool
 
 
 def restore_images(
@@ -95,7 +106,7 @@ def restore_images(
     if waiting:
         chosen = _choose_device(device)
         net = load_pretrained(pretrained).to(chosen)
-        options = RestoreOptions(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+        options = _Options(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
         with _progress_bars(len(waiting)) as (image_done, tile_done):
             for source, target in waiting.items():
                 try:
@@ -104,9 +115,19 @@ def restore_images(
                 except DataError as error:
                     failures.append(str(error))
                 image_done()
-    _print_table(targets, restored, waiting, options)
+    _print_table(targets, restored, skipped=targets.keys() - waiting.keys())
+    if failures:
+        raise DataError(
+            f"images ({len(failures)} of {len(waiting)}) could not be restored, the others were:\n"
+            + "\n".join(failures)
+        )
+    return restored
+
+
 def _plan_targets(images: list[Path], output: Path, suffix: str) -> dict[Path, Path]:
     """Find the images and name their results, before anything is read or loaded."""
+    if output.exists() and not output.is_dir():
+        raise DataError(f"output ({output}) must be a folder, got a file; give a folder for the results")
     targets: dict[Path, Path] = {}
     for path in images:
         if path.is_dir():
@@ -152,7 +173,9 @@ def _choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device ({name}) must be available on this machine, got: {reason}; use auto or cpu") from error
+        raise ValueError(
+            f"device ({name}) must be available on this machine, got: {reason}; use auto or cpu"
+        ) from error
     return device
 
 
@@ -195,40 +218,124 @@ class _Colours(nn.Module):
 
 
 def _restore_file(
-    net: nn.Module,
-    array: NDArray,
-    source: Path,
-    target: Path,
-    plan: TilePlan,
-    autocast: torch.dtype | None,
-    self_ensemble: bool,
-    tile_done: Callable[[int, int], None],
-) -> int:
-    """Restore one image and write it; return the bytes held beside the network."""
-    colours, alpha = (array[..., :3], array[..., 3:]) if array.shape[2] == 4 else (array, None)
-    result = np.empty((plan.height, plan.width, array.shape[2]), array.dtype)
+    net: nn.Module, source: Path, target: Path, options: _Options, tile_done: Callable[[int, int], None]
+) -> RestoredImage:
+    started = time.perf_counter()
+    array = read_image(source)
+    height, width, channels = array.shape
+    colours = array[..., :3]
+    plan = plan_tiles(
+        height,
+        width,
+        tile=options.tile,
+        overlap=options.overlap,
+        size_multiple=getattr(net, "size_multiple", 1),
+        scale=getattr(net, "scale", 1),
+    )
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:
         return to_tensor(colours[rows.numpy()[:, None], columns.numpy()])[None]
 
+    result = np.empty((plan.height, plan.width, channels), array.dtype)
+    if channels == 4:
+        result[..., 3:] = _resize(array[..., 3:], plan)
     top = 0
-    adapted = _Colours(net, colours.shape[2])
     for band in restore_bands(
-        adapted, read, plan, self_ensemble=self_ensemble, autocast=autocast, progress=tile_done
+        _Colours(net, colours.shape[2]),
+        read,
+        plan,
+        self_ensemble=options.self_ensemble,
+        autocast=options.autocast,
+        progress=tile_done,
     ):
         if not band.isfinite().all():
             raise DataError(f"image {source} must have a finite result, got NaN or Inf; try --precision float32")
-        result[top : top + band.shape[-2], :, : colours.shape[2]] = to_array(band[0], array.dtype)
-        top += band.shape[-2]
-    if alpha is not None:
-        result[..., 3:] = _enlarge(alpha, plan)
+        bottom = top + band.shape[-2]
+        result[top:bottom, :, :3] = to_array(band[0], array.dtype)
+        top = bottom
+    _write(target, result)
+    return RestoredImage(
+        source=source,
+        target=target,
+        height=height,
+        width=width,
+        num_tiles=plan.num_tiles,
+        tile_size=plan.tile_size,
+        host_bytes=array.nbytes + 4 * result.nbytes + 4 * colours.shape[2] * plan.band_pixels,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _resize(alpha: NDArray, plan: TilePlan) -> NDArray:
+    if plan.scale == 1:
+        return alpha
+    larger = F.interpolate(to_tensor(alpha)[None], (plan.height, plan.width), mode="bicubic", align_corners=False)
+    return to_array(larger[0], alpha.dtype)
+
+
+def _write(target: Path, array: NDArray) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, result)
+        write_image(target, array)
     except OSError as error:
-        raise DataError(
+        # Not a DataError: every other image would fail alike, after the work on it.
+        raise ValueError(
             f"output ({target}) must be writable, got: {error.strerror}; free space or give another folder"
         ) from error
     except ValueError as error:
         raise DataError(str(error)) from error
-    return array.nbytes + result.nbytes + 4 * colours.shape[2] * plan.band_pixels
+
+
+@contextmanager
+def _out_of_memory_explained(source: Path, tile: int | None, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and "out of memory" not in text and "allocate memory" not in text:
+            raise
+        smaller = 512 if tile is None else max(tile // 2, 1)
+        raise ValueError(
+            f"tile ({'the whole image' if tile is None else tile}) must be smaller: memory of {device} ran out on "
+            f"{source}; give --tile {smaller}, or --precision bf16"
+        ) from error
+
+
+@contextmanager
+def _progress_bars(num_images: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
+    """Show one bar of images and one of the current image's tiles; give the functions that advance them."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        images = progress.add_task("images", total=num_images)
+        tiles = progress.add_task("tiles", total=None)
+        yield (
+            lambda: progress.advance(images),
+            lambda done, total: progress.update(tiles, completed=done, total=total),
+        )
+
+
+def _print_table(targets: dict[Path, Path], restored: list[RestoredImage], skipped: Set[Path]) -> None:
+    table = Table("image", "size", "seconds", "tiles", "result")
+    done = {image.source: image for image in restored}
+    for source, target in targets.items():
+        if source in done:
+            image = done[source]
+            size = f"{image.width}×{image.height}"
+            table.add_row(str(source), size, f"{image.seconds:.1f}", str(image.num_tiles), str(target))
+        elif source in skipped:
+            table.add_row(str(source), "", "", "", f"{target} exists and was kept (--overwrite true replaces it)")
+        else:
+            table.add_row(str(source), "", "", "", "failed")
+    for column in table.columns:
+        column.overflow = "fold"
+    # Names of files may hold square brackets, which are no markup.
+    console = Console(markup=False, highlight=False, emoji=False)
+    console.print(table)
+    if restored:
+        height, width = (max(sides) for sides in zip(*(image.tile_size for image in restored), strict=True))
+        host = max(image.host_bytes for image in restored)
+        console.print(
+            f"Memory: at most {host / 2**20:.1f} MiB for image, blended band and result with its encoding, "
+            f"plus what the network needs for {width}×{height} pixels."
+        )

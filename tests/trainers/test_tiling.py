@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from glmha import Restormer
 from trainers.tiling import plan_tiles, restore, restore_bands
 
 
@@ -81,6 +82,15 @@ def test_size_multiple_pads_by_reflection_at_the_bottom_and_right():
     image = torch.rand(1, 3, 13, 18)
     expected = Strided()(F.pad(image, (0, 2, 0, 3), mode="reflect"))[..., :13, :18]
     torch.testing.assert_close(restore(Strided(), image, tile=None, overlap=0), expected)
+
+
+def test_restormer_takes_any_size():
+    torch.manual_seed(0)
+    net = Restormer(dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1).eval()
+    image = torch.rand(3, 29, 41)
+    expected = net(F.pad(image[None], (0, 7, 0, 3), mode="reflect"))[0, :, :29, :41]
+    torch.testing.assert_close(restore(net, image, tile=None, overlap=0), expected)
+    assert restore(net, image, tile=24, overlap=8).shape == image.shape
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 0), (16, 1), (16, 5), (16, 8), (16, 13), (24, 20), (8, 7)])

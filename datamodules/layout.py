@@ -1,0 +1,40 @@
+"""Published data sets on disk: where they are, and whether they are whole."""
+
+from pathlib import Path
+
+from datamodules.errors import DataError
+from datamodules.paired import Pairs
+
+
+def find_data_set(root: str | Path, names: tuple[str, ...]) -> Path:
+    """Find the folder of a data set, which holds `train` or `test` or both.
+
+    Args:
+        root: that folder, or the one that it is in.
+        names: what the data set's folder may be called.
+
+    Returns:
+        The folder of the data set.
+
+    Raises:
+        DataError: if neither `root` nor a folder of that name in it holds `train` or `test`.
+    """
+    root = Path(root)
+    candidates = [*(root / name for name in names), root]
+    for folder in candidates:
+        if (folder / "train").is_dir() or (folder / "test").is_dir():
+            return folder
+    found = "no such folder"
+    if root.is_dir():
+        found = "a folder with " + (", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing in it")
+    raise DataError(
+        f"root ({root}) must be or hold the folder {' or '.join(names)} with train or test inside, got {found}; "
+        "download the data set, or check the path"
+    )
+
+
+def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
+    """Say in a sentence that a set has not as many pairs as published; None if it has."""
+    if len(pairs) == published:
+        return None
+    return f"{name} has {len(pairs)} pairs, {published} as published: results are not comparable with published ones"

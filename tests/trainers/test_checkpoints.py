@@ -1,0 +1,245 @@
+"""Checkpoints are complete or absent, and the last one is there when a run is stopped."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules import PairedFolderDataModule
+from trainers.checkpoints import AtomicCheckpointIO, CheckpointWriteError, LastCheckpoint, atomic_file
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, *, from_write: int) -> None:
+    """Let writing checkpoints fail halfway, from the given one on."""
+    save, writes = torch.save, iter(range(1, 100))
+
+    def save_half(checkpoint: object, file: BinaryIO) -> None:
+        save(checkpoint, file)
+        if next(writes) >= from_write:
+            file.truncate(file.tell() // 2)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("trainers.checkpoints.torch.save", save_half)
+
+
+def stop_halfway(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"second, incompl")
+        raise KeyboardInterrupt
+
+
+def test_a_file_appears_complete_or_not_at_all(tmp_path: Path):
+    path = tmp_path / "new" / "file"
+    with atomic_file(path) as file:
+        file.write(b"first")
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        stop_halfway(path)
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    full_disk(monkeypatch, from_write=1)
+    with pytest.raises(CheckpointWriteError, match=r"last.ckpt\) must be writable, got: No space left on device"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert load(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_fills_up_beneath_torch_s_own_writer_is_recognised(tmp_path: Path, monkeypatch):
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def flush(self) -> None:
+            pass
+
+    save = torch.save
+    monkeypatch.setattr("trainers.checkpoints.torch.save", lambda checkpoint, file: save(checkpoint, Full()))
+    with pytest.raises(CheckpointWriteError, match="No space left on device"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1000)}, tmp_path / "last.ckpt")
+
+
+def test_an_error_that_is_no_disk_s_stays_what_it_is(tmp_path: Path):
+    with pytest.raises((AttributeError, TypeError), match=r"lambda|pickle"):
+        AtomicCheckpointIO().save_checkpoint({"weights": lambda: None}, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_ends_with_one_message_when_the_disk_is_full(lowrank, recipe, tmp_path, monkeypatch, capsys):
+    full_disk(monkeypatch, from_write=2)
+    options = ["--best_checkpoint.save_top_k", 0, "--last_checkpoint.every_n_train_steps", 1]
+    assert lowrank("fit", "--config", recipe, *options) == 2
+    last = next(tmp_path.rglob("last.ckpt"))
+    assert load(last)["global_step"] == 1
+    assert list(last.parent.iterdir()) == [last]
+    message = capsys.readouterr().err
+    assert message.startswith("error: checkpoint (")
+    assert "No space left on device" in message
+    assert f"lowrank fit --config {last.parents[1] / 'config.yaml'} --ckpt_path {last}" in message
+
+
+def test_the_best_and_the_last_are_kept(lowrank, recipe, tmp_path, capsys):
+    assert lowrank("fit", "--config", recipe, "--trainer.max_steps", 8) == 0
+    folder = next(tmp_path.rglob("checkpoints"))
+    # Validation comes after steps 4 and 8 (two epochs of two steps each).
+    names = {path.name for path in folder.iterdir()}
+    assert names in ({"last.ckpt", "best-step=4.ckpt"}, {"last.ckpt", "best-step=8.ckpt"})
+    assert load(folder / "last.ckpt")["global_step"] == 8
+    printed = capsys.readouterr().out
+    assert f"log folder: {folder.parent}" in printed
+    assert "best checkpoint: " in printed
+
+
+class Interrupting(PairedFolderDataModule):
+    """Sends Ctrl-C to its own process while an image is read.
+
+    Args:
+        split: "train" or "val".
+        access: which access to an image of that split it is, counted from 1.
+        **kwargs: of `PairedFolderDataModule`.
+    """
+
+    def __init__(self, split: str, access: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.split, self.access = split, access
+
+    def _dataset(self, pairs: Any, *args: Any) -> Any:
+        dataset = super()._dataset(pairs, *args)
+        if pairs.inputs[0].parts[-3] != self.split:
+            return dataset
+        return Counting(dataset, self.access)
+
+
+class Counting(Dataset):
+    """Passes a data set on, and sends Ctrl-C at one access."""
+
+    def __init__(self, dataset: Dataset, access: int) -> None:
+        self.dataset, self.left = dataset, access
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.dataset[index]
+
+
+def interrupting(recipe: Path, split: str, access: int) -> Path:
+    """The recipe with data that interrupt it, and averaged weights."""
+    config = yaml.safe_load(recipe.read_text())
+    config["data"]["class_path"] = f"{__name__}.Interrupting"
+    config["data"]["init_args"] |= {"split": split, "access": access}
+    config["trainer"]["callbacks"] = [
+        {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}}
+    ]
+    path = recipe.with_name(f"{split}{access}.yaml")
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+NEVER = 1000
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_ctrl_c_while_training_finishes_the_step_and_says_how_to_go_on(lowrank, recipe, tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    # Two images a step: the fifth is of the third step.
+    assert lowrank("fit", "--config", interrupting(recipe, "train", 5)) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    last = next(tmp_path.rglob("last.ckpt"))
+    assert load(last)["global_step"] == 3
+    command = re.search(r"lowrank (fit --config \S+ --ckpt_path \S+)", capsys.readouterr().err)
+    assert command is not None
+    assert lowrank(*command[1].split(), "--data.access", NEVER) == 0
+    assert max(load(path)["global_step"] for path in tmp_path.rglob("last.ckpt")) == 4
+
+
+def test_ctrl_c_waits_for_the_end_of_an_accumulated_step(lowrank, recipe, tmp_path):
+    # Two batches a step: the fifth image belongs to the first batch of the second step.
+    options = ["--trainer.accumulate_grad_batches", 2]
+    assert lowrank("fit", "--config", interrupting(recipe, "train", 5), *options) == 130
+    assert load(next(tmp_path.rglob("last.ckpt")))["global_step"] == 2
+
+
+def test_ctrl_c_during_validation_saves_the_weights_in_training(lowrank, recipe, tmp_path):
+    # The first two accesses are the sanity check's.
+    assert lowrank("fit", "--config", interrupting(recipe, "val", 3)) == 130
+    assert lowrank("fit", "--config", interrupting(recipe, "val", NEVER)) == 0
+    stopped, finished = (load(path) for path in sorted(tmp_path.rglob("last.ckpt")))
+    assert stopped["global_step"] == finished["global_step"] == 4
+    for kind in ("state_dict", "current_model_state"):
+        torch.testing.assert_close(stopped[kind], finished[kind], rtol=0, atol=0)
+    different = any(
+        not torch.equal(stopped["state_dict"][key], stopped["current_model_state"][key])
+        for key in stopped["state_dict"]
+    )
+    assert different, "averaged and trained weights must differ for the test to mean anything"
+
+
+def test_ctrl_c_in_the_sanity_check_writes_nothing(lowrank, recipe, tmp_path, capsys):
+    assert lowrank("fit", "--config", interrupting(recipe, "val", 1)) == 130
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert "ckpt_path" not in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_stops_at_once(monkeypatch):
+    checkpoint = LastCheckpoint()
+    checkpoint._on_sigint(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint._on_sigint(signal.SIGINT, None)
+
+
+@pytest.mark.slow
+def test_a_real_ctrl_c_leaves_a_checkpoint_that_resumes(recipe, tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "trainers", "fit"]
+    options = ["--config", str(recipe), "--trainer.max_steps", "100000", "--last_checkpoint.every_n_train_steps", "1"]
+    run = subprocess.Popen(
+        [*command, *options], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while run.poll() is None and not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 130, errors
+    assert "Traceback" not in errors
+    last = next(tmp_path.rglob("last.ckpt"))
+    step = load(last)["global_step"]
+    resume = re.search(r"lowrank fit (--config \S+ --ckpt_path \S+)", errors)
+    assert resume is not None, errors
+    again = subprocess.run(
+        [*command, *resume[1].split(), "--trainer.max_steps", str(step + 2)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert max(load(path)["global_step"] for path in tmp_path.rglob("last.ckpt")) == step + 2

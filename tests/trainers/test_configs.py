@@ -1,0 +1,139 @@
+"""Every recipe and part under configs/ is instantiated and, shrunk by overrides, trained or tested for a few steps."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from datamodules import RestorationDataModule
+from glmha import GLMHA, ChannelAttention, Restormer
+from trainers import RestorationTask
+
+Lowrank = Callable[..., int]
+
+CONFIGS = Path(str(files("configs")))
+PARTS = sorted(path for folder in ("net", "data") for path in (CONFIGS / folder).glob("*.yaml"))
+RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - set(PARTS))
+TRAINING = [path for path in RECIPES if "eval" not in path.parts]
+
+# One block a level, four channels: the structure stays the recipe's.
+SHRUNK_NET = {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}
+SHRUNK_RUN = {
+    "accelerator": "cpu",
+    "max_steps": 2,
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 1,
+    "val_check_interval": 2,
+    "check_val_every_n_epoch": "null",
+    "enable_progress_bar": "false",
+}
+SHRUNK_DATA = {"patch_size": 16, "batch_size": 2, "num_workers": 0}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def options(prefix: str, values: dict[str, Any]) -> list[str]:
+    return [text for key, value in values.items() for text in (f"--{prefix}.{key}", str(value))]
+
+
+def overrides(recipe: Path, folder: Path) -> list[str]:
+    """Shrink a recipe; point it at `folder` if its data have to be downloaded."""
+    data = SHRUNK_DATA.copy()
+    if "demo" in recipe.parts:
+        data |= {"epoch_length": 4, "eval_size": 16}
+    else:
+        data |= {"root": folder}
+    return [*options("model.net", SHRUNK_NET), *options("trainer", SHRUNK_RUN), *options("data", data)]
+
+
+@pytest.fixture
+def data(pairs: Path) -> Path:
+    """One folder that is laid out as Rain13K and as GoPro, with the images of `pairs`."""
+    root = pairs.parent / "data"
+    root.mkdir()
+    (root / "train").symlink_to(pairs / "train")
+    (root / "test").mkdir()
+    for kind in ("input", "target"):
+        (root / "test" / kind).symlink_to(pairs / "test" / kind)
+    for name in ("Rain100L", "Rain100H"):
+        (root / "test" / name).symlink_to(pairs / "test")
+    return root
+
+
+@pytest.mark.parametrize("recipe", TRAINING, ids=name)
+def test_recipes_train_and_test(lowrank: Lowrank, recipe: Path, data: Path):
+    arguments = ["--config", name(recipe), *overrides(recipe, data)]
+    assert lowrank("fit", *arguments) == 0
+    [last] = Path.cwd().rglob("last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    # The score by which the recipe chooses the best checkpoint exists.
+    assert list(last.parent.glob("best-*.ckpt"))
+    assert lowrank("test", *arguments, "--ckpt_path", last) == 0
+    assert list(Path.cwd().rglob("metrics.json"))
+
+
+def test_the_deraining_evaluation_needs_a_checkpoint_only(lowrank: Lowrank, data: Path, tmp_path: Path, capsys):
+    net = Restormer(**SHRUNK_NET)
+    torch.save({"params": net.state_dict()}, tmp_path / "deraining.pth")
+    arguments = ["--config", "eval/rain13k.yaml", "--data.root", data, "--data.num_workers", 0]
+    assert lowrank("test", *arguments) == 2
+    assert "pretrained" in capsys.readouterr().err
+    assert lowrank("test", *arguments, "--model.pretrained", tmp_path / "deraining.pth") == 0
+    record = json.loads(next(Path.cwd().rglob("metrics.json")).read_text())
+    assert record["sets"].keys() == {"Rain100H", "Rain100L"}
+    assert record["metrics"]["psnr-y-rounded"] == "PSNR on MATLAB's rounded Y, uint8, border 0"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+def test_recipes_parse_at_full_size(recipe: Path, lowrank: Lowrank, capsys):
+    assert lowrank("fit", "--config", name(recipe), "--print_config") == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["trainer"]["logger"]["init_args"]["name"]
+    assert config["model"]["class_path"] == f"trainers.{RestorationTask.__name__}"
+
+
+@pytest.mark.parametrize("part", PARTS, ids=name)
+def test_parts_are_used_by_a_recipe(part: Path):
+    assert any(f"../{name(part)}" in recipe.read_text() for recipe in RECIPES)
+
+
+@pytest.mark.parametrize(("attention", "parameters"), [("csa", 26.13e6), ("glmha", 24.47e6)])
+def test_restormer_has_its_published_size(attention: str, parameters: float):
+    config = yaml.safe_load((CONFIGS / f"net/restormer_{attention}.yaml").read_text())
+    arguments = config["init_args"]
+    assert config["class_path"] == "glmha.Restormer"
+    chosen = arguments.pop("attention")
+    factory = ChannelAttention if attention == "csa" else lambda c, h: GLMHA(c, h, **chosen["init_args"])
+    with torch.device("meta"):
+        net = Restormer(**arguments, attention=factory)
+    assert sum(parameter.numel() for parameter in net.parameters()) == pytest.approx(parameters, rel=5e-4)
+
+
+def twin_difference(first: Path, second: Path) -> list[str]:
+    lines = [
+        [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+        for path in (first, second)
+    ]
+    return [line for line in lines[0] if line not in lines[1]]
+
+
+@pytest.mark.parametrize("recipe", [path for path in TRAINING if path.stem.endswith("csa")], ids=name)
+def test_twins_differ_in_attention_and_log_folder_only(recipe: Path):
+    twin = recipe.with_name(recipe.name.replace("csa", "glmha"))
+    for difference in twin_difference(recipe, twin):
+        assert difference.split(":")[0].strip() in ("attention", "name", "net")
+
+
+def test_the_data_of_recipes_are_data_modules_of_ours():
+    for recipe in RECIPES:
+        data = yaml.safe_load(recipe.read_text())["data"]
+        part = yaml.safe_load((recipe.parent / data).read_text()) if isinstance(data, str) else data
+        module = __import__("datamodules", fromlist=["x"])
+        assert issubclass(getattr(module, part["class_path"].split(".")[1]), RestorationDataModule)

@@ -1,0 +1,263 @@
+"""The command line: Lightning's verbs on tasks and data modules, and verbs that are plain functions."""
+
+import logging
+import os
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from trainers.callbacks import ImageTriplets, PredictionWriter, ProgressBar
+from trainers.checkpoints import BestCheckpoint, LastCheckpoint, log_folder
+from trainers.messages import UsageError, explain, nearest, usage_error
+
+TRAINER_VERBS = {
+    "fit": "train a network as a recipe says (--config), or resume (--ckpt_path)",
+    "validate": "score a checkpoint on the recipe's validation sets",
+    "test": "score a checkpoint on the recipe's test sets",
+    "predict": "restore the recipe's test sets and save the images",
+}
+
+
+@dataclass(frozen=True)
+class FunctionVerb:
+    """A verb that calls a plain function, imported when it is asked for.
+
+    Attributes:
+        module: where the function is.
+        function: its name; its arguments are the verb's options.
+        description: one line for `lowrank --help`.
+        positional: the argument that is given without a name, one or more values of it; None: no such.
+    """
+
+    module: str
+    function: str
+    description: str
+    positional: str | None = None
+
+
+FUNCTION_VERBS = {
+    "restore": FunctionVerb(
+        "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"
+    ),
+}
+
+PARTS = ("net/", "data/")
+"""Folders of what recipes include; no recipes themselves."""
+
+LOGGER = {
+    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+    "init_args": {"save_dir": "logs", "name": ""},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `lowrank` with some arguments.
+
+    Args:
+        argv: arguments after the command's name; None: the process's own.
+
+    Returns:
+        Exit status: 0, 2 after a mistake of the user's (told in one message), 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with warnings.catch_warnings():
+            _filter_warnings()
+            _run(arguments)
+    except SystemExit as exit_:
+        # Lightning turns an interruption into an exit of its own; --help and --print_config exit with 0.
+        if isinstance(exit_.__context__, KeyboardInterrupt):
+            return _interrupted(exit_.__context__)
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except KeyboardInterrupt as interruption:
+        return _interrupted(interruption)
+    except Exception as error:
+        message = explain(error)
+        if message is None or os.environ.get("LOWRANK_TRACEBACK") == "1":
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _interrupted(interruption: BaseException) -> int:
+    print("\n".join(["interrupted", *getattr(interruption, "__notes__", [])]), file=sys.stderr)
+    return 130
+
+
+def _run(arguments: list[str]) -> None:
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(_usage())
+    elif verb in TRAINER_VERBS:
+        _LowrankCLI(args=[verb, *_find_configs(arguments[1:])])
+    elif verb in FUNCTION_VERBS:
+        _call(verb, FUNCTION_VERBS[verb], arguments[1:])
+    else:
+        verbs = [*TRAINER_VERBS, *FUNCTION_VERBS]
+        raise UsageError(f"verb ({verb}) must be one of {', '.join(verbs)}{nearest(verb, verbs)}")
+
+
+def _usage() -> str:
+    verbs = TRAINER_VERBS | {name: verb.description for name, verb in FUNCTION_VERBS.items()}
+    width = max(map(len, verbs))
+    lines = [f"  {name:{width}}  {description}" for name, description in verbs.items()]
+    return "\n".join(
+        ["usage: lowrank VERB [options]", "", "verbs:", *lines, "", "lowrank VERB --help lists a verb's options."]
+    )
+
+
+def _call(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
+    function = getattr(import_module(verb.module), verb.function)
+    parser = ArgumentParser(prog=f"lowrank {name}", exit_on_error=False)
+    skip: set[str | int] = set()
+    if verb.positional is not None:
+        parser.add_argument(verb.positional, nargs="+", type=Path, help=f"one or more {verb.positional}")
+        skip.add(verb.positional)
+    parser.add_function_arguments(function, skip=skip)
+    try:
+        config = parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise usage_error(error, [action.dest for action in parser._actions]) from error
+    function(**parser.instantiate(config).as_dict())
+
+
+def _find_configs(arguments: list[str]) -> list[str]:
+    """Replace recipes that are not in the working directory by the installed ones of that name."""
+    found = list(arguments)
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            found[index] = f"--config={_find_config(argument.removeprefix('--config='))}"
+        elif index and arguments[index - 1] in ("--config", "-c"):
+            found[index] = _find_config(argument)
+    return found
+
+
+def _find_config(name: str) -> str:
+    installed = Path(str(files("configs")))
+    path = Path(name)
+    # Recipes are called the same whether the repository is the working directory or not.
+    inner = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
+    for candidate in (path, installed / inner):
+        if candidate.is_file():
+            return str(candidate)
+    found = (str(path.relative_to(installed)) for path in sorted(installed.rglob("*.yaml")))
+    recipes = [recipe for recipe in found if not recipe.startswith(PARTS)]
+    raise FileNotFoundError(
+        f"config ({name}) must be a file, got none of that name here or among the installed recipes "
+        f"({', '.join(recipes)}){nearest(str(inner), recipes)}"
+    )
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the recipe of a run as `config.yaml` in its log folder."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save it; a log folder that holds another run's is refused."""
+        try:
+            super().setup(trainer, pl_module, stage)
+        except RuntimeError as error:
+            raise FileExistsError(
+                f"log folder ({trainer.log_dir}) must not hold another run's {self.config_filename}: choose another "
+                "(--trainer.logger.init_args.version, --trainer.logger.init_args.name)"
+            ) from error
+
+
+class _LowrankCLI(LightningCLI):
+    def __init__(self, args: list[str]) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={
+                "logger": LOGGER,
+                "plugins": [{"class_path": "trainers.checkpoints.AtomicCheckpointIO"}],
+                "enable_model_summary": False,
+                "callbacks": [],
+            },
+            parser_kwargs={"prog": "lowrank", "exit_on_error": False},
+            auto_configure_optimizers=False,
+            # Tasks save no hyper-parameters: config.yaml is the record.
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        options = self.config_init[self.subcommand].trainer
+        callbacks: list[Callback] = [ImageTriplets(), PredictionWriter()]
+        if options.enable_progress_bar is not False:
+            callbacks.append(ProgressBar())
+        if options.enable_checkpointing is False:
+            self._parser(self.subcommand).callback_keys.clear()
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        for verb in ("validate", "test"):
+            # The task prints a table of its own.
+            self._parser(verb).set_defaults(verbose=False)
+        # Restored images are saved one by one; Lightning would keep all of them in memory as well.
+        self._parser("predict").set_defaults(return_predictions=False)
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            options = [action.dest for action in self._parser(args[0])._actions]
+            raise usage_error(error, options) from error
+
+    def after_fit(self) -> None:
+        folder = log_folder(self.trainer)
+        if self.trainer.is_global_zero:
+            print(f"log folder: {folder} (see it with: tensorboard --logdir {folder})")
+            for callback in self.trainer.checkpoint_callbacks:
+                if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
+                    score = f"{callback.monitor} {callback.best_model_score:.4g}"
+                    print(f"best checkpoint: {callback.best_model_path} ({score})")
+
+    def _parse_ckpt_path(self) -> None:
+        # The base class would read the checkpoint for hyper-parameters that ours never hold.
+        return
+
+
+# Advice that a recipe's user can do nothing about, or need not.
+_NOISE = (
+    "LightningCLI's args parameter is intended",
+    "The number of training batches .* is smaller than the logging interval",
+    "The '.*_dataloader' does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+    # A recipe may do without validation.
+    "Total length of `list` across ranks is zero",
+    "You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",
+    # A resumed run has a log folder of its own.
+    "The dirpath has changed",
+)
+
+
+def _filter_warnings() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+    # jsonargparse would write this sentence into the record instead of the value. As an error it makes it try the next
+    # type of a union: a list of attention factories is then written as such.
+    warnings.filterwarnings("error", r"\s+Unable to serialize instance")
+    # What these libraries deprecate of each other is theirs to change.
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(lightning|jsonargparse)\.")
