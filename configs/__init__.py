@@ -1,0 +1,1 @@
+"""Runnable recipes, found by name from the command line."""

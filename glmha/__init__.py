@@ -8,14 +8,24 @@ from glmha.attention import (
     PerformerChannelAttention,
     ReformerChannelAttention,
 )
+from glmha.mst import MST, RealMST, RGBMST
+from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
+from glmha.pretrained import CheckpointError, load_pretrained
 from glmha.restormer import Restormer
 
 __all__ = [
     "GLMHA",
+    "MST",
     "AttentionFactory",
+    "CassiMSTPlusPlus",
     "ChannelAttention",
+    "CheckpointError",
     "LinformerChannelAttention",
+    "MSTPlusPlus",
     "PerformerChannelAttention",
+    "RGBMST",
+    "RealMST",
     "ReformerChannelAttention",
     "Restormer",
+    "load_pretrained",
 ]

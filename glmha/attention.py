@@ -8,6 +8,7 @@ only where the host's convention is mask-guided. Every class takes `(channels, h
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -136,7 +137,35 @@ class Calibration(nn.Module):
         return torch.tanh(self.mix(per_head)).flatten(1)
 
 
-class GLMHA(ChannelAttention):
+class RecordedAttention(ChannelAttention):
+    """A channel attention whose options travel with its weights.
+
+    α, seeds and the like leave no trace in the tensors, so the state dict has one entry more, `_extra_state`: the
+    options as JSON bytes, a tensor that every file format keeps and no cast touches.
+    """
+
+    def get_extra_state(self) -> Tensor:
+        """The class and its options, as bytes."""
+        content = json.dumps({"class": type(self).__name__, **self.options})
+        return torch.tensor(list(content.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse weights that were trained as another attention.
+
+        Raises:
+            ValueError: if the recorded class or options are not this module's.
+        """
+        recorded, own = decode_options(state), {"class": type(self).__name__, **self.options}
+        if recorded != own:
+            raise ValueError(f"attention must be the checkpoint's, {recorded}, got {own}")
+
+
+def decode_options(state: Tensor) -> dict[str, Any]:
+    """Read the class name ("class") and options that `RecordedAttention` put into a state dict."""
+    return json.loads(bytes(state.tolist()))
+
+
+class GLMHA(RecordedAttention):
     """Guided low-rank multi-head attention (Ilyas et al., Eqs. 3-7).
 
     Queries keep C channels; keys and values are made with C' = h·max(1, round((1 - reduction)·C/h)) channels from the
@@ -199,7 +228,7 @@ def low_rank(head_channels: int, reduction: float) -> int:
     return max(1, round((1 - reduction) * head_channels))
 
 
-class LinformerChannelAttention(ChannelAttention):
+class LinformerChannelAttention(RecordedAttention):
     """Linformer over channels: softmax(Q (E K)ᵀ/β) F V with learned E, F, shared by the heads (Wang et al., Eq. 7).
 
     Keys and values are made at full size and then projected from d to d' channels. E and F act on channels, so they are
@@ -238,7 +267,7 @@ class LinformerChannelAttention(ChannelAttention):
         return super().normalise(projected) @ self.value_projection.to(cosines.dtype)
 
 
-class PerformerChannelAttention(ChannelAttention):
+class PerformerChannelAttention(RecordedAttention):
     """Performer over channels: softmax replaced by positive random features (FAVOR+, Choromanski et al.).
 
     The sequence is the channels, so a random direction spans the pixels; directions are drawn afresh for every image
@@ -283,7 +312,7 @@ class PerformerChannelAttention(ChannelAttention):
         return functional.favor_attention(query, key, temperature, directions, self.heads), value
 
 
-class ReformerChannelAttention(ChannelAttention):
+class ReformerChannelAttention(RecordedAttention):
     """Reformer over channels: a query attends to keys that share its hash bucket (Kitaev et al., Eqs. 2-4).
 
     Normalised channels are hashed by random rotations of the pixels (angular LSH); buckets are joined over `rounds`

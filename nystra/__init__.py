@@ -1,0 +1,1 @@
+"""Training-free substitution of softmax window attention; its parts arrive with the window hosts."""

@@ -1,0 +1,206 @@
+"""Released and own checkpoints: unwrap, infer the architecture from the tensors, load strictly.
+
+The only file of the package that calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code.
+"""
+
+import functools
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from glmha import attention as attentions
+from glmha.mst import MST, RealMST, RGBMST
+from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
+from glmha.restormer import Restormer
+
+StateDict = dict[str, Tensor]
+
+# Where the weights lie in the files of upstream's and of Lightning's trainers; averaged weights first.
+CONTAINERS = ("params_ema", "params", "state_dict")
+# DataParallel, torch.compile and our own tasks put these before every key.
+PREFIXES = ("module.", "_orig_mod.", "net.")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, is of no known architecture, or does not fit the one it seems to be of."""
+
+
+def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) -> nn.Module:
+    """Build the host that a checkpoint belongs to and load it strictly.
+
+    Args:
+        source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict. Wrappers
+            (`params_ema`, `params`, `state_dict`) and prefixes (`module.`, `net.`, `_orig_mod.`) are stripped.
+        **overrides: constructor arguments of the host that replace the inferred ones.
+
+    Returns:
+        Restormer, MST, RealMST, RGBMST, MSTPlusPlus or CassiMSTPlusPlus, in eval mode and float32, on the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, truncated, holds anything but tensors in plain containers, belongs to
+            another family, or does not fit the inferred architecture.
+    """
+    name = "the given state dict" if isinstance(source, Mapping) else str(source)
+    weights = unwrap(source if isinstance(source, Mapping) else read(Path(source)), name)
+    host, arguments = infer(weights, name)
+    try:
+        net = host(**{**arguments, **overrides})
+    except TypeError as error:
+        raise CheckpointError(f"overrides must be arguments of {host.__name__}, got {sorted(overrides)}: {error}") from None
+    try:
+        net.load_state_dict(weights, strict=True)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{name} does not fit {host.__name__}({arguments}): {shortened(str(error))}") from None
+    return net.float().eval()
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint file without executing anything in it.
+
+    Raises:
+        CheckpointError: if it is missing, truncated or holds anything but data.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"pretrained ({path}) must be a checkpoint file: there is none at this path")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"pretrained ({path}) must hold tensors in plain containers; it holds other Python objects, which are "
+            f"never executed, or is no checkpoint: {shortened(str(error), 1)}. Save its state_dict() alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"pretrained ({path}) cannot be read, it may be truncated: download it again ({shortened(str(error), 1)})"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"pretrained ({path}) must hold a state dict, got {type(content).__name__}")
+    return content
+
+
+def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
+    """Take the state dict out of its container and strip wrappers' prefixes from its keys.
+
+    Raises:
+        CheckpointError: if no mapping from names to tensors is found.
+    """
+    for container in CONTAINERS:
+        if isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        strange = [key for key, value in content.items() if not isinstance(value, Tensor)][:3]
+        raise CheckpointError(
+            f"{name} must map parameter names to tensors, alone or under one of {', '.join(CONTAINERS)}; "
+            f"{'it is empty' if not content else f'found other values under {strange}'}"
+        )
+    weights = dict(content)
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in weights)), None):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def infer(weights: StateDict, name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """Find the host class and its constructor arguments from keys and shapes.
+
+    Raises:
+        CheckpointError: if the keys are of no host of this package.
+    """
+    try:
+        if "encoder_level1.0.attn.temperature" in weights:
+            return Restormer, restormer_arguments(weights)
+        if "body.0.embedding.weight" in weights:
+            return mst_plus_plus_arguments(weights)
+        if "encoder_layers.0.0.blocks.0.0.rescale" in weights:
+            return mst_arguments(weights)
+    except KeyError as error:
+        raise CheckpointError(f"{name} lacks the key {error}: it is incomplete or of another architecture") from None
+    raise CheckpointError(
+        f"{name} must be of Restormer, MST or MST++; its keys begin with {list(weights)[:3]}. Window-attention models "
+        "(SwinIR, Uformer, DehazeFormer) belong to nystra"
+    )
+
+
+def restormer_arguments(weights: StateDict) -> dict[str, Any]:
+    """Constructor arguments of a Restormer."""
+    levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
+    dim, inp_channels = weights["patch_embed.proj.weight"].shape[:2]
+    hidden = [weights[f"{level}.0.ffn.project_out.weight"].shape[1] for level in levels]
+    return {
+        "inp_channels": inp_channels,
+        "out_channels": weights["output.weight"].shape[0],
+        "dim": dim,
+        "num_blocks": [count(weights, level) for level in levels],
+        "num_refinement_blocks": count(weights, "refinement"),
+        "heads": [weights[f"{level}.0.attn.temperature"].shape[0] for level in levels],
+        "ffn_expansion_factor": expansion([dim * 2**level for level in range(4)], hidden),
+        "bias": "encoder_level1.0.ffn.project_in.bias" in weights,
+        "LayerNorm_type": "WithBias" if "encoder_level1.0.norm1.body.bias" in weights else "BiasFree",
+        "dual_pixel_task": "skip_conv.weight" in weights,
+        "attention": [recorded_attention(weights, f"{level}.0.attn.") for level in levels],
+    }
+
+
+def mst_arguments(weights: StateDict) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """Class and constructor arguments of one of the MST variants."""
+    host: Callable[..., nn.Module] = MST
+    if "embedding_1.weight" in weights:
+        host = RGBMST
+    elif "fution.weight" in weights:
+        host = RealMST
+    stage = count(weights, "encoder_layers")
+    levels = [f"encoder_layers.{level}.0." for level in range(stage)] + ["bottleneck."]
+    return host, {
+        "dim": weights["mapping.weight"].shape[0],
+        "stage": stage,
+        "num_blocks": [count(weights, f"{level}blocks") for level in levels],
+        "attention": [recorded_attention(weights, f"{level}blocks.0.0.") for level in levels],
+    }
+
+
+def mst_plus_plus_arguments(weights: StateDict) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """Class and constructor arguments of MST++."""
+    levels = ("encoder_layers.0.0.", "encoder_layers.1.0.", "bottleneck.")
+    n_feat, in_channels = weights["conv_in.weight"].shape[:2]
+    return CassiMSTPlusPlus if "fution.weight" in weights else MSTPlusPlus, {
+        "in_channels": in_channels,
+        "out_channels": weights["conv_out.weight"].shape[0],
+        "n_feat": n_feat,
+        "stage": count(weights, "body"),
+        "attention": [recorded_attention(weights, f"body.0.{level}blocks.0.0.") for level in levels],
+    }
+
+
+def recorded_attention(weights: StateDict, prefix: str) -> attentions.AttentionFactory:
+    """The attention that a checkpoint of ours recorded for a level; released checkpoints are exact attention."""
+    recorded = weights.get(f"{prefix}_extra_state")
+    if recorded is None:
+        return attentions.ChannelAttention
+    options = attentions.decode_options(recorded)
+    return functools.partial(getattr(attentions, options.pop("class")), **options)
+
+
+def count(weights: StateDict, prefix: str) -> int:
+    """Number of entries of the module list `prefix`."""
+    return len({key[len(prefix) + 1 :].partition(".")[0] for key in weights if key.startswith(f"{prefix}.")})
+
+
+def expansion(channels: list[int], hidden: list[int]) -> float:
+    """A factor with ⌊C·factor⌋ = hidden at every level; the published 2.66 where it is one."""
+    low = max(h / c for c, h in zip(channels, hidden, strict=True))
+    high = min((h + 1) / c for c, h in zip(channels, hidden, strict=True))
+    return 2.66 if low <= 2.66 < high else (low + high) / 2
+
+
+def shortened(message: str, lines: int = 6) -> str:
+    """The first lines of a long error message, each cut at 300 characters, joined."""
+    kept = [line.strip()[:300] for line in message.splitlines() if line.strip()]
+    return " ".join(kept[:lines]) + (f" … ({len(kept) - lines} more lines)" if len(kept) > lines else "")
