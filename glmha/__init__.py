@@ -8,7 +8,7 @@ from glmha.attention import (
     PerformerChannelAttention,
     ReformerChannelAttention,
 )
-from glmha.mst import MST, RealMST, RGBMST
+from glmha.mst import MST, RGBMST, RealMST
 from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
 from glmha.pretrained import CheckpointError, load_pretrained
 from glmha.restormer import Restormer
@@ -16,6 +16,7 @@ from glmha.restormer import Restormer
 __all__ = [
     "GLMHA",
     "MST",
+    "RGBMST",
     "AttentionFactory",
     "CassiMSTPlusPlus",
     "ChannelAttention",
@@ -23,7 +24,6 @@ __all__ = [
     "LinformerChannelAttention",
     "MSTPlusPlus",
     "PerformerChannelAttention",
-    "RGBMST",
     "RealMST",
     "ReformerChannelAttention",
     "Restormer",

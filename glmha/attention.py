@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha import functional
+from glmha import functional, low_rank_fit
 from glmha.conventions import Convention, RestormerConvention
-from glmha.layers import MaskGuidance, to_tokens
+from glmha.layers import MaskGuidance
 
 AttentionFactory = Callable[[int, int], nn.Module]
 
@@ -149,6 +149,11 @@ class RecordedAttention(ChannelAttention):
         content = json.dumps({"class": type(self).__name__, **self.options})
         return torch.tensor(list(content.encode()), dtype=torch.uint8)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Weights without a record, exact attention's for one, are taken on their shapes' word.
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse weights that were trained as another attention.
 
@@ -205,6 +210,45 @@ class GLMHA(RecordedAttention):
         self.kernel_size = kernel_size
         super().__init__(channels, heads, convention=convention)
         self.calibration = Calibration(channels, heads, kernel_size) if alpha else None
+
+    @classmethod
+    def from_dense(
+        cls,
+        csa: ChannelAttention,
+        features: Sequence[Tensor],
+        *,
+        reduction: float = 0.5,
+        alpha: float = 0.6,
+        kernel_size: int = 3,
+    ) -> Self:
+        """Start from a trained exact attention, in closed form, on some of its inputs (`glmha.low_rank_fit.fit`).
+
+        Args:
+            csa: the trained module; left as it is.
+            features: inputs of `csa`, each (B, C, H, W); sizes may differ.
+            reduction: see the class.
+            alpha: see the class; the calibration starts neutral.
+            kernel_size: see the class.
+
+        Returns:
+            A module in the convention, on the device and of the dtype of `csa`.
+
+        Raises:
+            TypeError: if `csa` is not exact channel attention.
+            ValueError: if `features` is empty or has other channels than `csa`, or an option is out of range.
+        """
+        if type(csa) is not ChannelAttention:
+            raise TypeError(f"csa must be a ChannelAttention, whose weights are dense, got {type(csa).__name__}")
+        module = cls(
+            csa.channels,
+            csa.heads,
+            reduction=reduction,
+            alpha=alpha,
+            kernel_size=kernel_size,
+            convention=csa.convention,
+        ).to(csa.convention.temperature(csa))
+        low_rank_fit.fit(module, csa, features)
+        return module
 
     @property
     def options(self) -> dict[str, Any]:

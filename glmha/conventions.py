@@ -47,9 +47,7 @@ class Convention(abc.ABC):
         """1/β of Eq. (2), per head, shape (h, 1, 1)."""
 
     @abc.abstractmethod
-    def tokens(
-        self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def tokens(self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, N, C), keys and values (B, N, C') of an image (B, C, H, W)."""
 
     @abc.abstractmethod
@@ -89,9 +87,7 @@ class RestormerConvention(Convention):
         """See base class."""
         return module.temperature
 
-    def tokens(
-        self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def tokens(self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor, Tensor]:
         """See base class; the calibration is folded into the weights: W (x ⊙ s) = (W diag(s)) x."""
         channels, key_channels = module.channels, module.key_channels
         if calibrate is None:
@@ -120,12 +116,11 @@ class RestormerConvention(Convention):
         products, query_square, key_square = [], [], []
         for band in bands(x, channels + 2 * key_channels, halo=1):
             projected = band.inner(self._project(module, x[:, :, band.low : band.high], rest, scale))
-            key_value = to_tokens(projected[:, -2 * key_channels :])
+            key = to_tokens(projected[:, -2 * key_channels : -key_channels])
             if query_map is None:
                 query = to_tokens(projected[:, :channels])
             else:
                 query = to_tokens(query_map[:, :, band.start : band.stop])
-            key, value = key_value.chunk(2, 2)
             products.append(functional.at_least_float32(functional.head_products(query, key, heads)))
             query_square.append(functional.channel_norms(query, heads).square())
             key_square.append(functional.channel_norms(key, heads).square())

@@ -1,6 +1,6 @@
 """Released and own checkpoints: unwrap, infer the architecture from the tensors, load strictly.
 
-The only file of the package that calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code.
+The only file that calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code.
 """
 
 import functools
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from glmha import attention as attentions
-from glmha.mst import MST, RealMST, RGBMST
+from glmha.mst import MST, RGBMST, RealMST
 from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
 from glmha.restormer import Restormer
 
@@ -52,7 +52,9 @@ def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) ->
     try:
         net = host(**{**arguments, **overrides})
     except TypeError as error:
-        raise CheckpointError(f"overrides must be arguments of {host.__name__}, got {sorted(overrides)}: {error}") from None
+        raise CheckpointError(
+            f"overrides must be arguments of {host.__name__}, got {sorted(overrides)}: {error}"
+        ) from None
     try:
         net.load_state_dict(weights, strict=True)
     except (RuntimeError, ValueError) as error:

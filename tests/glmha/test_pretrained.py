@@ -11,7 +11,12 @@ import glmha
 from glmha.pretrained import expansion
 from tests import goldens
 
-RESTORMERS = ["restormer_small_biasfree", "restormer_small_withbias", "restormer_small_gray", "restormer_small_dualpixel"]
+RESTORMERS = [
+    "restormer_small_biasfree",
+    "restormer_small_withbias",
+    "restormer_small_gray",
+    "restormer_small_dualpixel",
+]
 KEY_LISTS = {
     "restormer_deraining": glmha.Restormer,
     "restormer_gauss_gray_denoising": glmha.Restormer,
