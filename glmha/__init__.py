@@ -12,6 +12,7 @@ from glmha.mst import MST, RGBMST, RealMST
 from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
 from glmha.pretrained import CheckpointError, load_pretrained
 from glmha.restormer import Restormer
+from glmha.warm_start import convert
 
 __all__ = [
     "GLMHA",
@@ -27,5 +28,6 @@ __all__ = [
     "RealMST",
     "ReformerChannelAttention",
     "Restormer",
+    "convert",
     "load_pretrained",
 ]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha import functional
+from glmha import functional, gradients
 from glmha.layers import (
     MaskGuidance,
     depthwise,
@@ -26,7 +26,7 @@ from glmha.layers import (
     to_image,
     to_tokens,
 )
-from glmha.streaming import bands, streams
+from glmha.streaming import bands, streams, trains_plainly
 
 if TYPE_CHECKING:
     from glmha.attention import ChannelAttention
@@ -59,7 +59,8 @@ class Convention(abc.ABC):
     def similarity(self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor]:
         """Cosines (B, h, d, d') of queries and keys, and the values (B, N, C')."""
         query, key, value = self.tokens(module, x, calibrate)
-        return functional.similarity(query, key, module.heads), value
+        similarity = gradients.similarity if trains_plainly(x) else functional.similarity
+        return similarity(query, key, module.heads), value
 
 
 @dataclasses.dataclass(frozen=True)

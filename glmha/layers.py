@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha.streaming import bands, streams
+from glmha import gradients
+from glmha.streaming import bands, streams, trains_plainly
 
 
 def to_tokens(image: Tensor) -> Tensor:
@@ -32,6 +33,8 @@ def empty_like_image(x: Tensor, channels: int) -> Tensor:
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve every channel with its own kernel, same size: (B, C, H, W), weight (C, 1, k, k)."""
+    if trains_plainly(x):
+        return gradients.depthwise_convolution(x, weight, bias)
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
 
 
@@ -104,7 +107,10 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         if not streams(x):
-            gate, value = self.dwconv(self.project_in(x)).chunk(2, 1)
+            expanded = depthwise(self.project_in(x), self.dwconv.weight, self.dwconv.bias)
+            if trains_plainly(x):
+                return self.project_out(gradients.gate(expanded))
+            gate, value = expanded.chunk(2, 1)
             return self.project_out(F.gelu(gate) * value)
         result = empty_like_image(x, x.shape[1])
         for band in bands(x, self.dwconv.out_channels, halo=1):

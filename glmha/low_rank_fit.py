@@ -1,7 +1,8 @@
 """Closed-form start of GLMHA from trained dense weights: keys by selection, values by least squares.
 
-No pixel is visited more than once: with patches p of the input (one tap of a 1×1 projection, nine of a depth-wise 3×3
-one), values are V = T p, and every error below is a quadratic form of the second moments R = Σ p pᵀ of an image.
+Search and least squares never visit pixels: with patches p of the input (one tap of a 1×1 projection, nine of a
+depth-wise 3×3 one), values are V = T p, and every error below is a quadratic form of the second moments R = Σ p pᵀ of
+an image.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 # Subsets of a head's channels are all tried up to this number, else searched greedily.
 EXHAUSTIVE_LIMIT = 1000
 # Relative weight that holds least squares to what they start from: a few images leave directions undetermined.
-RIDGE = 1e-3
-SWEEPS = 10
+RIDGE = 1e-2
+SWEEPS = 5
+# The same for a positional kernel, whose nine unknowns any image determines.
+POSITIONAL_RIDGE = 1e-6
 # Pixels whose patches are written at once.
 PIXELS = 2**14
 
@@ -63,6 +66,7 @@ def fit(module: GLMHA, dense: ChannelAttention, features: Sequence[Tensor]) -> N
 
     Raises:
         ValueError: if there are no features, or one has another shape than (B, C, H, W) with C of `dense`.
+        TypeError: if the convention is neither Restormer's nor MST's.
     """
     if not features:
         raise ValueError("features must hold at least one input of the dense module, got none")
@@ -84,20 +88,16 @@ def fit(module: GLMHA, dense: ChannelAttention, features: Sequence[Tensor]) -> N
         kept = select(statistics, module.key_channels // module.heads)
         attention = restricted(statistics.scores, kept)
         mix = mixing(statistics, attention, kept)
-        rows = (kept + torch.arange(module.heads, device=kept.device)[:, None] * kept_span(module)).flatten()
+        offsets = torch.arange(0, module.channels, module.channels // module.heads, device=kept.device)
+        rows = (kept + offsets[:, None]).flatten()
         if isinstance(module.convention, RestormerConvention):
             output = exact.project_out.weight.flatten(1)
             write_restormer(module, exact, rows, mix, *refine(statistics, attention, mix, output))
         elif isinstance(module.convention, MSTConvention):
-            pointwise, _ = refine(statistics, attention, mix, exact.proj.weight)
-            write_mst(module, exact, rows, pointwise, images)
+            pointwise, factor = refine(statistics, attention, mix, exact.proj.weight)
+            write_mst(module, exact, rows, pointwise * factor, images)
         else:
             raise TypeError(f"convention ({module.convention}) must be Restormer's or MST's to be started from weights")
-
-
-def kept_span(module: ChannelAttention) -> int:
-    """d, channels of a head."""
-    return module.channels // module.heads
 
 
 def measure(dense: ChannelAttention, images: Sequence[Tensor]) -> Statistics:
@@ -250,7 +250,8 @@ def refine(statistics: Statistics, attention: Tensor, mix: Tensor, output: Tenso
             system = torch.einsum("ckdl,k,l->cd", quadratic, depth[row], depth[row])
             pointwise[row] = held(system, target @ depth[row], pointwise[row])
             if taps > 1:
-                system = torch.einsum("ckdl,c,d->kl", quadratic, pointwise[row], pointwise[row])
+                halved = (pointwise[row] @ quadratic.view(len(target), -1)).view(taps, len(target), taps)
+                system = torch.einsum("kdl,d->kl", halved, pointwise[row])
                 depth[row] = held(system, pointwise[row] @ target, depth[row])
     return pointwise, depth
 
@@ -273,10 +274,11 @@ def write_restormer(
     values = pointwise[:, :channels, None, None]
     module.qkv.weight.copy_(torch.cat([dense.qkv.weight[first], values]))
     module.qkv_dwconv.weight.copy_(torch.cat([dense.qkv_dwconv.weight[first], depth.view(-1, 1, 3, 3)]))
-    if module.qkv.bias is not None and dense.qkv_dwconv.bias is not None and dense.qkv.bias is not None:
-        module.qkv.bias.copy_(torch.cat([dense.qkv.bias[first], pointwise[:, channels]]))
-        constants = (mix @ dense.qkv_dwconv.bias[-channels:].view(len(mix), -1, 1)).flatten()
-        module.qkv_dwconv.bias.copy_(torch.cat([dense.qkv_dwconv.bias[first], constants]))
+    if dense.qkv.bias is not None:
+        depth_bias = dense.get_parameter("qkv_dwconv.bias")
+        constants = (mix @ depth_bias[-channels:].view(len(mix), -1, 1)).flatten()
+        module.get_parameter("qkv.bias").copy_(torch.cat([dense.qkv.bias[first], pointwise[:, channels]]))
+        module.get_parameter("qkv_dwconv.bias").copy_(torch.cat([depth_bias[first], constants]))
 
 
 def write_mst(
@@ -330,6 +332,6 @@ def positional(dense: ChannelAttention, pointwise: Tensor, images: Sequence[Tens
         scale = wanted.square().mean().clamp_min(torch.finfo(full.dtype).tiny)
         system += patches @ patches.transpose(1, 2) / scale
         target += (patches @ wanted.reshape(channels, -1, 1))[:, :, 0] / scale
-    ridge = RIDGE * system.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(full.dtype).tiny
+    ridge = POSITIONAL_RIDGE * system.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(full.dtype).tiny
     system.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     return first, torch.linalg.solve(system, target).view(channels, 1, 3, 3)

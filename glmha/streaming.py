@@ -36,6 +36,16 @@ def streams(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
+def trains_plainly(x: Tensor) -> bool:
+    """Whether the hand-written gradients of `glmha.gradients` apply: on a CPU, in one precision, outside of tracing."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
 def bands(x: Tensor, channels: int, halo: int) -> Iterator[Band]:
     """Divide the rows of an image so that a map of `channels` channels over one band stays in cache.
 

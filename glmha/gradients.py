@@ -1,0 +1,152 @@
+"""Operations whose own gradients are cheaper than the ones that autograd composes.
+
+Same values and first derivatives as the plain expressions in their docstrings, held to them by gradcheck; they read and
+write feature maps fewer times. They are differentiable once.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from glmha import functional
+from glmha.streaming import bands
+
+
+class _Gate(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        gate, value = x.chunk(2, 1)
+        return F.gelu(gate).mul_(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        gate, value = x.chunk(2, 1)
+        # Written into the halves of one map: autograd would make two and concatenate them, and keep gelu(gate) besides.
+        result = torch.empty_like(x)
+        gate_gradient, value_gradient = result.chunk(2, 1)
+        torch.mul(gradient, F.gelu(gate), out=value_gradient)
+        gate_gradient.copy_(torch.ops.aten.gelu_backward(gradient * value, gate))
+        return result
+
+
+def gate(x: Tensor) -> Tensor:
+    """GELU(a) ⊙ b for the channel halves [a, b] of x (Restormer, Eq. 2).
+
+    Args:
+        x: shape (B, 2C, H, W).
+
+    Returns:
+        Shape (B, C, H, W).
+    """
+    return _Gate.apply(x)
+
+
+class _DepthwiseConvolution(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        channels, radius = weight.shape[0], weight.shape[-1] // 2
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        x_gradient = weight_gradient = bias_gradient = None
+        if ctx.needs_input_grad[0]:
+            x_gradient = F.conv2d(gradient, weight.flip(2, 3), padding=radius, groups=channels)
+        if ctx.needs_input_grad[1]:
+            # In bands: over a whole map of tens of megabytes the library's kernel is several times slower.
+            weight_gradient = torch.zeros_like(weight)
+            for band in bands(x, channels, radius):
+                rows = gradient[:, :, band.start : band.stop]
+                rows = F.pad(rows, (0, 0, band.start - band.low, band.high - band.stop))
+                weight_gradient += torch.ops.aten.convolution_backward(
+                    rows,
+                    x[:, :, band.low : band.high],
+                    weight,
+                    None,
+                    [1, 1],
+                    [radius, radius],
+                    [1, 1],
+                    False,
+                    [0, 0],
+                    channels,
+                    [False, True, False],
+                )[1]
+        if ctx.has_bias and ctx.needs_input_grad[2]:
+            bias_gradient = gradient.sum((0, 2, 3))
+        return x_gradient, weight_gradient, bias_gradient
+
+
+def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve every channel with its own odd kernel, same size.
+
+    Args:
+        x: shape (B, C, H, W).
+        weight: shape (C, 1, k, k), k odd.
+        bias: shape (C,) or None.
+
+    Returns:
+        Shape (B, C, H, W).
+    """
+    return _DepthwiseConvolution.apply(x, weight, bias)
+
+
+class _Similarity(Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, heads: int) -> Tensor:
+        query_norm = functional.channel_norms(query, heads).clamp_min(functional.NORM_EPSILON)
+        key_norm = functional.channel_norms(key, heads).clamp_min(functional.NORM_EPSILON)
+        cosines = functional.cosine(functional.head_products(query, key, heads), query_norm, key_norm)
+        ctx.save_for_backward(query, key, query_norm, key_norm, cosines)
+        return cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        query, key, query_norm, key_norm, cosines = ctx.saved_tensors
+        products = gradient / (query_norm.unsqueeze(3) * key_norm.unsqueeze(2))
+        # d cos/d‖q‖ = -cos/‖q‖, and a channel at the clamp has no norm to change.
+        along = gradient * cosines
+        query_scale = -along.sum(3) / query_norm.square() * (query_norm > functional.NORM_EPSILON)
+        key_scale = -along.sum(2) / key_norm.square() * (key_norm > functional.NORM_EPSILON)
+        return (
+            _mixed(key, products.transpose(2, 3), query, query_scale),
+            _mixed(query, products, key, key_scale),
+            None,
+        )
+
+
+def _mixed(left: Tensor, matrices: Tensor, right: Tensor, scale: Tensor) -> Tensor:
+    """Per head left·M, plus right scaled by channel: (B, N, C'), (B, h, d', d), (B, N, C), (B, h, d) → (B, N, C)."""
+    result = torch.empty_like(right, memory_format=torch.contiguous_format)
+    for image, blocks in enumerate(matrices.to(left.dtype)):
+        heads = len(blocks)
+        columns = zip(left[image].chunk(heads, 1), blocks, result[image].chunk(heads, 1), strict=True)
+        for source, block, out in columns:
+            torch.mm(source, block, out=out)
+    return result.addcmul_(right, scale.flatten(1).unsqueeze(1).to(right.dtype))
+
+
+def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
+    """Cosine of every query channel with every key channel of its head, as `functional.similarity`.
+
+    Args:
+        query: tokens (B, N, C).
+        key: tokens (B, N, C').
+        heads: number of heads.
+
+    Returns:
+        Shape (B, h, d, d'), in [-1, 1], float32 at least.
+    """
+    return _Similarity.apply(query, key, heads)

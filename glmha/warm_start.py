@@ -1,0 +1,113 @@
+"""A whole trained host with low-rank attention, block after block, without training."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from glmha import low_rank_fit
+from glmha.attention import GLMHA, AttentionFactory, ChannelAttention, build
+
+Net = TypeVar("Net", bound=nn.Module)
+# What a host is called with: an image, or an image and a mask.
+Input = Tensor | tuple[Tensor, ...]
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the module whose input was wanted."""
+
+
+def convert(net: Net, images: Sequence[Input], attention: AttentionFactory = GLMHA) -> Net:
+    """Replace the exact attentions of a trained host by low-rank ones, started in closed form from their weights.
+
+    Blocks are replaced in the order in which they run. Each is calibrated on the features that reach it in the net as
+    converted so far, and its target is what the dense module makes of those same features: errors of earlier blocks
+    are not undone, and every block stands for its own. A mask is not part of the fit. Costs one forward pass, cut
+    short, per block and image, beside the fit.
+
+    Args:
+        net: the host; left as it is.
+        images: what `net` is called with, each (B, C, H, W) or a tuple of arguments, on the net's device; a few of the
+            sizes and kinds that will be restored.
+        attention: factory (channels, heads) → GLMHA; where it returns an exact `ChannelAttention`, the block stays.
+
+    Returns:
+        A copy of `net` in the same mode, on the same device and of the same dtype.
+
+    Raises:
+        ValueError: if there are no images or `net` runs no exact channel attention.
+        TypeError: if `attention` returns anything but GLMHA or `ChannelAttention`.
+    """
+    if not images:
+        raise ValueError("images must hold at least one input of the net, got none")
+    calls = [image if isinstance(image, tuple) else (image,) for image in images]
+    converted = copy.deepcopy(net).eval()
+    names = _order(converted, calls[0])
+    if not names:
+        raise ValueError(f"net ({type(net).__name__}) must run exact ChannelAttention modules, found none to replace")
+    for name in names:
+        dense = converted.get_submodule(name)
+        if not isinstance(dense, ChannelAttention):
+            continue
+        low_rank = build(attention, dense.channels, dense.heads, dense.convention)
+        if type(low_rank) is ChannelAttention:
+            continue
+        if not isinstance(low_rank, GLMHA):
+            raise TypeError(
+                f"attention must make GLMHA modules, got {type(low_rank).__name__}: only it has a warm start"
+            )
+        features = [_input_of(converted, dense, call) for call in calls]
+        low_rank.to(dense.convention.temperature(dense))
+        low_rank.requires_grad_(dense.convention.temperature(dense).requires_grad)
+        low_rank_fit.fit(low_rank, dense, features)
+        parent, _, child = name.rpartition(".")
+        setattr(converted.get_submodule(parent), child, low_rank)
+    modes = {name: module.training for name, module in net.named_modules()}
+    for name, module in converted.named_modules():
+        module.training = modes.get(name, net.training)
+    return converted
+
+
+def _order(net: nn.Module, call: tuple[Tensor, ...]) -> list[str]:
+    """Names of the exact attentions in the order in which they first run."""
+    names: dict[str, None] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda _module, _args, name=name: names.setdefault(name))
+        for name, module in net.named_modules()
+        if type(module) is ChannelAttention
+    ]
+    try:
+        with torch.no_grad():
+            net(*call)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(names)
+
+
+def _input_of(net: nn.Module, module: nn.Module, call: tuple[Tensor, ...]) -> Tensor:
+    """The image that reaches a module; nothing after it is computed."""
+    with _caught(module) as inputs, torch.no_grad():
+        net(*call)
+    return inputs[0]
+
+
+@contextmanager
+def _caught(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect a module's first argument and end the forward pass there."""
+    inputs: list[Tensor] = []
+
+    def stop(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        inputs.append(args[0])
+        raise _Reached
+
+    handle = module.register_forward_pre_hook(stop)
+    try:
+        yield inputs
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
