@@ -47,6 +47,7 @@ class FunctionVerb:
 
 
 FUNCTION_VERBS = {
+    "demo": FunctionVerb("trainers.demo", "run_demo", "train GLMHA and its full-attention twin on rain and compare"),
     "restore": FunctionVerb(
         "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"
     ),
@@ -89,6 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def fit(arguments: Sequence[str]) -> Path:
+    """Train as `lowrank fit` does, from Python.
+
+    Args:
+        arguments: options of `lowrank fit`; recipes are found as there.
+
+    Returns:
+        The run's log folder.
+    """
+    return log_folder(_LowrankCLI(args=["fit", *_find_configs(list(arguments))]).trainer)
 
 
 def _interrupted(interruption: BaseException) -> int:
