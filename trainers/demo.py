@@ -1,6 +1,5 @@
 """The demonstration: GLMHA and its full-attention twin learn to remove rain, under one budget, from scratch."""
 
-import copy
 import functools
 import json
 from dataclasses import asdict, dataclass
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 from datamodules import DemoDataModule
 from datamodules.images import to_array
 from glmha import load_pretrained
+from glmha.complexity import count
 from trainers.checkpoints import atomic_file
 from trainers.cli import fit
-from trainers.measure import inference, interleaved_medians, macs, peak_memory, training_step
+from trainers.measure import inference, interleaved_medians, peak_memory, training_step
 from trainers.metrics import PSNR, SSIM, psnr
 from trainers.tiling import restore
 
@@ -43,7 +43,7 @@ class Row:
 
     psnr: float
     ssim: float
-    parameters: int | None = None
+    parameters: float | None = None
     macs: float | None = None
     step: float | None = None
     image: float | None = None
@@ -72,8 +72,13 @@ def run_demo(output: Path = Path("logs/demo"), *, steps: int = 500) -> dict[str,
     for name, recipe in RECIPES.items():
         console.print(f"[bold]{name}[/bold]: {steps} steps from scratch, {recipe}")
         folder = fit(
-            ["--config", recipe, f"--trainer.max_steps={steps}", f"--model.scheduler.init_args.T_max={steps}"]
-            + [f"--trainer.logger.init_args.save_dir={output}", f"--trainer.logger.init_args.name={name}"]
+            [
+                f"--config={recipe}",
+                f"--trainer.max_steps={steps}",
+                f"--model.scheduler.init_args.T_max={steps}",
+                f"--trainer.logger.init_args.save_dir={output}",
+                f"--trainer.logger.init_args.name={name}",
+            ]
         )
         nets[name] = load_pretrained(next(folder.glob("**/last.ckpt")))
     data = DemoDataModule()
@@ -123,8 +128,8 @@ def measure(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, fl
     )
     return {
         name: {
-            "parameters": sum(parameter.numel() for parameter in net.parameters()),
-            "macs": macs(lambda net=net: copy.deepcopy(net).to("meta"), MACS_SHAPE),
+            "parameters": count(net, MACS_SHAPE).parameters,
+            "macs": count(net, MACS_SHAPE).macs,
             "step": steps[name],
             "image": images[name],
             "memory": peak_memory(training_step, net, patches),

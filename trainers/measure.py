@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
@@ -70,20 +69,3 @@ def _resident(field: str) -> float:
         line = next(line for line in status.read_text().splitlines() if line.startswith(field))
         return float(line.split()[1]) * 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
-def macs(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
-    """Multiply-adds of convolutions and matrix products of one forward pass, counted without computing anything.
-
-    Args:
-        build: makes the network.
-        shape: of the input.
-
-    Returns:
-        The flop counter's total halved. Element-wise operations, norms and softmax count nothing.
-    """
-    with torch.device("meta"):
-        net, image = build(), torch.empty(shape)
-    with FlopCounterMode(display=False) as counter:
-        net(image)
-    return counter.get_total_flops() / 2
