@@ -47,6 +47,7 @@ class FunctionVerb:
 
 
 FUNCTION_VERBS = {
+    "bench": FunctionVerb("trainers.bench", "run_bench", "time and memory of whole networks, side by side in one run"),
     "demo": FunctionVerb("trainers.demo", "run_demo", "train GLMHA and its full-attention twin on rain and compare"),
     "restore": FunctionVerb(
         "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"

@@ -1,0 +1,145 @@
+"""Time and memory of whole networks, side by side in one run."""
+
+import functools
+import json
+import platform
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import glmha
+from glmha.complexity import count
+from trainers.checkpoints import atomic_file
+from trainers.measure import inference, interleaved_medians, peak_memory, training_step
+from trainers.metrics import psnr
+
+
+def run_bench(
+    *,
+    size: int = 256,
+    repeats: int = 3,
+    threads: int = 2,
+    baseline: str | None = None,
+    training: bool = True,
+    memory: bool = True,
+    output: Path | None = None,
+) -> dict[str, dict[str, float]]:
+    """Time Restormer with full attention and with GLMHA, in float32 and bfloat16, against a baseline.
+
+    Everything runs on the CPU in one process, on the same input, in turn, after a warm-up; the figures are medians.
+
+    Args:
+        size: height and width of the input, a multiple of 8; batch 1.
+        repeats: counted calls of each, >= 1.
+        threads: of the processor.
+        baseline: import path of a class with Restormer's constructor and state-dict keys, found from the working
+            directory, as in tests.reference.restormer.Restormer; it gets the full-attention network's weights, and
+            ratios are against it. None: ratios are against full attention.
+        training: whether training steps (forward, L1, backward) are timed too.
+        memory: whether peak memory is measured, each call once in a process of its own.
+        output: JSON file for the figures; None: only the table.
+
+    Returns:
+        "network, precision, what" → figures: seconds, ratio, bytes of memory where measured.
+
+    Raises:
+        ValueError: if an argument is out of range or the baseline cannot be imported or loaded.
+    """
+    if size < 8 or size % 8:
+        raise ValueError(f"size ({size}) must be a positive multiple of 8")
+    if repeats < 1 or threads < 1:
+        raise ValueError(f"repeats ({repeats}) and threads ({threads}) must be at least 1")
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    nets: dict[str, nn.Module] = {"CSA": build(glmha.ChannelAttention), "GLMHA 50 %": build(glmha.GLMHA)}
+    if baseline is not None:
+        nets = {"baseline": load_baseline(baseline, nets["CSA"]), **nets}
+    image = torch.rand(1, 3, size, size)
+    console = Console()
+    console.print(f"1×3×{size}×{size}, {threads} threads, {repeats} repeats, {torch.backends.cpu.get_cpu_capability()}")
+    if baseline is not None:
+        difference = (inference(nets["baseline"], image) - inference(nets["CSA"], image)).abs().max()
+        console.print(f"CSA and the baseline differ by at most {difference:.1e} on the same weights")
+    calls = {f"{name}, float32, forward": (inference, net, image) for name, net in nets.items()}
+    for name in ("CSA", "GLMHA 50 %"):
+        half = build(type_of(nets[name])).eval()
+        half.load_state_dict(nets[name].state_dict())
+        half.bfloat16()
+        calls[f"{name}, bfloat16, forward"] = (inference, half, image.bfloat16())
+        exact, rounded = inference(nets[name], image), inference(half, image.bfloat16()).float()
+        agreement = psnr(rounded.clamp(0, 1), exact.clamp(0, 1), space="rgb", border=0, quantise=False).item()
+        console.print(f"{name}: bfloat16 agrees with float32 to {agreement:.1f} dB PSNR (random weights)")
+    results = time_group(calls, repeats)
+    if training:
+        steps = {f"{name}, float32, training step": (training_step, net, image) for name, net in nets.items()}
+        results |= time_group(steps, repeats)
+        calls |= steps
+    if memory:
+        for label, (call, net, x) in calls.items():
+            results[label]["bytes"] = peak_memory(call, net, x)
+    console.print(table(results))
+    for name, net in nets.items():
+        cost = count(net, tuple(image.shape))
+        console.print(f"{name}: {cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.1f} GMAC")
+    if output is not None:
+        about = {"torch": torch.__version__, "machine": platform.machine(), "threads": threads, "size": size}
+        with atomic_file(output) as file:
+            file.write(json.dumps({**about, "repeats": repeats, "results": results}, indent=2).encode())
+    return results
+
+
+def build(attention: glmha.AttentionFactory) -> nn.Module:
+    """The network that is measured: the released Restormer's size (26.13 M parameters with full attention)."""
+    return glmha.Restormer(attention=attention)
+
+
+def type_of(net: nn.Module) -> glmha.AttentionFactory:
+    """The class of a network's channel attentions."""
+    return next(type(module) for module in net.modules() if isinstance(module, glmha.ChannelAttention))
+
+
+def load_baseline(path: str, dense: nn.Module) -> nn.Module:
+    """Import a class and give it the weights of the full-attention network.
+
+    Raises:
+        ValueError: if there is no such class or the weights do not fit.
+    """
+    module, _, name = path.rpartition(".")
+    # A baseline lies in the user's own tree, as tests.reference does in a checkout.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        net = getattr(import_module(module), name)()
+        net.load_state_dict(dense.state_dict())
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"baseline ({path}) must be the import path of a class like Restormer: {error}") from None
+    finally:
+        sys.path.pop(0)
+    return net
+
+
+def time_group(
+    calls: dict[str, tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]], repeats: int
+) -> dict[str, dict[str, float]]:
+    """Median seconds of calls made in turn, and their ratio to the first."""
+    medians = interleaved_medians(
+        {label: functools.partial(call, net, image) for label, (call, net, image) in calls.items()}, repeats=repeats
+    )
+    first = next(iter(medians.values()))
+    return {label: {"seconds": seconds, "ratio": first / seconds} for label, seconds in medians.items()}
+
+
+def table(results: dict[str, dict[str, float]]) -> Table:
+    """The figures as a table."""
+    result = Table(title="medians; how many times faster than the first row of the kind")
+    for column in ("", "seconds", "times faster", "memory MiB"):
+        result.add_column(column, justify="right" if column else "left")
+    for label, values in results.items():
+        memory = f"{values['bytes'] / 2**20:.0f}" if "bytes" in values else ""
+        result.add_row(label, f"{values['seconds']:.3f}", f"{values['ratio']:.2f}", memory)
+    return result
