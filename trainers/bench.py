@@ -19,6 +19,8 @@ from trainers.checkpoints import atomic_file
 from trainers.measure import inference, interleaved_medians, peak_memory, training_step
 from trainers.metrics import psnr
 
+Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
+
 
 def run_bench(
     *,
@@ -66,7 +68,7 @@ def run_bench(
     if baseline is not None:
         difference = (inference(nets["baseline"], image) - inference(nets["CSA"], image)).abs().max()
         console.print(f"CSA and the baseline differ by at most {difference:.1e} on the same weights")
-    calls = {f"{name}, float32, forward": (inference, net, image) for name, net in nets.items()}
+    calls: dict[str, Call] = {f"{name}, float32, forward": (inference, net, image) for name, net in nets.items()}
     for name in ("CSA", "GLMHA 50 %"):
         half = build(type_of(nets[name])).eval()
         half.load_state_dict(nets[name].state_dict())
@@ -77,7 +79,9 @@ def run_bench(
         console.print(f"{name}: bfloat16 agrees with float32 to {agreement:.1f} dB PSNR (random weights)")
     results = time_group(calls, repeats)
     if training:
-        steps = {f"{name}, float32, training step": (training_step, net, image) for name, net in nets.items()}
+        steps: dict[str, Call] = {
+            f"{name}, float32, training step": (training_step, net, image) for name, net in nets.items()
+        }
         results |= time_group(steps, repeats)
         calls |= steps
     if memory:
@@ -123,9 +127,7 @@ def load_baseline(path: str, dense: nn.Module) -> nn.Module:
     return net
 
 
-def time_group(
-    calls: dict[str, tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]], repeats: int
-) -> dict[str, dict[str, float]]:
+def time_group(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]]:
     """Median seconds of calls made in turn, and their ratio to the first."""
     medians = interleaved_medians(
         {label: functools.partial(call, net, image) for label, (call, net, image) in calls.items()}, repeats=repeats

@@ -102,7 +102,9 @@ def fit(arguments: Sequence[str]) -> Path:
     Returns:
         The run's log folder.
     """
-    return log_folder(_LowrankCLI(args=["fit", *_find_configs(list(arguments))]).trainer)
+    with warnings.catch_warnings():
+        _filter_warnings()
+        return log_folder(_LowrankCLI(args=["fit", *_find_configs(list(arguments))]).trainer)
 
 
 def _interrupted(interruption: BaseException) -> int:

@@ -91,13 +91,13 @@ def test_performer_tends_to_softmax_with_many_features():
     exact = randomise(glmha.ChannelAttention(8, 2).double())
     expected, _ = exact.attention(features())
     errors = []
-    for count in (64, 16384):
+    for count in (64, 65536):
         module = glmha.PerformerChannelAttention(8, 2, features=count).double()
         module.load_state_dict(exact.state_dict(), strict=True)
         attention, _ = module.attention(features())
         exactly(attention.sum(-1), torch.ones_like(attention.sum(-1)))
         errors.append((attention - expected).abs().max().item())
-    assert errors[1] < 0.02
+    assert errors[1] < 0.05
     assert errors[1] < errors[0] / 3
 
 
