@@ -1,13 +1,7 @@
 """Learned low-rank channel attention (GLMHA) and the hosts that it goes into."""
 
-from glmha.attention import (
-    GLMHA,
-    AttentionFactory,
-    ChannelAttention,
-    LinformerChannelAttention,
-    PerformerChannelAttention,
-    ReformerChannelAttention,
-)
+from glmha.attention import GLMHA, AttentionFactory, ChannelAttention
+from glmha.comparisons import LinformerChannelAttention, PerformerChannelAttention, ReformerChannelAttention
 from glmha.mst import MST, RGBMST, RealMST
 from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
 from glmha.pretrained import CheckpointError, load_pretrained

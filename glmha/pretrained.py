@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from glmha import attention as attentions
+from glmha.attention import GLMHA, AttentionFactory, ChannelAttention, decode_options
+from glmha.comparisons import LinformerChannelAttention, PerformerChannelAttention, ReformerChannelAttention
 from glmha.mst import MST, RGBMST, RealMST
 from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
 from glmha.restormer import Restormer
@@ -29,6 +30,13 @@ PREFIXES = ("module.", "_orig_mod.", "net.")
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read, is of no known architecture, or does not fit the one it seems to be of."""
+
+
+# Attentions whose state dicts name them.
+RECORDED: dict[str, Callable[..., nn.Module]] = {
+    attention.__name__: attention
+    for attention in (GLMHA, LinformerChannelAttention, PerformerChannelAttention, ReformerChannelAttention)
+}
 
 
 def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) -> nn.Module:
@@ -181,13 +189,13 @@ def mst_plus_plus_arguments(weights: StateDict) -> tuple[Callable[..., nn.Module
     }
 
 
-def recorded_attention(weights: StateDict, prefix: str) -> attentions.AttentionFactory:
+def recorded_attention(weights: StateDict, prefix: str) -> AttentionFactory:
     """The attention that a checkpoint of ours recorded for a level; released checkpoints are exact attention."""
     recorded = weights.get(f"{prefix}_extra_state")
     if recorded is None:
-        return attentions.ChannelAttention
-    options = attentions.decode_options(recorded)
-    return functools.partial(getattr(attentions, options.pop("class")), **options)
+        return ChannelAttention
+    options = decode_options(recorded)
+    return functools.partial(RECORDED[options.pop("class")], **options)
 
 
 def count(weights: StateDict, prefix: str) -> int:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import glmha
 from glmha import functional
-from glmha.attention import random_directions
+from glmha.comparisons import random_directions
 from glmha.conventions import RestormerConvention
 from glmha.layers import to_tokens
 from tests.glmha.randomised import exactly, inputs, randomise

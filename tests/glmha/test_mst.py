@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from glmha import streaming
-from glmha.attention import (
+from glmha import (
     GLMHA,
     ChannelAttention,
     LinformerChannelAttention,
     PerformerChannelAttention,
     ReformerChannelAttention,
+    streaming,
 )
 from glmha.conventions import MSTConvention
 from glmha.layers import FeedForward, MaskGuidance

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from glmha.attention import (
+from glmha import (
     GLMHA,
     ChannelAttention,
     LinformerChannelAttention,

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from glmha.attention import GLMHA, ChannelAttention, LinformerChannelAttention
+from glmha import GLMHA, ChannelAttention, LinformerChannelAttention
 from glmha.conventions import MSTConvention, RestormerConvention
 from glmha.mst import MST
 from glmha.mst_plus_plus import MSTPlusPlus
