@@ -1,0 +1,71 @@
+"""Energy of the attention spectrum (GLMHA, Fig. 1): how much rank a network's channel attention really has."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from glmha.attention import ChannelAttention
+
+
+def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Cumulative energy of the singular values of every channel attention matrix.
+
+    Args:
+        net: host with `ChannelAttention` modules; run in its present mode, without gradients.
+        images: inputs of the net, each (B, C, H, W).
+
+    Returns:
+        Name of the module → share of the energy (sum of squared singular values) in the first i + 1 of them, averaged
+        over heads and images, shape (d,) float64 for d columns of a head's matrix, rising to 1.
+
+    Raises:
+        ValueError: if the net has no channel attention of this package or there is no image.
+    """
+    sites = {name: module for name, module in net.named_modules() if isinstance(module, ChannelAttention)}
+    if not sites:
+        raise ValueError("net must contain a glmha.ChannelAttention, got none: its spectrum is what is measured")
+    energies: dict[str, list[Tensor]] = {name: [] for name in sites}
+
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+        def record(module: ChannelAttention, inputs: tuple[Tensor, ...]) -> None:
+            energies[name].append(cumulative_energy(module.attention(inputs[0])[0]))
+
+        return sites[name].register_forward_pre_hook(record)
+
+    handles = [watch(name) for name in sites]
+    try:
+        with torch.no_grad():
+            for image in images:
+                net(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not energies[next(iter(sites))]:
+        raise ValueError("images must hold at least one image, got none")
+    return {name: torch.cat(rows).mean(0) for name, rows in energies.items()}
+
+
+def cumulative_energy(attention: Tensor) -> Tensor:
+    """Share of the energy in the leading singular values: (B, h, d, d') → (B·h, min(d, d')), float64."""
+    energy = torch.linalg.svdvals(attention.flatten(0, 1).double()).square().cumsum(1)
+    return energy / energy[:, -1:]
+
+
+def rank_for_energy(energy: Tensor, share: float) -> int:
+    """Smallest rank whose singular values hold a share of the energy.
+
+    Args:
+        energy: cumulative energy, (d,), as `spectrum` gives.
+        share: above 0, at most 1.
+
+    Returns:
+        Rank, 1 to d.
+
+    Raises:
+        ValueError: if `share` is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share ({share}) must be above 0 and at most 1")
+    # Rounding may leave the last value a shade below 1.
+    return min(int((energy < share - 1e-12).sum()) + 1, len(energy))
