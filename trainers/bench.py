@@ -115,15 +115,15 @@ def load_baseline(path: str, dense: nn.Module) -> nn.Module:
         ValueError: if there is no such class or the weights do not fit.
     """
     module, _, name = path.rpartition(".")
-    # A baseline lies in the user's own tree, as tests.reference does in a checkout.
-    sys.path.insert(0, str(Path.cwd()))
+    # A baseline lies in the user's own tree, as tests.reference does in a checkout; it stays importable, for the
+    # processes that measure memory.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         net = getattr(import_module(module), name)()
         net.load_state_dict(dense.state_dict())
     except (ImportError, AttributeError, RuntimeError) as error:
         raise ValueError(f"baseline ({path}) must be the import path of a class like Restormer: {error}") from None
-    finally:
-        sys.path.pop(0)
     return net
 
 

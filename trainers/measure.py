@@ -5,6 +5,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -52,8 +53,8 @@ def peak_memory(call: Callable[[nn.Module, Tensor], object], net: nn.Module, ima
         net: network, sent to the process.
         image: its input.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_increase, (call, net, image))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_increase, call, net, image).result()
 
 
 def _increase(call: Callable[[nn.Module, Tensor], object], net: nn.Module, image: Tensor) -> float:
