@@ -105,6 +105,10 @@ class ChannelAttention(nn.Module):
         """softmax(cosines/β) over the keys, in float32 at least."""
         return (cosines * functional.at_least_float32(self.convention.temperature(self))).softmax(-1)
 
+    def product_macs(self, pixels: int) -> int:
+        """Multiply-adds of the published form's products that are no layers: Q Kᵀ and A V, of an image of N pixels."""
+        return 2 * self.channels * (self.key_channels // self.heads) * pixels
+
     def extra_repr(self) -> str:
         """Show what made it."""
         shown = {"channels": self.channels, "heads": self.heads, **self.options, "convention": self.convention}

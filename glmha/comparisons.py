@@ -46,6 +46,11 @@ class LinformerChannelAttention(RecordedAttention):
         """See base class."""
         return {"reduction": self.reduction}
 
+    def product_macs(self, pixels: int) -> int:
+        """See base class; E K and F V are multiplied as the d×d' matrices that they can be."""
+        rank, head_channels = self.key_projection.shape
+        return super().product_macs(pixels) + 2 * self.channels * rank * head_channels
+
     def normalise(self, cosines: Tensor) -> Tensor:
         """softmax(q̂ (E k̂)ᵀ/β) F, a d×d matrix for the values of full size."""
         projected = cosines @ self.key_projection.to(cosines.dtype).T
@@ -88,6 +93,11 @@ class PerformerChannelAttention(RecordedAttention):
     def options(self) -> dict[str, Any]:
         """See base class."""
         return {"features": self.features, "seed": self.seed}
+
+    def product_macs(self, pixels: int) -> int:
+        """See base class; features of Q and K, their d×d products, A V."""
+        head_channels = self.channels // self.heads
+        return self.channels * (2 * self.features * pixels + head_channels * self.features + head_channels * pixels)
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See base class."""
@@ -139,6 +149,10 @@ class ReformerChannelAttention(RecordedAttention):
     def options(self) -> dict[str, Any]:
         """See base class."""
         return {"buckets": self.buckets, "rounds": self.rounds, "seed": self.seed}
+
+    def product_macs(self, pixels: int) -> int:
+        """See base class; with the hashes of Q and K."""
+        return super().product_macs(pixels) + self.channels * self.rounds * self.buckets * pixels
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See base class."""

@@ -1,5 +1,6 @@
 """The command line: Lightning's verbs on tasks and data modules, and verbs that are plain functions."""
 
+import inspect
 import logging
 import os
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -37,7 +38,8 @@ class FunctionVerb:
         module: where the function is.
         function: its name; its arguments are the verb's options.
         description: one line for `lowrank --help`.
-        positional: the argument that is given without a name, one or more values of it; None: no such.
+        positional: the argument that is given without a name, a list; it may be left out if the function has a default
+            for it. None: no such.
     """
 
     module: str
@@ -47,6 +49,15 @@ class FunctionVerb:
 
 
 FUNCTION_VERBS = {
+    "analyze complexity": FunctionVerb(
+        "trainers.analyze",
+        "analyze_complexity",
+        "parameters and multiply-adds: the paper's tables beside the counts",
+        positional="tables",
+    ),
+    "analyze spectrum": FunctionVerb(
+        "trainers.analyze", "analyze_spectrum", "what rank a checkpoint's attention has on images", positional="images"
+    ),
     "bench": FunctionVerb("trainers.bench", "run_bench", "time and memory of whole networks, side by side in one run"),
     "demo": FunctionVerb("trainers.demo", "run_demo", "train GLMHA and its full-attention twin on rain and compare"),
     "restore": FunctionVerb(
@@ -114,15 +125,20 @@ def _interrupted(interruption: BaseException) -> int:
 
 def _run(arguments: list[str]) -> None:
     verb = arguments[0] if arguments else "--help"
+    # Some verbs are of two words.
+    double = " ".join(arguments[:2])
     if verb in ("-h", "--help"):
         print(_usage())
     elif verb in TRAINER_VERBS:
         _LowrankCLI(args=[verb, *_find_configs(arguments[1:])])
     elif verb in FUNCTION_VERBS:
         _call(verb, FUNCTION_VERBS[verb], arguments[1:])
+    elif double in FUNCTION_VERBS:
+        _call(double, FUNCTION_VERBS[double], arguments[2:])
     else:
         verbs = [*TRAINER_VERBS, *FUNCTION_VERBS]
-        raise UsageError(f"verb ({verb}) must be one of {', '.join(verbs)}{nearest(verb, verbs)}")
+        given = double if any(known.startswith(f"{verb} ") for known in verbs) else verb
+        raise UsageError(f"verb ({given}) must be one of {', '.join(verbs)}{nearest(given, verbs)}")
 
 
 def _usage() -> str:
@@ -139,7 +155,14 @@ def _call(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
     parser = ArgumentParser(prog=f"lowrank {name}", exit_on_error=False)
     skip: set[str | int] = set()
     if verb.positional is not None:
-        parser.add_argument(verb.positional, nargs="+", type=Path, help=f"one or more {verb.positional}")
+        argument = inspect.signature(function).parameters[verb.positional]
+        (kind,) = get_args(argument.annotation)
+        if argument.default is inspect.Parameter.empty:
+            parser.add_argument(verb.positional, nargs="+", type=kind, help=f"one or more {verb.positional}")
+        else:
+            parser.add_argument(
+                verb.positional, nargs="*", type=kind, default=argument.default, help=f"any number of {verb.positional}"
+            )
         skip.add(verb.positional)
     parser.add_function_arguments(function, skip=skip)
     try:

@@ -179,6 +179,21 @@ def _choose_device(name: str) -> torch.device:
     return device
 
 
+def input_channels(net: nn.Module) -> int:
+    """Channels of the images that a network takes, 1 or 3.
+
+    Raises:
+        ValueError: if it takes something else than images.
+    """
+    taken = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), 0)
+    if taken not in (1, 3):
+        raise ValueError(
+            f"pretrained must restore images of 1 or 3 channels, got a network that takes {taken}; "
+            "evaluate it with its own data module: lowrank test"
+        )
+    return taken
+
+
 class _Colours(nn.Module):
     """A network between its own channels and the image's.
 
@@ -194,12 +209,7 @@ class _Colours(nn.Module):
         super().__init__()
         self.net = net
         self.channels = channels
-        self.taken = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), channels)
-        if self.taken not in (1, 3):
-            raise ValueError(
-                f"pretrained must restore images of 1 or 3 channels, got a network that takes {self.taken}; "
-                "evaluate it with its own data module: lowrank test"
-            )
+        self.taken = input_channels(net)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore a tile, shape (1, channels, h, w), into as many channels."""

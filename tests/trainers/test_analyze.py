@@ -1,0 +1,85 @@
+"""Published costs beside counted ones, and the spectrum of a checkpoint, from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import glmha
+from datamodules.images import write_image
+from trainers.cli import main
+
+
+def test_published_tables_are_printed_beside_the_counts(tmp_path, capsys):
+    assert main(["analyze", "complexity", "1", "9", f"--output={tmp_path / 'costs.json'}"]) == 0
+    tables = json.loads((tmp_path / "costs.json").read_text())
+    spectral, levels = tables.values()
+    assert [row["method"] for row in spectral] == ["CSA", "Reformer", "Linformer", "Performer", "GLMHA"]
+    assert spectral[0]["published"] == {"gmacs": 23.05, "parameters_millions": 1.62}
+    assert spectral[0]["counted"]["layer_macs"] == 20_963_229_696
+    assert spectral[0]["counted"]["parameters"] == 1_619_625
+    # Every further level of GLMHA saves something, by every way of counting.
+    for way in ("macs", "published_macs", "layer_macs"):
+        costs = [row["counted"][way] for row in levels]
+        assert costs == sorted(costs, reverse=True)
+        assert len(set(costs)) == len(costs)
+    printed = capsys.readouterr().out
+    assert "Table 1" in printed
+    assert "Table 9" in printed
+    assert "Table 2" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["complexity", "5"], "tables (5) must be of 1, 2, 3, 4, 7, 9"),
+        (["rank"], "verb (analyze rank) must be one of"),
+        ([], "verb (analyze) must be one of"),
+    ],
+)
+def test_what_cannot_be_analyzed_is_named(arguments, message, capsys):
+    assert main(["analyze", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    net = glmha.Restormer(
+        dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, heads=(1, 1, 2, 2), attention=glmha.GLMHA
+    )
+    path = tmp_path / "net.pth"
+    torch.save(net.state_dict(), path)
+    return path
+
+
+def test_the_spectrum_of_a_checkpoint_is_told_drawn_and_kept(checkpoint, tmp_path, capsys):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 40, 3), dtype=np.uint8)
+    write_image(photographs / "colour.png", pixels)
+    write_image(tmp_path / "grey.png", pixels[..., :1])
+    output = tmp_path / "spectrum"
+    images = [str(photographs), str(tmp_path / "grey.png")]
+    assert main(["analyze", "spectrum", *images, f"--pretrained={checkpoint}", f"--output={output}", "--size=32"]) == 0
+    record = json.loads((output / "spectrum.json").read_text())
+    assert len(record["images"]) == 2
+    energy = record["blocks"]["latent.0.attn"]["energy"]
+    assert len(energy) == 64 // 2 // 2
+    assert energy == sorted(energy)
+    assert energy[-1] == pytest.approx(1)
+    assert 1 <= record["blocks"]["latent.0.attn"]["rank"]["0.99"] <= 16
+    assert (output / "spectrum.png").read_bytes().startswith(b"\x89PNG")
+    assert "latent.0.attn" in capsys.readouterr().out
+
+
+def test_images_that_cannot_be_measured_are_named(checkpoint, tmp_path, capsys):
+    write_image(tmp_path / "small.png", np.zeros((5, 40, 3), np.uint8))
+    for image, message in (("small.png", "must be at least 8 pixels"), ("none.png", "none.png")):
+        status = main(["analyze", "spectrum", str(tmp_path / image), f"--pretrained={checkpoint}"])
+        assert status == 2
+        assert message in capsys.readouterr().err
+    status = main(["analyze", "spectrum", str(tmp_path / "small.png"), f"--pretrained={checkpoint}", "--size=4"])
+    assert status == 2
+    assert "size (4) must be at least 8" in capsys.readouterr().err
