@@ -1,0 +1,128 @@
+"""Checkpoint files and what is around the weights in them.
+
+The only file that calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code. Both halves
+of the package read through it.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+StateDict = dict[str, Tensor]
+
+# Where the weights lie in the files of upstream's and of Lightning's trainers; averaged weights first.
+CONTAINERS = ("params_ema", "params", "state_dict")
+# DataParallel, torch.compile and our own tasks put these before every key.
+PREFIXES = ("module.", "_orig_mod.", "net.")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, is of no known architecture, or does not fit the one it seems to be of."""
+
+
+def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str]:
+    """The bare state dict of a checkpoint, and what to call it in messages.
+
+    Args:
+        source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict.
+
+    Raises:
+        CheckpointError: see `read` and `unwrap`.
+    """
+    name = "the given state dict" if isinstance(source, Mapping) else str(source)
+    return unwrap(source if isinstance(source, Mapping) else read(Path(source)), name), name
+
+
+def build_host(
+    host: Callable[..., nn.Module],
+    arguments: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    weights: StateDict,
+    name: str,
+) -> nn.Module:
+    """Build a network and load it strictly.
+
+    Args:
+        host: its class.
+        arguments: constructor arguments inferred from the weights.
+        overrides: those that the user gave.
+        weights: bare state dict.
+        name: what to call the checkpoint in messages.
+
+    Returns:
+        The network, in eval mode and float32.
+
+    Raises:
+        CheckpointError: if an override is no argument or the weights do not fit.
+    """
+    try:
+        net = host(**{**arguments, **overrides})
+    except TypeError as error:
+        raise CheckpointError(
+            f"overrides must be arguments of {host.__name__}, got {sorted(overrides)}: {error}"
+        ) from None
+    try:
+        net.load_state_dict(weights, strict=True)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{name} does not fit {host.__name__}({arguments}): {shortened(str(error))}") from None
+    return net.float().eval()
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint file without executing anything in it.
+
+    Raises:
+        CheckpointError: if it is missing, truncated or holds anything but data.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"pretrained ({path}) must be a checkpoint file: there is none at this path")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"pretrained ({path}) must hold tensors in plain containers; it holds other Python objects, which are "
+            f"never executed, or is no checkpoint: {shortened(str(error), 1)}. Save its state_dict() alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"pretrained ({path}) cannot be read, it may be truncated: download it again ({shortened(str(error), 1)})"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"pretrained ({path}) must hold a state dict, got {type(content).__name__}")
+    return content
+
+
+def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
+    """Take the state dict out of its container and strip wrappers' prefixes from its keys.
+
+    Raises:
+        CheckpointError: if no mapping from names to tensors is found.
+    """
+    for container in CONTAINERS:
+        if isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        strange = [key for key, value in content.items() if not isinstance(value, Tensor)][:3]
+        raise CheckpointError(
+            f"{name} must map parameter names to tensors, alone or under one of {', '.join(CONTAINERS)}; "
+            f"{'it is empty' if not content else f'found other values under {strange}'}"
+        )
+    weights = dict(content)
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in weights)), None):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def shortened(message: str, lines: int = 6) -> str:
+    """The first lines of a long error message, each cut at 300 characters, joined."""
+    kept = [line.strip()[:300] for line in message.splitlines() if line.strip()]
+    return " ".join(kept[:lines]) + (f" … ({len(kept) - lines} more lines)" if len(kept) > lines else "")

@@ -1,0 +1,225 @@
+"""Windows of a feature map: partition, position bias at any offset, and which tokens may see each other.
+
+A window of h×w tokens is a sequence of N = h·w tokens, row by row; the windows of a batch follow each other image by
+image, row by row: features (B, H, W, C) become (B·R·S, N, C) with R×S windows an image. Positions are (row, column) in
+tokens, within the window; they may be fractional, as those of landmarks are.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Result = TypeVar("Result")
+# Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
+MASKED = -100.0
+
+
+def partition(features: Tensor, window: tuple[int, int]) -> Tensor:
+    """Cut features (B, H, W, C), H and W multiples of the window's sides, into windows (B·R·S, N, C)."""
+    rows, columns = features.shape[1] // window[0], features.shape[2] // window[1]
+    cut = features.unflatten(2, (columns, window[1])).unflatten(1, (rows, window[0]))
+    return cut.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+
+
+def merge(windows: Tensor, window: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Put windows (B·R·S, N, C) together again: (B, H, W, C). The inverse of `partition`."""
+    cut = windows.unflatten(1, window).unflatten(0, (-1, *grid))
+    return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class PositionBias(abc.ABC):
+    """A bias of the logits that depends on where the query is from the key."""
+
+    @abc.abstractmethod
+    def at(self, offsets: Tensor) -> Tensor:
+        """Bias at offsets query - key, shape (..., 2), in tokens, fractional ones too: (heads, ...)."""
+
+    @abc.abstractmethod
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What the bias is computed from."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TableBias(PositionBias):
+    """Swin's relative position bias: a table of one value per head and integer offset, interpolated in between.
+
+    Args:
+        table: shape ((2h - 1)·(2w - 1), heads), rows of offsets first, as upstream stores it.
+        window: h and w of the table.
+        stretch: factors from an offset in tokens to one in the table; 1 leaves offsets as they are. Offsets beyond the
+            table take its edge's value.
+    """
+
+    table: Tensor
+    window: tuple[int, int]
+    stretch: tuple[float, float] = (1.0, 1.0)
+
+    def at(self, offsets: Tensor) -> Tensor:
+        """See base class; bilinear."""
+        rows, columns = (2 * side - 1 for side in self.window)
+        table = self.table.unflatten(0, (rows, columns))
+        lows, weights = [], []
+        for axis, count in enumerate((rows, columns)):
+            place = (offsets[..., axis] * self.stretch[axis] + (count - 1) / 2).clamp(0, count - 1)
+            low = place.floor().long().clamp_max(max(count - 2, 0))
+            lows.append(low)
+            weights.append((place - low).to(table.dtype).unsqueeze(-1))
+        (top, left), (down, right) = lows, weights
+        if bool((down == 0).all()) and bool((right == 0).all()):
+            return table[top, left].movedim(-1, 0)
+        bottom, far = (top + 1).clamp_max(rows - 1), (left + 1).clamp_max(columns - 1)
+        upper = torch.lerp(table[top, left], table[top, far], right)
+        lower = torch.lerp(table[bottom, left], table[bottom, far], right)
+        return torch.lerp(upper, lower, down).movedim(-1, 0)
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        """See base class."""
+        return (self.table,)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogOffsetBias(PositionBias):
+    """DehazeFormer's bias: a small network on sign(x)·log(1 + |x|) of each coordinate of the offset.
+
+    Args:
+        network: maps (..., 2) to (..., heads).
+    """
+
+    network: torch.nn.Module
+
+    def at(self, offsets: Tensor) -> Tensor:
+        """See base class."""
+        first = next(self.network.parameters())
+        scaled = offsets.sign() * torch.log1p(offsets.abs())
+        return self.network(scaled.to(first.dtype)).movedim(-1, 0)
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        """See base class."""
+        return tuple(self.network.parameters())
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowKind:
+    """Windows that have the same bias and mask: all of them, or those at one edge of a shifted feature map.
+
+    Attributes:
+        window: h and w, in tokens.
+        split: rows (columns) from this one on come from the image's opposite edge; None: none do.
+        bias: of the site; None: none.
+        device: on which positions and bias are made.
+    """
+
+    window: tuple[int, int]
+    split: tuple[int | None, int | None]
+    bias: PositionBias | None
+    device: torch.device
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether any pair of tokens has a bias or is masked."""
+        return self.bias is not None or self.split != (None, None)
+
+    def positions(self) -> Tensor:
+        """Positions of the tokens, shape (N, 2), float32."""
+        axes = [torch.arange(side, dtype=torch.float32, device=self.device) for side in self.window]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
+
+    def logits(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Bias and mask between positions, to be added to scaled dot products.
+
+        Args:
+            queries: positions, shape (n, 2).
+            keys: positions, shape (m, 2).
+
+        Returns:
+            Shape (heads, n, m), or (1, n, m) if there is a mask only; the bias' dtype, else float32.
+        """
+        if self.bias is None:
+            result = torch.zeros(1, len(queries), len(keys), device=self.device)
+        else:
+            result = self.bias.at(queries.unsqueeze(1) - keys.unsqueeze(0))
+        if self.split == (None, None):
+            return result
+        apart = self._regions(queries).unsqueeze(1) != self._regions(keys).unsqueeze(0)
+        return result + MASKED * apart.to(result.dtype)
+
+    def _regions(self, positions: Tensor) -> Tensor:
+        regions = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
+        for axis, split in enumerate(self.split):
+            if split is not None:
+                # Token `split` is the first beyond the border; a fractional position belongs to the nearer side.
+                regions = 2 * regions + (positions[:, axis] > split - 0.5)
+        return regions
+
+
+class WindowGeometry:
+    """All windows of a batch of feature maps: their kinds, with bias and mask, and tables computed once of them.
+
+    Args:
+        window: h and w of a window, in tokens.
+        grid: windows of a feature map, rows and columns.
+        shift: tokens by which the feature map was rolled (up, left) before it was cut; 0 along an axis: it was not.
+        bias: the site's position bias; None: none.
+        tables: where kernels keep what they compute of a kind of window once; the site's own, so that it lives as long
+            as the site. None: nothing is kept.
+    """
+
+    def __init__(
+        self,
+        window: tuple[int, int],
+        grid: tuple[int, int] = (1, 1),
+        shift: tuple[int, int] = (0, 0),
+        bias: PositionBias | None = None,
+        tables: dict[Any, Any] | None = None,
+    ) -> None:
+        self.window = window
+        self.grid = grid
+        self.shift = shift
+        self.bias = bias
+        self._tables = tables
+
+    def kinds(self, device: torch.device) -> Iterator[tuple[slice, slice, WindowKind]]:
+        """Rows and columns of the grid, and the kind of the windows there; together they are all windows.
+
+        Where a feature map was rolled, the windows of its last row (column) hold tokens of its opposite edges.
+        """
+        for rows, vertical in self._runs(0):
+            for columns, horizontal in self._runs(1):
+                yield rows, columns, WindowKind(self.window, (vertical, horizontal), self.bias, device)
+
+    def _runs(self, axis: int) -> Iterator[tuple[slice, int | None]]:
+        count, shift = self.grid[axis], self.shift[axis]
+        if not shift:
+            yield slice(None), None
+            return
+        if count > 1:
+            yield slice(0, count - 1), None
+        yield slice(count - 1, count), self.window[axis] - shift
+
+    def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
+        """What `make` computes of a kind of window; kept until the bias changes, unless gradients are to reach it.
+
+        Args:
+            key: what is computed, hashable (the kernel).
+            kind: of which windows.
+            dtype: of the result.
+            make: computes it.
+        """
+        sources = () if self.bias is None else self.bias.parameters()
+        if self._tables is None or (torch.is_grad_enabled() and any(source.requires_grad for source in sources)):
+            return make()
+        place = (key, kind.window, kind.split, str(kind.device), dtype)
+        # A parameter that was written to has another version; one that was replaced lies elsewhere.
+        state = tuple((source.data_ptr(), source._version) for source in sources)
+        kept = self._tables.get(place)
+        if kept is None or kept[0] != state:
+            with torch.no_grad():
+                kept = (state, make())
+            self._tables[place] = kept
+        return kept[1]

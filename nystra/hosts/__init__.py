@@ -1,0 +1,1 @@
+"""Window-attention networks, one architecture a file, under their released keys."""

@@ -1,0 +1,64 @@
+"""Kernels: how the outputs of windows are made of their queries, keys and values. Small objects, without parameters.
+
+One contract: `kernel(query, key, value, geometry)` maps (W, h, N, d) each, W windows as `nystra.geometry` orders them,
+h heads, N tokens of a window, d channels of a head, the scale folded into the queries, to (W, h, N, d). Bias and mask
+come from the geometry, for tokens and landmarks alike.
+"""
+
+import abc
+import dataclasses
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nystra.geometry import WindowGeometry, WindowKind
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel(abc.ABC):
+    """Base of all kernels: applies `attend` to every kind of window with the tables made for it."""
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
+        """Attend within windows: (W, h, N, d) each → (W, h, N, d), dtype of `value`."""
+        kinds = list(geometry.kinds(query.device))
+        if len(kinds) == 1:
+            return self.attend(query, key, value, self._tables(kinds[0][2], geometry, query))
+        shape = query.shape[1:]
+        inputs = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]
+        result = value.new_empty(inputs[2].shape)
+        for rows, columns, kind in kinds:
+            parts = [tensor[:, rows, columns] for tensor in inputs]
+            windows = parts[0].shape[:3]
+            flat = [part.reshape(-1, *shape) for part in parts]
+            attended = self.attend(flat[0], flat[1], flat[2], self._tables(kind, geometry, query))
+            result[:, rows, columns] = attended.unflatten(0, windows)
+        return result.flatten(0, 2)
+
+    def _tables(self, kind: WindowKind, geometry: WindowGeometry, query: Tensor) -> Any:
+        return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))
+
+    @abc.abstractmethod
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:
+        """What depends on positions alone, once for a kind of window."""
+
+    @abc.abstractmethod
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
+        """Attend within windows of one kind, (W, h, N, d) each, with its tables."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax(Kernel):
+    """Exact attention softmax(Q Kᵀ + bias + mask) V, by a fused kernel that never writes a window's N×N weights."""
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
+        """Bias and mask between all tokens, (1, heads, N, N); None where there are none."""
+        if not kind.has_bias:
+            return None
+        positions = kind.positions()
+        return kind.logits(positions, positions).to(dtype).unsqueeze(0)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
+        """See base class."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)

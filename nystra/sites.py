@@ -1,0 +1,62 @@
+"""A site of window attention: what the hosts' attention modules share."""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from nystra.geometry import PositionBias, WindowGeometry
+from nystra.kernels import Kernel, Softmax
+
+BiasMode = Literal["keep", "interpolate", "drop"]
+
+
+class WindowAttention(nn.Module):
+    """Base of the hosts' window attentions: projections and bias parameters are the host's, the rest is a kernel.
+
+    A subclass owns its parameters under upstream's names, makes queries, keys and values of windows, and calls
+    `attend`. Kernel, window and use of the bias are no part of the state dict.
+
+    Args:
+        window_size: h and w of the windows, in tokens.
+        num_heads: h.
+
+    Attributes:
+        kernel: how outputs are made of queries, keys and values.
+        window_size: of the windows that are cut now.
+        trained_window_size: of those that the weights were trained for.
+        bias_mode: what becomes of the position bias where the window is not the trained one: "keep" (the bias of every
+            offset stays, offsets beyond the trained ones take the nearest one's), "interpolate" (the trained range of
+            offsets is stretched to the window's), "drop" (no bias, at any window).
+    """
+
+    def __init__(self, window_size: tuple[int, int], num_heads: int) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.trained_window_size = window_size
+        self.num_heads = num_heads
+        self.kernel: Kernel = Softmax()
+        self.bias_mode: BiasMode = "keep"
+        self._tables: dict[Any, Any] = {}
+
+    def position_bias(self) -> PositionBias | None:
+        """The bias with the present parameters; None where there is none. Hosts override it."""
+        raise NotImplementedError
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int], shift: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """Attend within all windows of a batch.
+
+        Args:
+            query: (W, heads, N, d), scale folded in.
+            key: (W, heads, N, d).
+            value: (W, heads, N, d).
+            grid: windows of a feature map, rows and columns.
+            shift: tokens by which the feature map was rolled before it was cut and whose borders are masked.
+
+        Returns:
+            Shape (W, heads, N, d).
+        """
+        bias = None if self.bias_mode == "drop" else self.position_bias()
+        geometry = WindowGeometry(self.window_size, grid, shift, bias, self._tables)
+        return self.kernel(query, key, value, geometry)
