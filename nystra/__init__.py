@@ -1,1 +1,19 @@
-"""Training-free substitution of softmax window attention; its parts arrive with the window hosts."""
+"""Training-free substitution of softmax window attention by kernels of linear cost."""
+
+from nystra.comparisons import Nystromformer, Performer
+from nystra.geometry import WindowGeometry
+from nystra.kernels import Kernel, Softmax
+from nystra.landmark_pooling import LandmarkPooling
+from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
+
+__all__ = [
+    "Kernel",
+    "LandmarkPooling",
+    "Nystrom",
+    "Nystromformer",
+    "Performer",
+    "PrintedNystrom",
+    "PublishedNystrom",
+    "Softmax",
+    "WindowGeometry",
+]

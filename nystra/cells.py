@@ -1,0 +1,121 @@
+"""Cells of a window: how tokens are grouped into landmarks, and in which order they then lie."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+
+def cell_grid(window: tuple[int, int], count: int, name: str = "landmarks") -> tuple[int, int]:
+    """Rows and columns of `count` equal cells that divide a window, as square as they can be.
+
+    Args:
+        window: h and w, in tokens.
+        count: number of cells.
+        name: what to call it in the error.
+
+    Raises:
+        ValueError: if the window cannot be divided so.
+    """
+    height, width = window
+    grids = [
+        (rows, count // rows)
+        for rows in range(1, height + 1)
+        if count % rows == 0 and height % rows == 0 and width % (count // rows) == 0
+    ]
+    if count < 1 or not grids:
+        possible = sorted(
+            {r * c for r in range(1, height + 1) for c in range(1, width + 1) if height % r == width % c == 0}
+        )
+        raise ValueError(
+            f"{name} ({count}) must divide the {height}×{width} window into equal cells: one of {possible}"
+        )
+    # Where a square is impossible, cells are rather tall than wide.
+    return min(grids, key=lambda grid: (abs(math.log(height / grid[0] * grid[1] / width)), grid[0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """Cells nested in the blocks of a window, and the order of tokens in which each block and each cell is contiguous.
+
+    Args:
+        window: h and w, in tokens.
+        blocks: rows and columns of the blocks.
+        cells: rows and columns of the cells; multiples of those of the blocks.
+    """
+
+    window: tuple[int, int]
+    blocks: tuple[int, int]
+    cells: tuple[int, int]
+
+    @classmethod
+    def landmarks(cls, window: tuple[int, int], count: int, name: str = "landmarks") -> Cells:
+        """A window's `count` blocks without finer cells in them.
+
+        Raises:
+            ValueError: see `cell_grid`.
+        """
+        grid = cell_grid(window, count, name)
+        return cls(window, grid, grid)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks, m."""
+        return math.prod(self.blocks)
+
+    @property
+    def num_cells(self) -> int:
+        """Number of cells, s."""
+        return math.prod(self.cells)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Sides of a window's row-by-row tokens: block row, cell row in it, token row, then the same for columns."""
+        sides: list[int] = []
+        for window, blocks, cells in zip(self.window, self.blocks, self.cells, strict=True):
+            sides += [blocks, cells // blocks, window // cells]
+        return tuple(sides)
+
+    def gather(self, tokens: Tensor) -> Tensor:
+        """Bring tokens (W, h, N, d), row by row, into the cells' order."""
+        return tokens.unflatten(2, self.dims).permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(tokens.shape)
+
+    def means(self, tokens: Tensor) -> Tensor:
+        """Mean of the tokens of every block, (W, h, N, d) row by row → (W, h, m, d)."""
+        # Over the tokens of a row first: they lie next to each other.
+        rows, columns = self.window[0] // self.blocks[0], self.window[1] // self.blocks[1]
+        split = tokens.unflatten(2, (self.blocks[0], rows, self.blocks[1], columns))
+        return split.mean((3, 5)).flatten(2, 3)
+
+    def scatter(self, tokens: Tensor) -> Tensor:
+        """Undo `gather`."""
+        rows, columns = self.dims[:3], self.dims[3:]
+        sides = [side for pair in zip(rows, columns, strict=True) for side in pair]
+        return tokens.unflatten(2, sides).permute(0, 1, 2, 4, 6, 3, 5, 7, 8).reshape(tokens.shape)
+
+    def order(self, positions: Tensor) -> Tensor:
+        """Bring positions (N, 2) into the cells' order."""
+        return self.gather(positions[None, None])[0, 0]
+
+    def neighbours(self) -> Tensor:
+        """Each cell's own number, then those of the cells above, below, left and right; -1 beyond the edge: (s, 5)."""
+        return _neighbours(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _neighbours(cells: Cells) -> Tensor:
+    rows, columns = cells.cells
+    # Number of the cell at each place of the grid, in the cells' order.
+    grid = Cells((rows, columns), cells.blocks, (rows, columns))
+    places = grid.order(
+        torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1).flatten(0, 1)
+    )
+    number = {(int(row), int(column)): index for index, (row, column) in enumerate(places.tolist())}
+    steps = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+    return torch.tensor(
+        [[number.get((row + down, column + right), -1) for down, right in steps] for row, column in places.tolist()]
+    )

@@ -1,0 +1,97 @@
+"""Nyströmformer and Performer as training-free kernels: what ours are compared with."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from nystra.functional import (
+    at_least_float32,
+    iterative_pseudo_inverse,
+    orthogonal_directions,
+    random_features,
+    transposed_over_norms,
+)
+from nystra.geometry import WindowKind
+from nystra.kernels import Kernel
+from nystra.landmark_blocks import BlockTables
+
+
+@dataclasses.dataclass(frozen=True)
+class Nystromformer(Kernel):
+    """Nyströmformer (Xiong et al.): softmax(Q K_mᵀ) softmax(Q_m K_mᵀ)⁺ softmax(Q_m Kᵀ) V, with bias and mask.
+
+    Landmarks are means over cells of the window; each window has a start of its own for the pseudo-inverse.
+
+    Args:
+        landmarks: m; must divide the window.
+        iterations: of the pseudo-inverse.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    landmarks: int = 16
+    iterations: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.landmarks < 1 or self.iterations < 1:
+            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BlockTables":
+        """Bias of the three blocks."""
+        return BlockTables.of(kind, self.landmarks, dtype)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BlockTables") -> Tensor:
+        """See base class."""
+        cross, core, landmarks = (block.softmax(3) for block in tables.logits(query, key))
+        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
+        return (cross @ (inverse @ (landmarks @ at_least_float32(value)))).to(value.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Performer(Kernel):
+    """Performer (Choromanski et al.): positive random features of the exponential kernel, for comparison.
+
+    A product of features cannot carry a position bias or a mask. Where there is one, the N×N product of the features is
+    formed and multiplied by the bias' exponential: faithful, and no longer linear in N.
+
+    Args:
+        features: number of random features M, >= 1.
+        seed: of the random directions.
+
+    Raises:
+        ValueError: if `features` is below 1.
+    """
+
+    features: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.features < 1:
+            raise ValueError(f"features ({self.features}) must be at least 1")
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
+        """Exponential of bias and mask between all tokens, (heads or 1, N, N); None where there are none."""
+        if not kind.has_bias:
+            return None
+        positions = kind.positions()
+        return kind.logits(positions, positions).to(torch.promote_types(dtype, torch.float32)).exp()
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
+        """See base class."""
+        channels = query.shape[3]
+        directions = orthogonal_directions(self.features, channels, torch.Generator().manual_seed(self.seed))
+        # The scale, usually d^-½ and folded into the queries, is shared out evenly: both then have small norms.
+        balance = channels**0.25
+        left = random_features(query * balance, directions.to(query.device), keys=False)
+        right = random_features(key / balance, directions.to(query.device), keys=True)
+        wide = at_least_float32(value)
+        if tables is None:
+            ones = torch.ones_like(wide[..., :1])
+            mixed = left @ (right.transpose(2, 3) @ torch.cat([wide, ones], 3))
+            return (mixed[..., :-1] / mixed[..., -1:]).to(value.dtype)
+        kernel = left @ right.transpose(2, 3) * tables
+        return (kernel @ wide / kernel.sum(3, keepdim=True)).to(value.dtype)

@@ -1,0 +1,117 @@
+"""Linear-time window attention as pure tensor maths.
+
+Notation: W windows, h heads, N tokens of a window, d channels of a head, m landmarks, s cells of keys. Queries carry
+the scale. "logits" are scaled dot products with bias and mask; kernels are computed in float32 at least.
+"""
+
+import torch
+from torch import Tensor
+
+# Keeps every feature above zero, as Performer's code does.
+FEATURE_EPSILON = 1e-4
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Widen half precision to float32 and leave float32 and float64 as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def add(logits: Tensor, bias: Tensor | None) -> Tensor:
+    """Add a static bias, if there is one."""
+    return logits if bias is None else logits + bias
+
+
+def pool(tokens: Tensor, count: int) -> Tensor:
+    """Mean over groups of neighbours in a sequence: (W, h, N, d), count divides N → (W, h, count, d)."""
+    return tokens.unflatten(2, (count, -1)).mean(3)
+
+
+def iterative_pseudo_inverse(matrix: Tensor, iterations: int, *, start: Tensor) -> Tensor:
+    """Razavi's iteration Z ← ¼ Z (13 I - AZ (15 I - AZ (7 I - AZ))) for A⁺ (PnP-Nystra, section 2.2).
+
+    Args:
+        matrix: A, (..., m, m).
+        iterations: how often.
+        start: Z₀; converges if the singular values of A Z₀ are below 2.
+
+    Returns:
+        Approximation of A⁺, (..., m, m).
+    """
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    inverse = start
+    for _ in range(iterations):
+        product = matrix @ inverse
+        inverse = 0.25 * inverse @ (13 * identity - product @ (15 * identity - product @ (7 * identity - product)))
+    return inverse
+
+
+def transposed_over_norms(matrix: Tensor, *, whole_batch: bool) -> Tensor:
+    """Z₀ = Aᵀ / (‖A‖₁ ‖A‖_∞).
+
+    Args:
+        matrix: A, (..., m, m), no negative entries.
+        whole_batch: take the largest norms of the batch for all, as the authors' code does, which couples its images.
+    """
+    columns = matrix.sum(-2).amax(-1)
+    rows = matrix.sum(-1).amax(-1)
+    if whole_batch:
+        columns, rows = columns.max(), rows.max()
+    return matrix.transpose(-1, -2) / (columns * rows)[..., None, None]
+
+
+def ridge_solve(core: Tensor, target: Tensor, ridge: float) -> Tensor:
+    """Aᵀ(A Aᵀ + λ·tr(A Aᵀ)/m·I)⁻¹ B: the regularised solution X of A X = B.
+
+    Args:
+        core: A, (..., m, s).
+        target: B, (..., m, d).
+        ridge: λ, above 0 or the system may be singular.
+
+    Returns:
+        Shape (..., s, d).
+    """
+    gram = core @ core.transpose(-1, -2)
+    mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    factor = torch.linalg.cholesky(gram + (ridge * mean)[..., None, None] * identity)
+    return core.transpose(-1, -2) @ torch.cholesky_solve(target, factor)
+
+
+def weighted_cells(weights: Tensor, tokens: Tensor) -> Tensor:
+    """Sum the tokens of each cell with the landmarks' weights.
+
+    Args:
+        weights: (W, h, m, s, t), t tokens of a cell.
+        tokens: (W, h, s, t, d).
+
+    Returns:
+        Shape (W, h, m, s, d).
+    """
+    return (weights.transpose(2, 3) @ tokens).transpose(2, 3)
+
+
+def random_features(tokens: Tensor, directions: Tensor, *, keys: bool) -> Tensor:
+    """Positive random features of the exponential kernel (FAVOR+ of Performer, Choromanski et al., Eq. 5).
+
+    Args:
+        tokens: queries or keys x, (W, h, N, d), the scale shared out between them.
+        directions: ω, (M, d).
+        keys: keys share one maximum per head, queries have one each: it cancels in the normalisation.
+
+    Returns:
+        (exp(ω·x - ‖x‖²/2 - max ω·x) + ε) / √M, shape (W, h, N, M), float32 at least.
+    """
+    wide = at_least_float32(tokens)
+    exponents = wide @ directions.to(wide.dtype).T
+    most = exponents.amax((-2, -1) if keys else -1, keepdim=True)
+    squares = wide.square().sum(-1, keepdim=True) / 2
+    return ((exponents - squares - most).exp() + FEATURE_EPSILON) / directions.shape[0] ** 0.5
+
+
+def orthogonal_directions(count: int, channels: int, generator: torch.Generator) -> Tensor:
+    """Random directions for `random_features`, orthogonal in blocks of `channels`, of Gaussian length: (count, d)."""
+    blocks = [
+        torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q.T for _ in range(-(-count // channels))
+    ]
+    lengths = torch.randn(count, channels, generator=generator).norm(dim=1)
+    return torch.cat(blocks)[:count] * lengths.unsqueeze(1)

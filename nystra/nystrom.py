@@ -1,0 +1,199 @@
+"""Nyström kernels: the two-level form to use, and PnP-Nystra's as published and as printed."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nystra.cells import Cells
+from nystra.functional import (
+    add,
+    at_least_float32,
+    iterative_pseudo_inverse,
+    ridge_solve,
+    transposed_over_norms,
+    weighted_cells,
+)
+from nystra.geometry import WindowKind
+from nystra.kernels import Kernel
+from nystra.landmark_blocks import BlockTables
+
+
+@dataclasses.dataclass(frozen=True)
+class Nystrom(Kernel):
+    """Two-level Nyström: PnP-Nystra's form without its small denominators.
+
+    Keys and values of s cells are pooled with the weights exp(q₀·k), q₀ the window's mean query, into K̃, Ṽ. With
+    softmaxed blocks F (tokens × pooled keys), A (landmark queries × pooled keys), G (landmark queries × tokens) and
+    W = F Aᵀ(A Aᵀ + λ·tr(A Aᵀ)/m·I)⁻¹, the output is F Ṽ + W (G V - A Ṽ): where W vanishes it falls back to a convex
+    estimate instead of 0/0.
+
+    Args:
+        landmarks: m, landmark queries; must divide the window.
+        key_landmarks: s, cells of keys; at least m, must divide the window.
+        ridge: λ, above 0.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    landmarks: int = 16
+    key_landmarks: int = 32
+    ridge: float = 0.03
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.landmarks < 1 or self.key_landmarks < self.landmarks:
+            raise ValueError(
+                f"key_landmarks ({self.key_landmarks}) must be at least landmarks ({self.landmarks}), both at least 1"
+            )
+        if not self.ridge > 0:
+            raise ValueError(f"ridge ({self.ridge}) must be above 0: it keeps the system regular")
+
+    @staticmethod
+    def as_published(landmarks: int = 16, iterations: int = 6, threshold: float = 5.0) -> "PublishedNystrom":
+        """The authors' arithmetic, which neither bias nor mask enters: see `PublishedNystrom`."""
+        return PublishedNystrom(landmarks, iterations, threshold)
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "NystromTables":
+        """Bias of tokens and landmarks to cells (log of the mean of its exponential) and of landmarks to tokens."""
+        queries = Cells.landmarks(kind.window, self.landmarks)
+        keys = Cells.landmarks(kind.window, self.key_landmarks, "key_landmarks")
+        if not kind.has_bias:
+            return NystromTables(queries, keys, None, None, None)
+        positions = kind.positions()
+        centres = queries.means(positions[None, None])[0, 0]
+        ordered = keys.order(positions)
+        wide = torch.promote_types(dtype, torch.float32)
+
+        def to_cells(points: Tensor) -> Tensor:
+            logits = kind.logits(points, ordered).to(wide).unflatten(2, (keys.num_blocks, -1))
+            return logits.logsumexp(3) - math.log(logits.shape[3])
+
+        # In pieces: N×N values of all heads would not fit for large windows.
+        token_bias = torch.cat([to_cells(part) for part in positions.split(256)], 1)
+        return NystromTables(queries, keys, token_bias, to_cells(centres), kind.logits(centres, ordered).to(wide))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables") -> Tensor:
+        """See base class."""
+        cells = tables.keys.num_blocks
+        key, value = tables.keys.gather(key), tables.keys.gather(value)
+        landmark = tables.queries.means(query)
+        centre = landmark.mean(2, keepdim=True)
+        masses = at_least_float32(centre @ key.transpose(2, 3)).unflatten(3, (cells, -1))
+        mass = masses.logsumexp(4)
+        weights = (masses - mass.unsqueeze(4)).exp().to(key.dtype)
+        pooled = weighted_cells(weights, torch.cat([key, value], 3).unflatten(2, (cells, -1))).squeeze(2)
+        pooled_key, pooled_value = pooled.split([key.shape[3], value.shape[3]], 3)
+        transposed = pooled_key.transpose(2, 3)
+        offset = mass - at_least_float32(centre @ transposed)
+        tokens = add(at_least_float32(query @ transposed) + offset, tables.token_bias).softmax(3)
+        core = add(at_least_float32(landmark @ transposed) + offset, tables.core_bias).softmax(3)
+        landmarks = add(at_least_float32(landmark @ key.transpose(2, 3)), tables.landmark_bias).softmax(3)
+        values = at_least_float32(pooled_value)
+        correction = landmarks @ at_least_float32(value) - core @ values
+        # W is N×m and F N×s: F (Ṽ + Aᵀ(…)⁻¹ correction) multiplies F once.
+        return (tokens @ (values + ridge_solve(core, correction, self.ridge))).to(value.dtype)
+
+
+class NystromTables(NamedTuple):
+    """Static tables of the two-level Nyström kernel for one kind of window.
+
+    Attributes:
+        queries: the blocks of the landmark queries.
+        keys: the cells of the keys, as blocks.
+        token_bias: of tokens to cells, (heads or 1, N, s); None: no bias.
+        core_bias: of landmark queries to cells, (heads or 1, m, s).
+        landmark_bias: of landmark queries to tokens in the cells' order, (heads or 1, m, N).
+    """
+
+    queries: Cells
+    keys: Cells
+    token_bias: Tensor | None
+    core_bias: Tensor | None
+    landmark_bias: Tensor | None
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedNystrom(Kernel):
+    """What PnP-Nystra's published code computes, for the record: neither bias nor mask, images of a batch coupled.
+
+    The kernel is exp(min(x, t)) + relu(x - t), the pseudo-inverse starts from the largest norms of the whole batch, and
+    1e-12 is added to the denominators. Landmarks are means over cells of the window.
+
+    Args:
+        landmarks: m; must divide the window.
+        iterations: of the pseudo-inverse.
+        threshold: t; 5 in the authors' SwinIR, 0 in their Uformer and RVRT.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    landmarks: int = 16
+    iterations: int = 6
+    threshold: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.landmarks < 1 or self.iterations < 1:
+            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Cells:
+        """The blocks."""
+        return Cells.landmarks(kind.window, self.landmarks)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Cells) -> Tensor:
+        """See base class."""
+        query_mark, key_mark = tables.means(query), tables.means(key).transpose(2, 3)
+        core = self._kernel(query_mark @ key_mark)
+        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
+        # A column of ones gives the denominators with the same products.
+        ones = torch.ones_like(value[..., :1])
+        pooled = self._kernel(query_mark @ key.transpose(2, 3)) @ at_least_float32(torch.cat([value, ones], 3))
+        mixed = self._kernel(query @ key_mark) @ (inverse @ pooled)
+        return (mixed[..., :-1] / (mixed[..., -1:] + 1e-12)).to(value.dtype)
+
+    def _kernel(self, logits: Tensor) -> Tensor:
+        wide = at_least_float32(logits)
+        return wide.clamp_max(self.threshold).exp() + (wide - self.threshold).relu()
+
+
+@dataclasses.dataclass(frozen=True)
+class PrintedNystrom(Kernel):
+    """PnP-Nystra's Eq. (8) as printed, with bias and mask: unguarded, its denominators may cross zero.
+
+    Rows of F and of [A | G] are divided by their largest entries; each window has a start of its own for A⁺.
+
+    Args:
+        landmarks: m; must divide the window.
+        iterations: of the pseudo-inverse.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    landmarks: int = 16
+    iterations: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.landmarks < 1 or self.iterations < 1:
+            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BlockTables":
+        """Bias of the three blocks."""
+        return BlockTables.of(kind, self.landmarks, dtype)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BlockTables") -> Tensor:
+        """See base class."""
+        cross, core, landmarks = tables.logits(query, key)
+        most = torch.maximum(core.amax(3, keepdim=True), landmarks.amax(3, keepdim=True))
+        core, landmarks = (core - most).exp(), (landmarks - most).exp()
+        cross = (cross - cross.amax(3, keepdim=True)).exp()
+        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
+        ones = torch.ones_like(value[..., :1])
+        mixed = cross @ (inverse @ (landmarks @ at_least_float32(torch.cat([value, ones], 3))))
+        return (mixed[..., :-1] / mixed[..., -1:]).to(value.dtype)
