@@ -5,6 +5,7 @@ from nystra.geometry import WindowGeometry
 from nystra.kernels import Kernel, Softmax
 from nystra.landmark_pooling import LandmarkPooling
 from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
+from nystra.substitute import SubstitutionReport, substitute
 
 __all__ = [
     "Kernel",
@@ -15,5 +16,7 @@ __all__ = [
     "PrintedNystrom",
     "PublishedNystrom",
     "Softmax",
+    "SubstitutionReport",
     "WindowGeometry",
+    "substitute",
 ]

@@ -5,6 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from nystra.cells import Cells
 from nystra.functional import (
     at_least_float32,
     iterative_pseudo_inverse,
@@ -13,8 +14,8 @@ from nystra.functional import (
     transposed_over_norms,
 )
 from nystra.geometry import WindowKind
-from nystra.kernels import Kernel
-from nystra.landmark_blocks import BlockTables
+from nystra.kernels import Cost, Kernel
+from nystra.landmark_blocks import BlockTables, block_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +40,16 @@ class Nystromformer(Kernel):
         if self.landmarks < 1 or self.iterations < 1:
             raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
 
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BlockTables":
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class."""
+        cells = Cells.landmarks(window, self.landmarks)
+        return block_cost(cells, channels, channels, self.iterations)
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> BlockTables:
         """Bias of the three blocks."""
         return BlockTables.of(kind, self.landmarks, dtype)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BlockTables") -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
         """See base class."""
         cross, core, landmarks = (block.softmax(3) for block in tables.logits(query, key))
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
@@ -72,6 +78,11 @@ class Performer(Kernel):
         """Refuse what no window could be attended with."""
         if self.features < 1:
             raise ValueError(f"features ({self.features}) must be at least 1")
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class; without bias."""
+        tokens = window[0] * window[1]
+        return Cost(2 * self.features * channels + 2 * self.features * (channels + 1), tokens * self.features)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
         """Exponential of bias and mask between all tokens, (heads or 1, N, N); None where there are none."""

@@ -7,13 +7,25 @@ come from the geometry, for tokens and landmarks alike.
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.geometry import WindowGeometry, WindowKind
+
+
+class Cost(NamedTuple):
+    """What attention costs a head in one window.
+
+    Attributes:
+        macs: multiply-adds per token.
+        floats: numbers in the largest intermediate result.
+    """
+
+    macs: float
+    floats: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +52,14 @@ class Kernel(abc.ABC):
         return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))
 
     @abc.abstractmethod
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """Cost in a window of h×w tokens with d channels a head.
+
+        Raises:
+            ValueError: if the kernel does not fit the window.
+        """
+
+    @abc.abstractmethod
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:
         """What depends on positions alone, once for a kind of window."""
 
@@ -51,6 +71,11 @@ class Kernel(abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class Softmax(Kernel):
     """Exact attention softmax(Q Kᵀ + bias + mask) V, by a fused kernel that never writes a window's N×N weights."""
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class."""
+        tokens = window[0] * window[1]
+        return Cost(2 * tokens * channels, tokens * channels)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
         """Bias and mask between all tokens, (1, heads, N, N); None where there are none."""

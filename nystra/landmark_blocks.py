@@ -10,6 +10,7 @@ from torch import Tensor
 from nystra.cells import Cells
 from nystra.functional import add, at_least_float32
 from nystra.geometry import WindowKind
+from nystra.kernels import Cost
 
 
 class BlockTables(NamedTuple):
@@ -47,3 +48,17 @@ class BlockTables(NamedTuple):
         wide = torch.promote_types(dtype, torch.float32)
         pairs = ((positions, centres), (centres, centres), (centres, positions))
         return cls(cells, *(kind.logits(queries, keys).to(wide) for queries, keys in pairs))
+
+
+def block_cost(cells: Cells, channels: int, value_channels: int, iterations: int) -> Cost:
+    """Cost of F, A, G and their products with an iterated pseudo-inverse.
+
+    Args:
+        cells: the landmarks' cells.
+        channels: d.
+        value_channels: of the values that are multiplied.
+        iterations: of the pseudo-inverse, four products each.
+    """
+    tokens, m = cells.window[0] * cells.window[1], cells.num_blocks
+    core = m * m * (channels + value_channels + 4 * iterations * m)
+    return Cost(2 * m * (channels + value_channels) + core / tokens, tokens * m)

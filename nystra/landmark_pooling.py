@@ -9,7 +9,7 @@ from torch import Tensor
 from nystra.cells import Cells, cell_grid
 from nystra.functional import add, at_least_float32, pool, weighted_cells
 from nystra.geometry import WindowKind
-from nystra.kernels import Kernel
+from nystra.kernels import Cost, Kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,16 @@ class LandmarkPooling(Kernel):
             (window[0] // blocks[0], window[1] // blocks[1]), self.cells // self.landmarks, "cells of a block"
         )
         return Cells(window, blocks, (blocks[0] * inner[0], blocks[1] * inner[1]))
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
+        layout = self.layout(window)
+        tokens = window[0] * window[1]
+        groups, most = self._near(layout).shape
+        exact = int((self._near(layout) >= 0).sum()) / groups
+        seen = self.cells - exact + exact * tokens / self.cells
+        floats = tokens * (self.cells + most * tokens // self.cells)
+        return Cost(3 * self.landmarks * channels + 2 * channels * seen, floats)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "PoolingTables":
         """Mean bias β of blocks to keys, shift Δ of tokens to summaries, bias of near tokens."""

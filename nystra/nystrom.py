@@ -17,8 +17,8 @@ from nystra.functional import (
     weighted_cells,
 )
 from nystra.geometry import WindowKind
-from nystra.kernels import Kernel
-from nystra.landmark_blocks import BlockTables
+from nystra.kernels import Cost, Kernel
+from nystra.landmark_blocks import BlockTables, block_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,14 @@ class Nystrom(Kernel):
     def as_published(landmarks: int = 16, iterations: int = 6, threshold: float = 5.0) -> "PublishedNystrom":
         """The authors' arithmetic, which neither bias nor mask enters: see `PublishedNystrom`."""
         return PublishedNystrom(landmarks, iterations, threshold)
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class."""
+        queries = Cells.landmarks(window, self.landmarks)
+        keys = Cells.landmarks(window, self.key_landmarks, "key_landmarks")
+        tokens, m, s = window[0] * window[1], queries.num_blocks, keys.num_blocks
+        core = m * s * (3 * channels + m) + m * m * (m + channels)
+        return Cost(3 * channels + 2 * channels * (m + s) + core / tokens, tokens * max(m, s))
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "NystromTables":
         """Bias of tokens and landmarks to cells (log of the mean of its exponential) and of landmarks to tokens."""
@@ -141,6 +149,11 @@ class PublishedNystrom(Kernel):
         if self.landmarks < 1 or self.iterations < 1:
             raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
 
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class."""
+        cells = Cells.landmarks(window, self.landmarks)
+        return block_cost(cells, channels, channels + 1, self.iterations)
+
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Cells:
         """The blocks."""
         return Cells.landmarks(kind.window, self.landmarks)
@@ -183,11 +196,16 @@ class PrintedNystrom(Kernel):
         if self.landmarks < 1 or self.iterations < 1:
             raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
 
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BlockTables":
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class."""
+        cells = Cells.landmarks(window, self.landmarks)
+        return block_cost(cells, channels, channels + 1, self.iterations)
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> BlockTables:
         """Bias of the three blocks."""
         return BlockTables.of(kind, self.landmarks, dtype)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BlockTables") -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
         """See base class."""
         cross, core, landmarks = tables.logits(query, key)
         most = torch.maximum(core.amax(3, keepdim=True), landmarks.amax(3, keepdim=True))

@@ -38,6 +38,11 @@ class WindowAttention(nn.Module):
         self.bias_mode: BiasMode = "keep"
         self._tables: dict[Any, Any] = {}
 
+    @property
+    def head_channels(self) -> int:
+        """Channels d of a head. Hosts override it."""
+        raise NotImplementedError
+
     def position_bias(self) -> PositionBias | None:
         """The bias with the present parameters; None where there is none. Hosts override it."""
         raise NotImplementedError

@@ -83,6 +83,12 @@ def load(name: str) -> Golden:
     return golden
 
 
+def load_tensors(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a reference that records no module: its tensors, float32, by name, and its description."""
+    description = json.loads((DIRECTORY / f"{name}.json").read_text())
+    return {key: tensor.float() for key, tensor in load_file(DIRECTORY / f"{name}.safetensors").items()}, description
+
+
 def load_keys(model: str) -> dict[str, Any]:
     """Read the state-dict keys and shapes of a released model: {"config", "keys": {key: shape}, "params_total", …}."""
     return json.loads((DIRECTORY / "keys" / f"{model}.keys.json").read_text())

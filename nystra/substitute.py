@@ -1,0 +1,150 @@
+"""Substitution of a trained net's softmax attention: find the sites, validate all, swap, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
+
+from nystra.kernels import Kernel
+from nystra.sites import WindowAttention
+
+Sites = str | Sequence[str] | Callable[[str, WindowAttention], bool] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteReport:
+    """What became of one site.
+
+    Attributes:
+        name: of the module.
+        tokens: N of its windows.
+        heads: number of heads.
+        kernel: its new kernel.
+        macs_before: multiply-adds of attention per token with the former kernel, all heads.
+        macs_after: with the new one.
+        bytes_before: of the largest intermediate result per window in float32, with the former kernel, all heads.
+        bytes_after: with the new one.
+    """
+
+    name: str
+    tokens: int
+    heads: int
+    kernel: Kernel
+    macs_before: int
+    macs_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SubstitutionReport:
+    """What became of all sites; prints as a table."""
+
+    sites: tuple[SiteReport, ...]
+
+    def __str__(self) -> str:
+        """A row per site, the sums of their costs below."""
+        rows = [("site", "tokens", "heads", "MAC/token", "KiB/window", "kernel")]
+        for site in self.sites:
+            macs = f"{site.macs_before} → {site.macs_after}"
+            size = f"{site.bytes_before / 1024:.0f} → {site.bytes_after / 1024:.0f}"
+            rows.append((site.name, str(site.tokens), str(site.heads), macs, size, str(site.kernel)))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if 0 < column < 5 else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+
+
+def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention]:
+    """The window attentions of a net, by name, in the order in which it holds them.
+
+    Args:
+        net: any module.
+        sites: which of them: a name or glob pattern, several, or a predicate of name and module; None: all.
+
+    Raises:
+        ValueError: if the net has no window attention, or a pattern matches none.
+    """
+    every = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
+    if not every:
+        raise ValueError(
+            f"net ({type(net).__name__}) must have softmax window attention (nystra.sites.WindowAttention), found none"
+        )
+    if sites is None:
+        return every
+    if callable(sites):
+        chosen = {name: module for name, module in every.items() if sites(name, module)}
+        if not chosen:
+            raise ValueError(f"sites must choose at least one of the net's {len(every)} window attentions, chose none")
+        return chosen
+    patterns = [sites] if isinstance(sites, str) else list(sites)
+    for pattern in patterns:
+        if not fnmatch.filter(every, pattern):
+            some = ", ".join(list(every)[:3])
+            raise ValueError(f"sites ({pattern}) must match a window attention of the net, got none of {some}, …")
+    return {
+        name: module
+        for name, module in every.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: Sites = None) -> SubstitutionReport:
+    """Give window attentions of a net another kernel, in place; weights and state-dict keys stay.
+
+    Nothing is changed unless everything fits.
+
+    Args:
+        net: host of `nystra.hosts`, or any module with window attentions.
+        kernel: for all sites, or by name or glob pattern (the first that matches counts; sites without one stay).
+        sites: which window attentions: name, glob, several, or a predicate of name and module; None: all.
+
+    Returns:
+        Cost of every site before and after.
+
+    Raises:
+        ValueError: if there is no such site or a kernel does not fit a site's window.
+        TypeError: if a kernel is none of this package's.
+    """
+    if isinstance(kernel, Mapping):
+        for pattern in kernel:
+            find_sites(net, pattern)
+    planned: list[tuple[str, WindowAttention, Kernel]] = []
+    for name, site in find_sites(net, sites).items():
+        chosen = _choose(name, kernel)
+        if chosen is None:
+            continue
+        if not isinstance(chosen, Kernel):
+            raise TypeError(f"kernel must be a nystra.Kernel such as LandmarkPooling(), got {type(chosen).__name__}")
+        try:
+            chosen.cost(site.window_size, site.head_channels)
+        except ValueError as error:
+            raise ValueError(f"kernel ({chosen}) must fit every site, got at {name}: {error}") from None
+        planned.append((name, site, chosen))
+    if not planned:
+        raise ValueError("sites and kernel must have at least one window attention in common, got none")
+    reports = []
+    for name, site, chosen in planned:
+        tokens = site.window_size[0] * site.window_size[1]
+        before, after = (_cost(site, each) for each in (site.kernel, chosen))
+        reports.append(SiteReport(name, tokens, site.num_heads, chosen, before[0], after[0], before[1], after[1]))
+        site.kernel = chosen
+    return SubstitutionReport(tuple(reports))
+
+
+def _choose(name: str, kernel: Kernel | Mapping[str, Kernel]) -> Kernel | None:
+    if not isinstance(kernel, Mapping):
+        return kernel
+    return next((each for pattern, each in kernel.items() if fnmatch.fnmatchcase(name, pattern)), None)
+
+
+def _cost(site: WindowAttention, kernel: Kernel) -> tuple[int, int]:
+    cost = kernel.cost(site.window_size, site.head_channels)
+    return round(site.num_heads * cost.macs), 4 * site.num_heads * cost.floats

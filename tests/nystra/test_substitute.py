@@ -1,0 +1,87 @@
+"""Substitution: sites found, all validated before any is changed, costs reported; keys and weights stay."""
+
+import pytest
+import torch
+from torch import nn
+
+import nystra
+from nystra.geometry import TableBias, merge, partition
+from nystra.sites import WindowAttention
+from nystra.substitute import find_sites
+
+
+class Attention(WindowAttention):
+    """A small window attention of its own."""
+
+    def __init__(self, window: int, heads: int) -> None:
+        super().__init__((window, window), heads)
+        self.qkv = nn.Linear(8, 24)
+        self.table = nn.Parameter(torch.randn((2 * window - 1) ** 2, heads))
+
+    @property
+    def head_channels(self) -> int:
+        return 8 // self.num_heads
+
+    def position_bias(self) -> TableBias:
+        return TableBias(self.table, self.trained_window_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        windows = partition(self.qkv(x), self.window_size)
+        query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        grid = (x.shape[1] // self.window_size[0], x.shape[2] // self.window_size[1])
+        out = self.attend(query * self.head_channels**-0.5, key, value, grid)
+        return merge(out.transpose(1, 2).flatten(2), self.window_size, grid)
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(Attention(8, 2), Attention(4, 1), nn.Linear(8, 8)).eval()
+
+
+def test_all_sites_are_swapped_and_reported(net):
+    keys = set(net.state_dict())
+    x = torch.randn(1, 16, 16, 8)
+    exact = net(x)
+    report = nystra.substitute(net, nystra.LandmarkPooling(4, 16))
+    assert [site.name for site in report.sites] == ["0", "1"]
+    assert [site.tokens for site in report.sites] == [64, 16]
+    assert report.sites[0].macs_before == 2 * 2 * 64 * 4
+    assert report.sites[0].macs_after < report.sites[0].macs_before
+    assert "LandmarkPooling(landmarks=4" in str(report)
+    assert set(net.state_dict()) == keys
+    assert not torch.equal(net(x), exact)
+    nystra.substitute(net, nystra.Softmax())
+    assert torch.equal(net(x), exact)
+
+
+def test_kernels_may_differ_by_site(net):
+    kernels = {"0": nystra.Nystrom(4, 8), "*": nystra.Softmax()}
+    report = nystra.substitute(net, kernels)
+    assert [type(site.kernel) for site in report.sites] == [nystra.Nystrom, nystra.Softmax]
+    report = nystra.substitute(net, nystra.Nystromformer(4), sites=lambda _, site: site.num_heads == 1)
+    assert [site.name for site in report.sites] == ["1"]
+    assert isinstance(net[0].kernel, nystra.Nystrom)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sites", "error", "message"),
+    [
+        (nystra.LandmarkPooling(64, 64), None, ValueError, r"got at 1: landmarks \(64\) must divide the 4×4 window"),
+        (nystra.Softmax(), "2", ValueError, r"sites \(2\) must match a window attention"),
+        (nystra.Softmax(), lambda *_: False, ValueError, "sites must choose at least one"),
+        (nystra.Softmax, None, TypeError, "kernel must be a nystra.Kernel"),
+        ({"5": nystra.Softmax()}, None, ValueError, r"sites \(5\)"),
+        ({"0": nystra.Softmax()}, "1", ValueError, "at least one window attention in common"),
+    ],
+)
+def test_what_does_not_fit_leaves_the_net_untouched(net, kernel, sites, error, message):
+    before = [site.kernel for site in find_sites(net).values()]
+    with pytest.raises(error, match=message):
+        nystra.substitute(net, kernel, sites=sites)
+    assert [site.kernel for site in find_sites(net).values()] == before
+
+
+def test_a_net_without_window_attention_is_refused():
+    with pytest.raises(ValueError, match=r"net \(Linear\) must have softmax window attention"):
+        nystra.substitute(nn.Linear(2, 2), nystra.Softmax())
