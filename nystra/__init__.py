@@ -5,6 +5,7 @@ from nystra.geometry import WindowGeometry
 from nystra.kernels import Kernel, Softmax
 from nystra.landmark_pooling import LandmarkPooling
 from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
+from nystra.plan import Plan, plan
 from nystra.substitute import SubstitutionReport, substitute
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "Nystrom",
     "Nystromformer",
     "Performer",
+    "Plan",
     "PrintedNystrom",
     "PublishedNystrom",
     "Softmax",
     "SubstitutionReport",
     "WindowGeometry",
+    "plan",
     "substitute",
 ]
