@@ -44,6 +44,11 @@ class PositionBias(abc.ABC):
     def parameters(self) -> tuple[Tensor, ...]:
         """What the bias is computed from."""
 
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """How it is computed from them, where there is a choice."""
+        return ()
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TableBias(PositionBias):
@@ -82,6 +87,11 @@ class TableBias(PositionBias):
         """See base class."""
         return (self.table,)
 
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """See base class."""
+        return (self.window, self.stretch)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LogOffsetBias(PositionBias):
@@ -89,19 +99,37 @@ class LogOffsetBias(PositionBias):
 
     Args:
         network: maps (..., 2) to (..., heads).
+        stretch: factors from an offset in tokens to one that the network was trained for; 1 leaves offsets as they are.
     """
 
     network: torch.nn.Module
+    stretch: tuple[float, float] = (1.0, 1.0)
 
     def at(self, offsets: Tensor) -> Tensor:
-        """See base class."""
+        """See base class; whole offsets run the network once each, not once for each pair of tokens."""
+        whole = offsets.round()
+        if not offsets.numel() or bool((whole != offsets).any()):
+            return self._run(offsets).contiguous()
+        low, high = whole.flatten(0, -2).aminmax(dim=0)
+        rows, columns = (high - low + 1).long().tolist()
+        lattice = torch.cartesian_prod(*(torch.arange(count, device=low.device) for count in (rows, columns))) + low
+        places = (whole - low).long()
+        places = places[..., 0] * columns + places[..., 1]
+        return self._run(lattice).index_select(1, places.flatten()).unflatten(1, places.shape)
+
+    def _run(self, offsets: Tensor) -> Tensor:
         first = next(self.network.parameters())
-        scaled = offsets.sign() * torch.log1p(offsets.abs())
-        return self.network(scaled.to(first.dtype)).movedim(-1, 0)
+        scaled = offsets * offsets.new_tensor(self.stretch)
+        return self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype)).movedim(-1, 0)
 
     def parameters(self) -> tuple[Tensor, ...]:
         """See base class."""
         return tuple(self.network.parameters())
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """See base class."""
+        return (self.stretch,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,8 +243,13 @@ class WindowGeometry:
         if self._tables is None or (torch.is_grad_enabled() and any(source.requires_grad for source in sources)):
             return make()
         place = (key, kind.window, kind.split, str(kind.device), dtype)
-        # A parameter that was written to has another version; one that was replaced lies elsewhere.
-        state = tuple((source.data_ptr(), source._version) for source in sources)
+        # A parameter that was written to has another version (inference tensors have none); one that was replaced lies
+        # elsewhere.
+        versions = (0 if source.is_inference() else source._version for source in sources)
+        state = (
+            self.bias and self.bias.options,
+            *zip((source.data_ptr() for source in sources), versions, strict=True),
+        )
         kept = self._tables.get(place)
         if kept is None or kept[0] != state:
             with torch.no_grad():

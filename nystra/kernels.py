@@ -82,7 +82,8 @@ class Softmax(Kernel):
         if not kind.has_bias:
             return None
         positions = kind.positions()
-        return kind.logits(positions, positions).to(dtype).unsqueeze(0)
+        # Anything but contiguous would be copied by every call of the fused kernel.
+        return kind.logits(positions, positions).to(dtype).unsqueeze(0).contiguous()
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
         """See base class."""

@@ -1,6 +1,6 @@
 """A site of window attention: what the hosts' attention modules share."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -46,6 +46,24 @@ class WindowAttention(nn.Module):
     def position_bias(self) -> PositionBias | None:
         """The bias with the present parameters; None where there is none. Hosts override it."""
         raise NotImplementedError
+
+    def set_window(self, window_size: int, position_bias: BiasMode) -> None:
+        """Cut windows of another size.
+
+        Args:
+            window_size: their side, in tokens.
+            position_bias: what becomes of the bias, see `bias_mode`.
+
+        Raises:
+            ValueError: if there are no such windows or `position_bias` is unknown.
+        """
+        if window_size < 1:
+            raise ValueError(f"window_size ({window_size}) must be at least 1")
+        if position_bias not in get_args(BiasMode):
+            raise ValueError(f"position_bias ({position_bias}) must be one of {', '.join(get_args(BiasMode))}")
+        self.window_size = (window_size, window_size)
+        self.bias_mode = position_bias
+        self._tables.clear()
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int], shift: tuple[int, int] = (0, 0)

@@ -1,0 +1,266 @@
+"""DehazeFormer (Song et al., "Vision Transformers for Single Image Dehazing", TIP 2023) under its released keys."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nystra.hosts.dehazeformer_parts import (
+    Attention,
+    Block,
+    ConvType,
+    Layer,
+    MetaWindowAttention,
+    PointwiseConv,
+    SKFusion,
+    named,
+)
+from nystra.sites import BiasMode
+
+# Per level: pixels of the image along one of its features, and heads of the released models.
+STRIDES = (1, 2, 4, 2, 1)
+HEADS = (2, 4, 6, 1, 1)
+
+
+class DehazeFormer(nn.Module):
+    """DehazeFormer: a five-level U of convolutions and window attention that predicts K and B of K·x - B + x.
+
+    Argument names and state-dict keys are upstream's, so released checkpoints load strictly. The levels are two ever
+    coarser ones, the coarsest, two ever finer ones; the defaults are DehazeFormer-B's.
+
+    Args:
+        in_chans: channels of the image.
+        out_chans: one for K and `in_chans` for B.
+        window_size: side of the windows, in tokens.
+        embed_dims: C of each level; the last two mirror the first two.
+        mlp_ratios: hidden channels of the feed-forward networks over C.
+        depths: blocks of each level.
+        num_heads: heads of each level; they divide C where blocks attend.
+        attn_ratio: share of a level's blocks that attend, its last ones; the others only convolve.
+        conv_type: of each level: "Conv" (two 3×3 convolutions), "DWConv" (one 5×5 depthwise) or None (all attend).
+
+    Raises:
+        ValueError: for arguments that are not of five levels or do not fit each other.
+    """
+
+    size_multiple = 1
+    scale = 1
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        out_chans: int = 4,
+        window_size: int = 8,
+        embed_dims: Sequence[int] = (24, 48, 96, 48, 24),
+        mlp_ratios: Sequence[float] = (2.0, 4.0, 4.0, 2.0, 2.0),
+        depths: Sequence[int] = (16, 16, 16, 8, 8),
+        num_heads: Sequence[int] = HEADS,
+        attn_ratio: Sequence[float] = (0.25, 0.5, 0.75, 0, 0),
+        conv_type: Sequence[ConvType] = ("DWConv", "DWConv", "DWConv", "DWConv", "DWConv"),
+    ) -> None:
+        super().__init__()
+        named_levels: dict[str, Sequence[Any]] = {
+            "embed_dims": embed_dims,
+            "mlp_ratios": mlp_ratios,
+            "depths": depths,
+            "num_heads": num_heads,
+            "attn_ratio": attn_ratio,
+            "conv_type": conv_type,
+        }
+        for name, values in named_levels.items():
+            if len(values) != len(STRIDES):
+                raise ValueError(f"{name} ({list(values)}) must have five entries, one per level, got {len(values)}")
+        if list(embed_dims[3:]) != [embed_dims[1], embed_dims[0]]:
+            raise ValueError(
+                f"embed_dims ({list(embed_dims)}) must end in their second and first entry: skips add them"
+            )
+        if out_chans != in_chans + 1:
+            raise ValueError(f"out_chans ({out_chans}) must be in_chans + 1 (K, and a B per channel), got {in_chans=}")
+        if window_size < 1:
+            raise ValueError(f"window_size ({window_size}) must be at least 1")
+        for level, (dim, heads, kind) in enumerate(zip(embed_dims, num_heads, conv_type, strict=True), start=1):
+            depth, share = depths[level - 1], attn_ratio[level - 1]
+            attend = attending(depth, share)
+            if attend and (heads < 1 or dim % heads):
+                raise ValueError(f"num_heads ({heads}) of level {level} must divide its embed_dims ({dim})")
+            if kind not in ("Conv", "DWConv", None):
+                raise ValueError(f"conv_type ({kind}) of level {level} must be Conv, DWConv or None")
+            if kind is None and attend < depth:
+                raise ValueError(f"attn_ratio ({share}) of level {level} must be 1 where conv_type is None")
+        self.window_size = window_size
+
+        def layer(level: int) -> Layer:
+            dim, depth = embed_dims[level], depths[level]
+            first = depth - attending(depth, attn_ratio[level])
+            blocks = []
+            for index in range(depth):
+                attention = Attention(
+                    dim,
+                    num_heads[level],
+                    window_size,
+                    attends=index >= first,
+                    shifted=index % 2 == 1,
+                    conv_type=conv_type[level],
+                )
+                blocks.append(Block(dim, attention, widened(dim, mlp_ratios[level])))
+            return Layer(*blocks)
+
+        def merge(coarser: int, finer: int) -> nn.Sequential:
+            return named("proj", nn.Conv2d(finer, coarser, 2, stride=2))
+
+        def split(coarser: int, finer: int) -> nn.Sequential:
+            return named("proj", nn.Sequential(PointwiseConv(coarser, 4 * finer), nn.PixelShuffle(2)))
+
+        fine, middle, coarse = embed_dims[:3]
+        self.patch_embed = named("proj", nn.Conv2d(in_chans, fine, 3, padding=1, padding_mode="reflect"))
+        self.layer1 = layer(0)
+        self.patch_merge1 = merge(middle, fine)
+        self.skip1 = PointwiseConv(fine, fine)
+        self.layer2 = layer(1)
+        self.patch_merge2 = merge(coarse, middle)
+        self.skip2 = PointwiseConv(middle, middle)
+        self.layer3 = layer(2)
+        self.patch_split1 = split(coarse, middle)
+        self.fusion1 = SKFusion(middle)
+        self.layer4 = layer(3)
+        self.patch_split2 = split(middle, fine)
+        self.fusion2 = SKFusion(fine)
+        self.layer5 = layer(4)
+        last = nn.Conv2d(fine, out_chans, 3, padding=1, padding_mode="reflect")
+        self.patch_unembed = named("proj", nn.Sequential(last))
+        self._initialise(sum(depths))
+
+    def _initialise(self, depth: int) -> None:
+        # DeepNet (Wang et al., 2022): all but queries and keys shrink with the depth.
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and ".blocks." in name and ".norm1." not in name:
+                nn.init.xavier_normal_(module.weight, 1.0 if name.endswith(".QK") else (8 * depth) ** -0.25)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
+        """Attend within windows of another size.
+
+        Args:
+            window_size: their side, in tokens.
+            position_bias: "keep" (the bias network at the true offsets), "interpolate" (offsets are scaled to the
+                trained range) or "drop" (no bias, at any window).
+
+        Raises:
+            ValueError: if there are no such windows or `position_bias` is unknown.
+        """
+        for module in self.modules():
+            if isinstance(module, MetaWindowAttention):
+                module.set_window(window_size, position_bias)
+        self.window_size = window_size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore an image.
+
+        Args:
+            image: shape (B, in_chans, H, W), range [-1, 1].
+
+        Returns:
+            Shape (B, in_chans, H, W), not clamped.
+
+        Raises:
+            ValueError: if reflection cannot pad so small an image as its windows need.
+        """
+        height, width = image.shape[2:]
+        self.check_size(height, width)
+        x = F.pad(image, (0, -width % 4, 0, -height % 4), mode="reflect") if height % 4 or width % 4 else image
+        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
+        # Once more: the strides of a batch of one image can pass for channels last and still lead to other features.
+        level1 = self.layer1(x.contiguous(memory_format=torch.channels_last))
+        level2 = self.layer2(self.patch_merge1(level1))
+        x = self.patch_split1(self.layer3(self.patch_merge2(level2)))
+        x = self.patch_split2(self.layer4(self.fusion1(x, self.skip2(level2)) + x))
+        x = self.layer5(self.fusion2(x, self.skip1(level1)) + x)
+        factor, offset = self.patch_unembed(x)[:, :, :height, :width].split((1, image.shape[1]), 1)
+        return torch.addcmul(image - offset, image, factor)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images that are too small: reflection pads by less than the length of what it pads.
+
+        Raises:
+            ValueError: if the image is.
+        """
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5)
+        for axis, side in enumerate((height, width)):
+            padded = side + -side % 4
+            asked = [(side, padded - side)]
+            for stride, layer in zip(STRIDES, layers, strict=True):
+                asked.append((padded // stride, layer.reach(axis, padded // stride)))
+            for length, reach in asked:
+                if reach >= length:
+                    enough = 4 * max(self.window_size, 3)
+                    raise ValueError(
+                        f"image ({height}×{width}) must be larger for windows of {self.window_size}×{self.window_size} "
+                        f"tokens: {reach} cannot be reflected of {length}; at least {enough}×{enough} always fits"
+                    )
+
+
+def attending(depth: int, ratio: float) -> int:
+    """Number of a level's blocks that attend."""
+    return sum(index >= depth - ratio * depth for index in range(depth))
+
+
+def widened(dim: int, ratio: float) -> int:
+    """Hidden channels of a feed-forward network."""
+    return int(dim * ratio)
+
+
+def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Constructor arguments of a DehazeFormer by inspection of its state dict.
+
+    The heads of a level where no block attends leave no trace and do not matter: the released models' are given.
+
+    Args:
+        weights: bare state dict.
+
+    Raises:
+        KeyError: if a parameter that tells something is missing.
+    """
+    halves = [weights[f"patch_{name}.weight"].shape[0] for name in ("embed.proj", "merge1.proj", "merge2.proj")]
+    doubles = [weights[f"patch_{name}.proj.0.weight"].shape[0] // 4 for name in ("split1", "split2")]
+    arguments: dict[str, Any] = {
+        "in_chans": weights["patch_embed.proj.weight"].shape[1],
+        "out_chans": weights["patch_unembed.proj.0.weight"].shape[0],
+        "embed_dims": halves + doubles,
+        **{name: [] for name in ("mlp_ratios", "depths", "num_heads", "attn_ratio", "conv_type")},
+    }
+    for level, dim in enumerate(arguments["embed_dims"]):
+        prefix = f"layer{level + 1}.blocks."
+        blocks = sorted({int(key.split(".")[2]) for key in weights if key.startswith(prefix)})
+        hidden = weights[f"{prefix}0.mlp.mlp.0.weight"].shape[0]
+        attend = [f"{prefix}{block}.attn." for block in blocks if f"{prefix}{block}.attn.QK.weight" in weights]
+        heads = HEADS[level]
+        if attend:
+            heads = weights[f"{attend[0]}attn.meta.2.weight"].shape[0]
+            arguments["window_size"] = math.isqrt(weights[f"{attend[0]}attn.relative_positions"].shape[0])
+        arguments["mlp_ratios"].append(ratio(hidden, dim, functools.partial(widened, dim)))
+        arguments["depths"].append(len(blocks))
+        arguments["num_heads"].append(heads)
+        arguments["attn_ratio"].append(ratio(len(attend), len(blocks), functools.partial(attending, len(blocks))))
+        arguments["conv_type"].append(convolution(weights, f"{prefix}0.attn."))
+    return arguments
+
+
+def ratio(part: int, whole: int, count: Callable[[float], int]) -> float:
+    """Quotient part / whole, or a little more where `count` would lose one of the part by rounding."""
+    return part / whole if count(part / whole) == part else (part + 0.5) / whole
+
+
+def convolution(weights: Mapping[str, Tensor], prefix: str) -> ConvType:
+    """Kind of a block's convolution; only a block that attends may lack one."""
+    if f"{prefix}conv.0.weight" in weights:
+        return "Conv"
+    if f"{prefix}conv.weight" in weights:
+        return "DWConv"
+    if f"{prefix}QK.weight" in weights:
+        return None
+    raise KeyError(f"{prefix}conv.weight")

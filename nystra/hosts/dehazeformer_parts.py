@@ -1,0 +1,254 @@
+"""What DehazeFormer is made of: its norm, its attention with the bias of a network, its fusion of features."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nystra.geometry import LogOffsetBias, merge, partition
+from nystra.sites import WindowAttention
+
+ConvType = Literal["Conv", "DWConv"] | None
+
+
+class MetaWindowAttention(WindowAttention):
+    """Attention within windows, its position bias a network's.
+
+    Args:
+        dim: C.
+        window_size: side of the trained windows, in tokens.
+        num_heads: h; divides C.
+    """
+
+    relative_positions: Tensor
+
+    def __init__(self, dim: int, window_size: int, num_heads: int) -> None:
+        super().__init__((window_size, window_size), num_heads)
+        self.dim = dim
+        axis = torch.arange(window_size)
+        tokens = torch.cartesian_prod(axis, axis)
+        offsets = (tokens.unsqueeze(1) - tokens.unsqueeze(0)).float()
+        self.register_buffer("relative_positions", offsets.sign() * (1 + offsets.abs()).log())
+        self.meta = nn.Sequential(nn.Linear(2, 256), nn.ReLU(), nn.Linear(256, num_heads))
+
+    @property
+    def head_channels(self) -> int:
+        """See base class."""
+        return self.dim // self.num_heads
+
+    def position_bias(self) -> LogOffsetBias:
+        """See base class; "keep" runs the network at the true offsets, even if none of them was trained."""
+        if self.bias_mode != "interpolate" or self.window_size == self.trained_window_size:
+            return LogOffsetBias(self.meta)
+        (trained, _), (height, width) = self.trained_window_size, self.window_size
+        return LogOffsetBias(self.meta, ((trained - 1) / max(height - 1, 1), (trained - 1) / max(width - 1, 1)))
+
+    def forward(self, qkv: Tensor, grid: tuple[int, int] = (1, 1)) -> Tensor:
+        """Attend within windows.
+
+        Args:
+            qkv: windows of queries, keys and values, (W, N, 3C).
+            grid: windows of a feature map, rows and columns.
+
+        Returns:
+            Shape (W, N, C).
+        """
+        query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.attend(query * self.head_channels**-0.5, key, value, grid).transpose(1, 2).flatten(2)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # The buffer is as large as the windows that the weights were trained with: all that it is read for.
+        positions = state_dict.get(f"{prefix}relative_positions")
+        if isinstance(positions, Tensor) and positions.shape != self.relative_positions.shape:
+            side = math.isqrt(len(positions)) if positions.dim() == 3 else 0
+            if positions.shape == (side**2, side**2, 2):
+                self.trained_window_size = (side, side)
+                self.relative_positions = torch.empty_like(positions, device=self.relative_positions.device)
+                self._tables.clear()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class PointwiseConv(nn.Conv2d):
+    """A 1×1 convolution as a product of matrices: on channels-last features it copies nothing."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C, H, W)."""
+        return pointwise(input, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve (B, C_in, H, W) with a kernel (C, C_in, 1, 1)."""
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+class RescaleNorm(nn.Module):
+    """RLN: layer norm over channels and pixels that hands on what it took away.
+
+    Args:
+        dim: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(1, dim, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, dim, 1, 1))
+        self.meta1 = nn.Conv2d(1, dim, 1)
+        self.meta2 = nn.Conv2d(1, dim, 1)
+        # At first the block's output is hardly rescaled or rebiased.
+        for meta in (self.meta1, self.meta2):
+            nn.init.normal_(meta.weight, std=0.02)
+        nn.init.ones_(self.meta1.get_parameter("bias"))
+        nn.init.zeros_(self.meta2.get_parameter("bias"))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, C, H, W) to the normalised features and, of shape (B, C, 1, 1), the block's rescale and rebias."""
+        variance, mean = torch.var_mean(x, (1, 2, 3), correction=0, keepdim=True)
+        std = (variance + self.eps).sqrt()
+        factor = self.weight / std
+        # (x - mean) / std · weight + bias in one pass over the features.
+        return torch.addcmul(self.bias - mean * factor, x, factor), self.meta1(std), self.meta2(mean)
+
+
+class Attention(nn.Module):
+    """A convolution, window attention, or the sum of both, of the same values.
+
+    Args:
+        dim: C.
+        num_heads: h.
+        window_size: side of the trained windows, in tokens.
+        attends: whether there is attention.
+        shifted: whether windows are shifted by half their side.
+        conv_type: "Conv" (two 3×3 convolutions), "DWConv" (one 5×5 depthwise) or None.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, window_size: int, *, attends: bool, shifted: bool, conv_type: ConvType
+    ) -> None:
+        super().__init__()
+        self.shifted = shifted
+        self.proj: nn.Module | None = None
+        self.attn: MetaWindowAttention | None = None
+        # Pixels by which the convolution pads its input.
+        self.conv_reach = {"Conv": 1, "DWConv": 2, None: 0}[conv_type]
+        if conv_type == "Conv":
+            first, second = (nn.Conv2d(dim, dim, 3, padding=1, padding_mode="reflect") for _ in range(2))
+            self.conv: nn.Module = nn.Sequential(first, nn.ReLU(inplace=True), second)
+        elif conv_type == "DWConv":
+            self.conv = nn.Conv2d(dim, dim, 5, padding=2, groups=dim, padding_mode="reflect")
+        if attends or conv_type == "DWConv":
+            self.V = PointwiseConv(dim, dim)
+            self.proj = PointwiseConv(dim, dim)
+        if attends:
+            self.QK = PointwiseConv(dim, 2 * dim)
+            self.attn = MetaWindowAttention(dim, window_size, num_heads)
+
+    def margins(self, axis: int, side: int) -> tuple[int, int]:
+        """Tokens added before and after a side of the features, so that shifted windows tile it and need no mask."""
+        if self.attn is None:
+            return 0, 0
+        window = self.attn.window_size[axis]
+        shift = window // 2 if self.shifted else 0
+        return shift, -(side + shift) % window
+
+    def reach(self, axis: int, side: int) -> int:
+        """How far beyond a side of the features reflection is asked to go."""
+        return max(self.conv_reach, *self.margins(axis, side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        if self.attn is None:
+            return self.conv(x) if self.proj is None else self.proj(self.conv(self.V(x)))
+        # Upstream's two convolutions in one: queries and keys need no copying beside the values.
+        weight, bias = (torch.cat([getattr(part, name) for part in (self.QK, self.V)]) for name in ("weight", "bias"))
+        qkv = pointwise(x, weight, bias)
+        result = self._windows(qkv, self.attn)
+        if self.conv_reach:
+            result = result + self.conv(qkv[:, -x.shape[1] :])
+        return result if self.proj is None else self.proj(result)
+
+    def _windows(self, qkv: Tensor, attention: MetaWindowAttention) -> Tensor:
+        height, width = qkv.shape[2:]
+        (top, bottom), (left, right) = self.margins(0, height), self.margins(1, width)
+        if top or bottom or left or right:
+            qkv = F.pad(qkv, (left, right, top, bottom), mode="reflect")
+        window = attention.window_size
+        grid = (qkv.shape[2] // window[0], qkv.shape[3] // window[1])
+        attended = merge(attention(partition(qkv.permute(0, 2, 3, 1), window), grid), window, grid)
+        return attended[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """x + attention(x), normalised and rescaled where it attends, then x + feed-forward(x)."""
+
+    def __init__(self, dim: int, attention: Attention, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = None if attention.attn is None else RescaleNorm(dim)
+        self.attn = attention
+        self.mlp = named(
+            "mlp", nn.Sequential(PointwiseConv(dim, hidden), nn.ReLU(inplace=True), PointwiseConv(hidden, dim))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        if self.norm1 is None:
+            x = x + self.attn(x)
+        else:
+            normalised, rescale, rebias = self.norm1(x)
+            x = torch.addcmul(x + rebias, self.attn(normalised), rescale)
+        return x + self.mlp(x)
+
+
+class Layer(nn.Module):
+    """The blocks of a level."""
+
+    def __init__(self, *blocks: Block) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+
+    def reach(self, axis: int, side: int) -> int:
+        """How far beyond a side of the features reflection is asked to go."""
+        return max((block.attn.reach(axis, side) for block in self.blocks if isinstance(block, Block)), default=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return self.blocks(x)
+
+
+class SKFusion(nn.Module):
+    """Sum of features, each weighed by channel (selective kernels).
+
+    Args:
+        dim: C.
+        height: how many features are fused.
+        reduction: C over the hidden channels, of which there are four at least.
+    """
+
+    def __init__(self, dim: int, height: int = 2, reduction: int = 8) -> None:
+        super().__init__()
+        self.height = height
+        hidden = max(dim // reduction, 4)
+        down, up = nn.Conv2d(dim, hidden, 1, bias=False), nn.Conv2d(hidden, dim * height, 1, bias=False)
+        self.mlp = nn.Sequential(down, nn.ReLU(), up)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Fuse `height` features of shape (B, C, H, W) into one."""
+        means = sum(feature.mean((2, 3), keepdim=True) for feature in features)
+        weights = self.mlp(means).unflatten(1, (self.height, -1)).softmax(1).unbind(1)
+        result = features[0] * weights[0]
+        for feature, weight in zip(features[1:], weights[1:], strict=True):
+            result = torch.addcmul(result, feature, weight)
+        return result
+
+
+def named(name: str, module: nn.Module) -> nn.Sequential:
+    """A module one level further down, where upstream's keys have it."""
+    return nn.Sequential(OrderedDict({name: module}))

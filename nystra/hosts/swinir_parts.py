@@ -1,0 +1,165 @@
+"""What SwinIR is made of: window attention with a table of biases, its block, groups of blocks.
+
+Features are (B, H, W, C), contiguous: tokens for the attention, channels-last for the convolutions.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nystra.geometry import TableBias, WindowGeometry, merge, partition
+from nystra.sites import WindowAttention
+
+convolution = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
+
+
+class SwinAttention(WindowAttention):
+    """Window attention with a table of relative position biases; arguments as of `SwinIR`, `window_size` h and w."""
+
+    def __init__(
+        self,
+        dim: int,
+        window_size: tuple[int, int],
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(window_size, num_heads)
+        if dim % num_heads:
+            raise ValueError(f"num_heads ({num_heads}) must divide embed_dim ({dim})")
+        self.scale = qk_scale or (dim // num_heads) ** -0.5
+        rows, columns = (2 * side - 1 for side in window_size)
+        self.relative_position_bias_table = nn.Parameter(torch.empty(rows * columns, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        positions = torch.cartesian_prod(*(torch.arange(side) for side in window_size))
+        row, column = (positions.unsqueeze(1) - positions + positions[-1]).unbind(-1)
+        self.register_buffer("relative_position_index", row * columns + column)
+        self.register_load_state_dict_pre_hook(keep_buffers)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(proj_drop)
+
+    @property
+    def head_channels(self) -> int:
+        """See base class."""
+        return self.proj.in_features // self.num_heads
+
+    def position_bias(self) -> TableBias:
+        """See base class."""
+        rows, columns = 1.0, 1.0
+        if self.bias_mode == "interpolate":
+            sides = zip(self.trained_window_size, self.window_size, strict=True)
+            rows, columns = ((trained - 1) / max(present - 1, 1) for trained, present in sides)
+        return TableBias(self.relative_position_bias_table, self.trained_window_size, (rows, columns))
+
+    def forward(self, windows: Tensor, grid: tuple[int, int] = (1, 1), shift: tuple[int, int] = (0, 0)) -> Tensor:
+        """Attend within windows (B·R·S, N, C) of feature maps of `grid` R×S, rolled by `shift` tokens: same shape."""
+        dim = windows.shape[-1]
+        # The queries' scale goes into their weights, which are few, and not their tokens.
+        weight, bias = (
+            None if whole is None else torch.cat([whole[:dim] * self.scale, whole[dim:]])
+            for whole in (self.qkv.weight, self.qkv.bias)
+        )
+        qkv = F.linear(windows, weight, bias)
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = self.attend(query, key, value, grid, shift)
+        return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int, drop: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C) to the same shape."""
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+
+
+class SwinBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); windows shifted by half of them if there is a `mask` to save."""
+
+    def __init__(
+        self, norm1: nn.Module, attn: SwinAttention, norm2: nn.Module, mlp: Mlp, mask: Tensor | None, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm1
+        self.attn = attn
+        self.norm2 = norm2
+        self.mlp = mlp
+        self.shifted = mask is not None
+        if self.shifted:
+            self.register_buffer("attn_mask", mask)
+            self.register_load_state_dict_pre_hook(keep_buffers)
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C), H and W multiples of the window's sides, to the same shape."""
+        window = self.attn.window_size
+        grid = (x.shape[1] // window[0], x.shape[2] // window[1])
+        shift = (window[0] // 2, window[1] // 2) if self.shifted else (0, 0)
+        branch = self.norm1(x)
+        if self.shifted:
+            branch = branch.roll((-shift[0], -shift[1]), (1, 2))
+        branch = merge(self.attn(partition(branch, window), grid, shift), window, grid)
+        if self.shifted:
+            branch = branch.roll(shift, (1, 2))
+        x = x + self._sampled(branch)
+        return x + self._sampled(self.mlp(self.norm2(x)))
+
+    def _sampled(self, branch: Tensor) -> Tensor:
+        """Stochastic depth: leave the branch (B, H, W, C) out of some images and enlarge it in the others."""
+        if not (self.training and self.drop_path):
+            return branch
+        share = 1 - self.drop_path
+        return branch * branch.new_empty(len(branch), 1, 1, 1).bernoulli_(share).div_(share)
+
+
+class ResidualGroup(nn.Module):
+    """x + convolution(blocks(x))."""
+
+    def __init__(self, blocks: Sequence[SwinBlock], conv: nn.Module) -> None:
+        super().__init__()
+        self.residual_group = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks)))
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C) to the same shape."""
+        return x + self.conv(self.residual_group(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def connection(dim: int, kind: str) -> nn.Module:
+    """One convolution, or three with a quarter of the channels between them."""
+    if kind == "1conv":
+        return convolution(dim, dim)
+    inner = dim // 4
+    leaky = functools.partial(nn.LeakyReLU, 0.2)
+    return nn.Sequential(convolution(dim, inner), leaky(), nn.Conv2d(inner, inner, 1), leaky(), convolution(inner, dim))
+
+
+def shift_mask(resolution: tuple[int, int], side: int) -> Tensor:
+    """Upstream's mask (windows, N, N) of a feature map shifted by half a window, whose side is given."""
+    if resolution[0] % side or resolution[1] % side:
+        raise ValueError(f"img_size ({resolution[0]}×{resolution[1]}) must be a multiple of window_size ({side})")
+    grid = (resolution[0] // side, resolution[1] // side)
+    mask = torch.zeros(*grid, side**2, side**2)
+    for rows, columns, kind in WindowGeometry((side, side), grid, (side // 2, side // 2)).kinds(mask.device):
+        mask[rows, columns] = kind.logits(kind.positions(), kind.positions())
+    return mask.flatten(0, 1)
+
+
+def keep_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put a module's own buffers into a state dict to be loaded: they are never read, and sizes may differ."""
+    for name, buffer in module.named_buffers(recurse=False):
+        if prefix + name in state_dict:
+            state_dict[prefix + name] = buffer
