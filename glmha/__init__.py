@@ -1,5 +1,6 @@
 """Learned low-rank channel attention (GLMHA) and the hosts that it goes into."""
 
+from glmha import complexity, spectrum
 from glmha.attention import GLMHA, AttentionFactory, ChannelAttention
 from glmha.comparisons import LinformerChannelAttention, PerformerChannelAttention, ReformerChannelAttention
 from glmha.mst import MST, RGBMST, RealMST
@@ -22,6 +23,8 @@ __all__ = [
     "RealMST",
     "ReformerChannelAttention",
     "Restormer",
+    "complexity",
     "convert",
     "load_pretrained",
+    "spectrum",
 ]

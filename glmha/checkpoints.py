@@ -22,6 +22,10 @@ CONTAINERS = ("params_ema", "params", "state_dict")
 PREFIXES = ("module.", "_orig_mod.", "net.")
 
 
+# What pickle and zip readers raise at bytes that are none of theirs.
+UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+
+
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read, is of no known architecture, or does not fit the one it seems to be of."""
 
@@ -86,14 +90,15 @@ def read(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:
         raise CheckpointError(
             f"pretrained ({path}) must hold tensors in plain containers; it holds other Python objects, which are "
-            f"never executed, or is no checkpoint: {shortened(str(error), 1)}. Save its state_dict() alone"
+            "never executed, or is no checkpoint (a web page, a pointer to a large file). Save its state_dict() alone"
         ) from None
-    except (RuntimeError, EOFError, OSError, safetensors.SafetensorError) as error:
+    except (*UNREADABLE, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            f"pretrained ({path}) cannot be read, it may be truncated: download it again ({shortened(str(error), 1)})"
+            f"pretrained ({path}) cannot be read, it may be truncated or no checkpoint: download it again "
+            f"({type(error).__name__}: {shortened(str(error), 1)})"
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"pretrained ({path}) must hold a state dict, got {type(content).__name__}")
@@ -110,8 +115,8 @@ def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
         if isinstance(content.get(container), Mapping):
             content = content[container]
             break
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        strange = [key for key, value in content.items() if not isinstance(value, Tensor)][:3]
+    strange = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))][:3]
+    if not content or strange:
         raise CheckpointError(
             f"{name} must map parameter names to tensors, alone or under one of {', '.join(CONTAINERS)}; "
             f"{'it is empty' if not content else f'found other values under {strange}'}"

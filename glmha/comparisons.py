@@ -176,4 +176,6 @@ class ReformerChannelAttention(RecordedAttention):
 def random_directions(pixels: int, count: int, seed: int, device: torch.device) -> Tensor:
     """Gaussian directions over the pixels, (pixels, count), the same for the same arguments on every device."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(pixels, count, generator=generator).to(device)
+    # Kept for training too, which cannot save what was made in inference mode.
+    with torch.inference_mode(False):
+        return torch.randn(pixels, count, generator=generator).to(device)

@@ -59,7 +59,8 @@ class Convention(abc.ABC):
     def similarity(self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor]:
         """Cosines (B, h, d, d') of queries and keys, and the values (B, N, C')."""
         query, key, value = self.tokens(module, x, calibrate)
-        similarity = gradients.similarity if trains_plainly(x) else functional.similarity
+        plain = trains_plainly(x) and not functional.computes_in_float16(x)
+        similarity = gradients.similarity if plain else functional.similarity
         return similarity(query, key, module.heads), value
 
 
@@ -102,7 +103,7 @@ class RestormerConvention(Convention):
 
     def similarity(self, module: ChannelAttention, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor]:
         """See base class; at inference in bands of rows, of which only the values (and calibrated queries) are kept."""
-        if not streams(x):
+        if not streams(x) or functional.computes_in_float16(x):
             return super().similarity(module, x, calibrate)
         channels, key_channels, heads = module.channels, module.key_channels, module.heads
         query_map = scale = None
@@ -217,9 +218,8 @@ class MSTConvention(Convention):
             return super().similarity(module, x, calibrate)
         scale = None if calibrate is None else calibrate(self._project(x, module.to_k))
         value = to_tokens(self._project(x, module.to_v, scale))
-        gram = functional.head_products(to_tokens(x), to_tokens(x), 1)[:, 0]
         key_weight = module.to_q.weight if scale is None else module.to_q.weight * scale.unsqueeze(1)
-        return functional.gram_similarity(gram, module.to_k.weight, key_weight, module.heads), value
+        return functional.gram_similarity(to_tokens(x), module.to_k.weight, key_weight, module.heads), value
 
     def _project(self, x: Tensor, linear: nn.Linear, scale: Tensor | None = None) -> Tensor:
         """A linear map of every pixel, its input channels scaled by `scale` (B, C) if given: (B, C, H, W) → image."""

@@ -76,18 +76,36 @@ def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
     Returns:
         Shape (B, h, d, d'), in [-1, 1], float32 at least.
     """
-    products = head_products(query, key, heads)
-    return cosine(products, channel_norms(query, heads), channel_norms(key, heads))
+    query_norm, key_norm = channel_norms(query, heads), channel_norms(key, heads)
+    if computes_in_float16(query):
+        # Sums over pixels pass float16's largest number: only there are normalised queries and keys written.
+        query, key = (
+            (tokens / norms.clamp_min(NORM_EPSILON).flatten(1).unsqueeze(1)).half()
+            for tokens, norms in ((query, query_norm), (key, key_norm))
+        )
+        return at_least_float32(head_products(query, key, heads))
+    return cosine(head_products(query, key, heads), query_norm, key_norm)
 
 
-def gram_similarity(gram: Tensor, query_weight: Tensor, key_weight: Tensor, heads: int) -> Tensor:
+def computes_in_float16(x: Tensor) -> bool:
+    """Whether products of a tensor are float16's: its own type, or what autocast makes of it."""
+    if x.dtype == torch.float16:
+        return True
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return False
+    return torch.get_autocast_dtype(device) == torch.float16
+
+
+def gram_similarity(tokens: Tensor, query_weight: Tensor, key_weight: Tensor, heads: int) -> Tensor:
     """Cosines of linear queries and keys from the Gram matrix of their input.
 
     With q = W_Q x and k = W_K x: q kᵀ = W_Q (x xᵀ) W_Kᵀ and ‖q_i‖² = (W_Q (x xᵀ) W_Qᵀ)_ii, so neither q nor k is
-    ever formed. Valid where no convolution follows the projection (MST, not Restormer).
+    ever formed. Valid where no convolution follows the projection (MST, not Restormer). The mean is taken out first,
+    x xᵀ = x̃ x̃ᵀ + N·x̄ x̄ᵀ, and projected by itself: a weight that cancels a large mean would leave its rounding only.
 
     Args:
-        gram: x xᵀ over the pixels, (B, C, C).
+        tokens: x, (B, N, C).
         query_weight: W_Q, (C, C) or (B, C, C).
         key_weight: W_K, (C', C) or (B, C', C).
         heads: number of heads.
@@ -95,15 +113,26 @@ def gram_similarity(gram: Tensor, query_weight: Tensor, key_weight: Tensor, head
     Returns:
         Shape (B, h, d, d'), float32 at least.
     """
-    gram = at_least_float32(gram)
-    query = at_least_float32(query_weight).expand(gram.shape[0], -1, -1)
-    key = at_least_float32(key_weight).expand(gram.shape[0], -1, -1)
+    batch, pixels, _ = tokens.shape
+    mean = tokens.mean(1, keepdim=True)
+    centred = tokens - mean
+    gram = at_least_float32(torch.bmm(centred.transpose(1, 2), centred))
+    query = at_least_float32(query_weight).expand(batch, -1, -1)
+    key = at_least_float32(key_weight).expand(batch, -1, -1)
+    column = at_least_float32(mean).transpose(1, 2) * pixels**0.5
+    query_mean, key_mean = query @ column, key @ column
     query_gram = query @ gram
     # Rounding can push a square that should be zero below it, and the square root of zero has no gradient.
-    query_norm = (query_gram * query).sum(2).clamp_min(NORM_EPSILON**2).sqrt()
-    key_norm = ((key @ gram) * key).sum(2).clamp_min(NORM_EPSILON**2).sqrt()
-    products = query_gram.unflatten(1, (heads, -1)) @ key.unflatten(1, (heads, -1)).transpose(2, 3)
-    return cosine(products, query_norm.unflatten(1, (heads, -1)), key_norm.unflatten(1, (heads, -1)))
+    query_square = (query_gram * query).sum(2) + query_mean.squeeze(2).square()
+    key_square = ((key @ gram) * key).sum(2) + key_mean.squeeze(2).square()
+    query_norm, key_norm = (square.clamp_min(NORM_EPSILON**2).sqrt() for square in (query_square, key_square))
+
+    def grouped(rows: Tensor) -> Tensor:
+        return rows.unflatten(1, (heads, -1))
+
+    products = grouped(query_gram) @ grouped(key).transpose(2, 3)
+    products = products + grouped(query_mean) @ grouped(key_mean).transpose(2, 3)
+    return cosine(products, grouped(query_norm), grouped(key_norm))
 
 
 def absorb(attention: Tensor, output_weight: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def infer(weights: StateDict, name: str) -> tuple[Callable[..., nn.Module], dict
     """Find the host class and its constructor arguments from keys and shapes.
 
     Raises:
-        CheckpointError: if the keys are of no host of this package.
+        CheckpointError: if the keys are of no host of this package, some are missing, or shapes do not fit them.
     """
     try:
         if "encoder_level1.0.attn.temperature" in weights:
@@ -56,6 +56,8 @@ def infer(weights: StateDict, name: str) -> tuple[Callable[..., nn.Module], dict
             return mst_arguments(weights)
     except KeyError as error:
         raise CheckpointError(f"{name} lacks the key {error}: it is incomplete or of another architecture") from None
+    except (IndexError, ValueError) as error:
+        raise CheckpointError(f"{name} has tensors of other shapes than its keys promise: {error}") from None
     raise CheckpointError(
         f"{name} must be of Restormer, MST or MST++; its keys begin with {list(weights)[:3]}. Window-attention models "
         "(SwinIR, Uformer, DehazeFormer) belong to nystra"
@@ -117,13 +119,24 @@ def recorded_attention(weights: StateDict, prefix: str) -> AttentionFactory:
     recorded = weights.get(f"{prefix}_extra_state")
     if recorded is None:
         return ChannelAttention
-    options = decode_options(recorded)
-    return functools.partial(RECORDED[options.pop("class")], **options)
+    try:
+        options = decode_options(recorded)
+        attention = RECORDED[options.pop("class")]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{prefix}_extra_state must record one of {', '.join(RECORDED)}, got {error!r}") from None
+    return functools.partial(attention, **options)
 
 
 def count(weights: StateDict, prefix: str) -> int:
-    """Number of entries of the module list `prefix`."""
-    return len({key[len(prefix) + 1 :].partition(".")[0] for key in weights if key.startswith(f"{prefix}.")})
+    """Number of entries of the module list `prefix`, at least one.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    entries = {key[len(prefix) + 1 :].partition(".")[0] for key in weights if key.startswith(f"{prefix}.")}
+    if not entries:
+        raise KeyError(f"{prefix}.0")
+    return len(entries)
 
 
 def expansion(channels: list[int], hidden: list[int]) -> float:

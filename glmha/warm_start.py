@@ -1,7 +1,7 @@
 """A whole trained host with low-rank attention, block after block, without training."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from glmha import low_rank_fit
 from glmha.attention import GLMHA, AttentionFactory, ChannelAttention, build
+from glmha.pretrained import infer
 
 Net = TypeVar("Net", bound=nn.Module)
 # What a host is called with: an image, or an image and a mask.
@@ -20,7 +21,7 @@ class _Reached(Exception):
     """Ends a forward pass at the module whose input was wanted."""
 
 
-def convert(net: Net, images: Sequence[Input], attention: AttentionFactory = GLMHA) -> Net:
+def convert(net: Net, images: Sequence[Input], attention: AttentionFactory | Sequence[AttentionFactory] = GLMHA) -> Net:
     """Replace the exact attentions of a trained host by low-rank ones, started in closed form from their weights.
 
     Blocks are replaced in the order in which they run. Each is calibrated on the features that reach it in the net as
@@ -32,19 +33,23 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory = GLM
         net: the host; left as it is.
         images: what `net` is called with, each (B, C, H, W) or a tuple of arguments, on the net's device; a few of the
             sizes and kinds that will be restored.
-        attention: factory (channels, heads) → GLMHA; where it returns an exact `ChannelAttention`, the block stays.
+        attention: factory (channels, heads) → GLMHA, or one per level of a host of this package, from the finest to the
+            bottleneck; where it returns an exact `ChannelAttention`, the block stays.
 
     Returns:
         A copy of `net` in the same mode, on the same device and of the same dtype.
 
     Raises:
         ValueError: if there are no images or `net` runs no exact channel attention.
-        TypeError: if `attention` returns anything but GLMHA or `ChannelAttention`.
+        TypeError: if `attention` returns anything but GLMHA or `ChannelAttention`, or `images` is one tensor.
     """
+    if isinstance(images, Tensor):
+        raise TypeError(f"images must be a sequence of inputs, got one tensor {tuple(images.shape)}: give [images]")
     if not images:
         raise ValueError("images must hold at least one input of the net, got none")
     calls = [image if isinstance(image, tuple) else (image,) for image in images]
     converted = copy.deepcopy(net).eval()
+    low_rank_of = _maker(net, attention)
     names = _order(converted, calls[0])
     if not names:
         raise ValueError(f"net ({type(net).__name__}) must run exact ChannelAttention modules, found none to replace")
@@ -52,7 +57,7 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory = GLM
         dense = converted.get_submodule(name)
         if not isinstance(dense, ChannelAttention):
             continue
-        low_rank = build(attention, dense.channels, dense.heads, dense.convention)
+        low_rank = low_rank_of(name, dense)
         if type(low_rank) is ChannelAttention:
             continue
         if not isinstance(low_rank, GLMHA):
@@ -69,6 +74,26 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory = GLM
     for name, module in converted.named_modules():
         module.training = modes.get(name, net.training)
     return converted
+
+
+def _maker(
+    net: nn.Module, attention: AttentionFactory | Sequence[AttentionFactory]
+) -> Callable[[str, ChannelAttention], nn.Module]:
+    """What makes the module that replaces a dense one of a given name."""
+    if callable(attention):
+        return lambda _, dense: build(attention, dense.channels, dense.heads, dense.convention)
+    # Which level a block is of, its host's constructor alone knows.
+    host, arguments = infer(net.state_dict(), "net")
+    with torch.device("meta"):
+        template = host(**{**arguments, "attention": attention})
+
+    def make(name: str, dense: ChannelAttention) -> nn.Module:
+        module: Any = template.get_submodule(name)
+        if not isinstance(module, ChannelAttention):
+            return module
+        return type(module)(dense.channels, dense.heads, convention=dense.convention, **module.options)
+
+    return make
 
 
 def _order(net: nn.Module, call: tuple[Tensor, ...]) -> list[str]:

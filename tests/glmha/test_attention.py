@@ -182,3 +182,28 @@ def test_tokens_are_views_of_channels_last_images():
 def test_what_cannot_be_is_named(factory, message):
     with pytest.raises(ValueError, match=message):
         factory()
+
+
+@pytest.mark.parametrize("attention", [glmha.ChannelAttention, functools.partial(glmha.GLMHA, alpha=0.6)])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_sums_beyond_float16_are_not_formed(attention, mode):
+    torch.manual_seed(0)
+    module = attention(8, 2)
+    x = 40 + 10 * torch.rand(1, 8, 64, 64)
+    exact = module(x)
+    half = module.half()
+    with mode():
+        # Unnormalised, q kᵀ would pass 65504 here.
+        assert exact.isfinite().all()
+        error = (half(x.half()).float() - exact).norm() / exact.norm()
+        assert error < 0.02
+
+
+def test_directions_made_in_inference_mode_can_be_trained_with():
+    module = glmha.PerformerChannelAttention(8, 2, features=5)
+    x = features(1).float()
+    random_directions.cache_clear()
+    with torch.inference_mode():
+        module(x)
+    module(x.requires_grad_()).sum().backward()
+    assert x.grad is not None

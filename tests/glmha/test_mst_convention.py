@@ -145,3 +145,16 @@ def test_mask_of_another_size():
     attention = ChannelAttention(6, 1, convention=MSTConvention(mask_guided=True, dispersed=False))
     with pytest.raises(ValueError, match=r"mask \(height 8, width 9\) must give attention of the size of x, \(8, 8\)"):
         attention(*inputs([(1, 6, 8, 8), (1, 6, 8, 9)]))
+
+
+def test_a_large_mean_that_weights_cancel_costs_the_gram_route_nothing():
+    torch.manual_seed(0)
+    module = ChannelAttention(31, 1, convention=MSTConvention())
+    with torch.no_grad():
+        for linear in (module.to_q, module.to_k):
+            linear.weight -= linear.weight.mean(1, keepdim=True)
+        module.rescale.fill_(10)
+    x = 1 + 0.02 * torch.randn(1, 31, 64, 64)
+    single = module.attention(x)[0]
+    exact = module.double().attention(x.double())[0]
+    assert (single - exact).abs().max() < 1e-4

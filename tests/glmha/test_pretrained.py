@@ -151,3 +151,40 @@ def test_expansion_finds_a_factor_for_every_level():
         channels = [8, 16, 32, 64]
         hidden = [int(c * factor) for c in channels]
         assert [int(c * expansion(channels, hidden)) for c in channels] == hidden
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"hello, no checkpoint", b"<!DOCTYPE html><html></html>", b"version https://git-lfs.github.com/spec/v1\n", b""],
+)
+def test_files_that_are_no_checkpoints_are_told_so(tmp_path: Path, content):
+    path = tmp_path / "net.pth"
+    path.write_bytes(content)
+    with pytest.raises(glmha.CheckpointError, match=r"net\.pth.*(no checkpoint|truncated)") as caught:
+        glmha.load_pretrained(path)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({3: torch.zeros(1)}, "must map parameter names to tensors"),
+        ({"encoder_level1.0.attn.temperature": torch.tensor(1.0)}, "shapes"),
+        ({"patch_embed.proj.weight": torch.zeros(8)}, "shapes"),
+        ({"encoder_level1.0.attn._extra_state": torch.tensor(list(b"{"), dtype=torch.uint8)}, "must record one of"),
+        (
+            {"encoder_level1.0.attn._extra_state": torch.tensor(list(b'{"class": "Foo"}'), dtype=torch.uint8)},
+            "must record one of GLMHA",
+        ),
+        ({"refinement": None}, r"lacks the key 'refinement\.0'"),
+    ],
+)
+def test_damaged_weights_are_told_so(change, message):
+    weights = dict(goldens.load(RESTORMERS[0]).weights)
+    for key, value in change.items():
+        if value is None:
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(f"{key}.")}
+        else:
+            weights[key] = value
+    with pytest.raises(glmha.CheckpointError, match=message):
+        glmha.load_pretrained(weights)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from glmha import GLMHA, ChannelAttention, LinformerChannelAttention
+from glmha import GLMHA, ChannelAttention, LinformerChannelAttention, load_pretrained
 from glmha.conventions import MSTConvention, RestormerConvention
 from glmha.mst import MST
 from glmha.mst_plus_plus import MSTPlusPlus
@@ -101,7 +101,7 @@ def test_genuine_modules_stay_near():
     means = {reduction: sum(found) / len(found) for reduction, found in errors.items()}
     print({reduction: round(mean, 3) for reduction, mean in means.items()})
     for reduction, mean in means.items():
-        assert mean <= REFERENCE[reduction] + 0.02
+        assert mean <= REFERENCE[reduction]
 
 
 def test_heads_of_48_channels_are_searched():
@@ -208,3 +208,23 @@ def test_from_dense_says_what_is_wrong(attention, features, options, error, mess
 def test_convert_says_what_is_wrong(net, images, factory, error, message):
     with pytest.raises(error, match=message):
         convert(net, images, attention=factory)
+
+
+def test_levels_may_differ_as_in_the_hosts():
+    net = randomise(small_restormer()).eval()
+    image = inputs([(1, 3, 16, 16)], torch.float32)[0]
+    half, quarter = partial(GLMHA, reduction=0.5), partial(GLMHA, reduction=0.75)
+    converted = convert(net, [image], attention=[half, quarter, ChannelAttention, half])
+    host = small_restormer(attention=[half, quarter, ChannelAttention, half])
+    host.load_state_dict(converted.state_dict(), strict=True)
+    assert type(converted.encoder_level3[0].attn) is ChannelAttention
+    assert converted.decoder_level2[0].attn.reduction == 0.75
+    # What is converted loads as any checkpoint of ours does.
+    again = load_pretrained(converted.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(again(image), converted(image))
+
+
+def test_one_tensor_is_no_sequence_of_images():
+    with pytest.raises(TypeError, match=r"images must be a sequence of inputs.*\[images\]"):
+        convert(small_restormer(), torch.rand(1, 3, 16, 16))
