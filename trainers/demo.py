@@ -1,5 +1,6 @@
 """The demonstration: GLMHA and its full-attention twin learn to remove rain, under one budget, from scratch."""
 
+import copy
 import functools
 import json
 from dataclasses import asdict, dataclass
@@ -89,6 +90,7 @@ def run_demo(output: Path = Path("logs/demo"), *, steps: int = 500) -> dict[str,
     for name, net in nets.items():
         results[name] = [restore(net, image, tile=None, overlap=0) for image in results["input"]]
     targets = [batch["target"][0] for batch in batches]
+    half = {name: bfloat16_psnr(net, results["input"], targets) for name, net in nets.items()}
     costs = measure(nets, results["input"][0].unsqueeze(0))
     rows = {name: Row(**score(images, targets), **costs.get(name, {})) for name, images in results.items()}
     names = [batch["name"][0] for batch in batches]
@@ -100,9 +102,12 @@ def run_demo(output: Path = Path("logs/demo"), *, steps: int = 500) -> dict[str,
             "steps": steps,
             "images": names,
             "results": {name: asdict(row) for name, row in rows.items()},
+            "psnr_in_bfloat16": half,
         }
         file.write(json.dumps(content, indent=2).encode())
     console.print(table(rows, len(targets)))
+    changes = ", ".join(f"{name} {decibels - rows[name].psnr:+.3f} dB" for name, decibels in half.items())
+    console.print(f"whole network in bfloat16 instead of float32: {changes}")
     console.print(f"pictures side by side: {output / 'comparison.png'}\nfigures: {output / 'metrics.json'}")
     console.print(f"training curves and images: tensorboard --logdir {output}")
     return rows
@@ -115,6 +120,14 @@ def score(images: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
         for metric in metrics.values():
             metric.update(image.unsqueeze(0), target.unsqueeze(0))
     return {name: float(metric.compute()) for name, metric in metrics.items()}
+
+
+def bfloat16_psnr(net: nn.Module, images: list[Tensor], targets: list[Tensor]) -> float:
+    """Mean PSNR of a copy of the network whose weights, input and output are bfloat16."""
+    half = copy.deepcopy(net).bfloat16()
+    with torch.inference_mode():
+        restored = [half(image.unsqueeze(0).bfloat16()).squeeze(0).float() for image in images]
+    return score(restored, targets)["psnr"]
 
 
 def measure(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, float]]:

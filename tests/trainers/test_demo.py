@@ -18,6 +18,8 @@ def test_the_demonstration_leaves_table_pictures_and_figures(tmp_path, capsys):
     assert rows["GLMHA"].parameters < rows["CSA"].parameters
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert figures["results"]["GLMHA"]["psnr"] == rows["GLMHA"].psnr
+    assert figures["psnr_in_bfloat16"]["GLMHA"] == pytest.approx(rows["GLMHA"].psnr, abs=0.2)
+    assert figures["psnr_in_bfloat16"]["GLMHA"] != rows["GLMHA"].psnr
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.glob("GLMHA/**/events.out.tfevents.*"))
     assert "tensorboard --logdir" in capsys.readouterr().out
