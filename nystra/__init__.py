@@ -6,6 +6,7 @@ from nystra.kernels import Kernel, Softmax
 from nystra.landmark_pooling import LandmarkPooling
 from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
 from nystra.plan import Plan, plan
+from nystra.pretrained import load_pretrained
 from nystra.substitute import SubstitutionReport, substitute
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Softmax",
     "SubstitutionReport",
     "WindowGeometry",
+    "load_pretrained",
     "plan",
     "substitute",
 ]

@@ -49,6 +49,7 @@ class DehazeFormer(nn.Module):
 
     size_multiple = 1
     scale = 1
+    value_range = (-1.0, 1.0)
 
     def __init__(
         self,

@@ -6,20 +6,19 @@ Features are (B, H, W, C), contiguous: tokens for the attention, channels-last f
 import functools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nystra.geometry import TableBias, WindowGeometry, merge, partition
-from nystra.sites import WindowAttention
+from nystra.geometry import WindowGeometry, merge, partition
+from nystra.hosts.table_attention import TableAttention, keep_buffers, stochastic_depth
 
 convolution = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
-class SwinAttention(WindowAttention):
-    """Window attention with a table of relative position biases; arguments as of `SwinIR`, `window_size` h and w."""
+class SwinAttention(TableAttention):
+    """Window attention of one linear map for queries, keys and values; arguments as of `SwinIR`."""
 
     def __init__(
         self,
@@ -30,33 +29,10 @@ class SwinAttention(WindowAttention):
         qk_scale: float | None = None,
         proj_drop: float = 0.0,
     ) -> None:
-        super().__init__(window_size, num_heads)
-        if dim % num_heads:
-            raise ValueError(f"num_heads ({num_heads}) must divide embed_dim ({dim})")
-        self.scale = qk_scale or (dim // num_heads) ** -0.5
-        rows, columns = (2 * side - 1 for side in window_size)
-        self.relative_position_bias_table = nn.Parameter(torch.empty(rows * columns, num_heads))
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        positions = torch.cartesian_prod(*(torch.arange(side) for side in window_size))
-        row, column = (positions.unsqueeze(1) - positions + positions[-1]).unbind(-1)
-        self.register_buffer("relative_position_index", row * columns + column)
-        self.register_load_state_dict_pre_hook(keep_buffers)
+        super().__init__(dim, window_size, num_heads, qk_scale)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(proj_drop)
-
-    @property
-    def head_channels(self) -> int:
-        """See base class."""
-        return self.proj.in_features // self.num_heads
-
-    def position_bias(self) -> TableBias:
-        """See base class."""
-        rows, columns = 1.0, 1.0
-        if self.bias_mode == "interpolate":
-            sides = zip(self.trained_window_size, self.window_size, strict=True)
-            rows, columns = ((trained - 1) / max(present - 1, 1) for trained, present in sides)
-        return TableBias(self.relative_position_bias_table, self.trained_window_size, (rows, columns))
 
     def forward(self, windows: Tensor, grid: tuple[int, int] = (1, 1), shift: tuple[int, int] = (0, 0)) -> Tensor:
         """Attend within windows (B·R·S, N, C) of feature maps of `grid` R×S, rolled by `shift` tokens: same shape."""
@@ -114,15 +90,8 @@ class SwinBlock(nn.Module):
         branch = merge(self.attn(partition(branch, window), grid, shift), window, grid)
         if self.shifted:
             branch = branch.roll(shift, (1, 2))
-        x = x + self._sampled(branch)
-        return x + self._sampled(self.mlp(self.norm2(x)))
-
-    def _sampled(self, branch: Tensor) -> Tensor:
-        """Stochastic depth: leave the branch (B, H, W, C) out of some images and enlarge it in the others."""
-        if not (self.training and self.drop_path):
-            return branch
-        share = 1 - self.drop_path
-        return branch * branch.new_empty(len(branch), 1, 1, 1).bernoulli_(share).div_(share)
+        x = x + stochastic_depth(branch, self.drop_path, training=self.training)
+        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 
 
 class ResidualGroup(nn.Module):
@@ -156,10 +125,3 @@ def shift_mask(resolution: tuple[int, int], side: int) -> Tensor:
     for rows, columns, kind in WindowGeometry((side, side), grid, (side // 2, side // 2)).kinds(mask.device):
         mask[rows, columns] = kind.logits(kind.positions(), kind.positions())
     return mask.flatten(0, 1)
-
-
-def keep_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Put a module's own buffers into a state dict to be loaded: they are never read, and sizes may differ."""
-    for name, buffer in module.named_buffers(recurse=False):
-        if prefix + name in state_dict:
-            state_dict[prefix + name] = buffer

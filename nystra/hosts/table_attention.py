@@ -1,0 +1,64 @@
+"""What the window attentions of Swin's descendants share: a table of relative position biases, stochastic depth."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nystra.geometry import TableBias
+from nystra.sites import WindowAttention
+
+
+class TableAttention(WindowAttention):
+    """Window attention with a table of relative position biases.
+
+    Args:
+        dim: C.
+        window_size: h and w of the trained windows, in tokens.
+        num_heads: heads; divide C.
+        qk_scale: of the queries; None: 1/√(C/heads).
+
+    Raises:
+        ValueError: if `num_heads` does not divide `dim`.
+    """
+
+    def __init__(self, dim: int, window_size: tuple[int, int], num_heads: int, qk_scale: float | None = None) -> None:
+        super().__init__(window_size, num_heads)
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads ({num_heads}) must divide embed_dim ({dim})")
+        self.dim = dim
+        self.scale = qk_scale or (dim // num_heads) ** -0.5
+        rows, columns = (2 * side - 1 for side in window_size)
+        self.relative_position_bias_table = nn.Parameter(torch.empty(rows * columns, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        positions = torch.cartesian_prod(*(torch.arange(side) for side in window_size))
+        row, column = (positions.unsqueeze(1) - positions + positions[-1]).unbind(-1)
+        self.register_buffer("relative_position_index", row * columns + column)
+        self.register_load_state_dict_pre_hook(keep_buffers)
+
+    @property
+    def head_channels(self) -> int:
+        """See base class."""
+        return self.dim // self.num_heads
+
+    def position_bias(self) -> TableBias:
+        """See base class."""
+        rows, columns = 1.0, 1.0
+        if self.bias_mode == "interpolate":
+            sides = zip(self.trained_window_size, self.window_size, strict=True)
+            rows, columns = ((trained - 1) / max(present - 1, 1) for trained, present in sides)
+        return TableBias(self.relative_position_bias_table, self.trained_window_size, (rows, columns))
+
+
+def keep_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put a module's own buffers into a state dict to be loaded: never read, they may be missing or of another size."""
+    for name, buffer in module.named_buffers(recurse=False):
+        state_dict[prefix + name] = buffer
+
+
+def stochastic_depth(branch: Tensor, rate: float, *, training: bool) -> Tensor:
+    """Leave a branch (B, ...) out of some images of a training batch and enlarge it in the others."""
+    if not (training and rate):
+        return branch
+    share = 1 - rate
+    return branch * branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(share).div_(share)

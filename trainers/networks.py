@@ -1,0 +1,40 @@
+"""Networks of both halves of the package: loaded from one path, called in one range."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import glmha
+import nystra
+from glmha.checkpoints import CheckpointError, read_weights
+from nystra.pretrained import family_of
+
+
+def load_network(source: Path, **options: Any) -> nn.Module:
+    """Build the network that a checkpoint belongs to, channel or window attention, and load it strictly.
+
+    Args:
+        source: checkpoint, as released or as trained here.
+        **options: of `nystra.load_pretrained` or `glmha.load_pretrained`, whichever it is.
+
+    Returns:
+        The network in eval mode and float32, on the CPU.
+
+    Raises:
+        CheckpointError: if the file cannot be read, is of no network of this package or does not fit it.
+    """
+    weights, name = read_weights(source)
+    load = nystra.load_pretrained if family_of(weights) else glmha.load_pretrained
+    try:
+        return load(weights, **options)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace("the given state dict", name)) from None
+
+
+def in_unit_range(net: nn.Module, image: Tensor) -> Tensor:
+    """Call a network that may work in another range (its attribute `value_range`) with values of [0, 1], and back."""
+    low, high = getattr(net, "value_range", (0.0, 1.0))
+    if (low, high) == (0.0, 1.0):
+        return net(image)
+    return (net(image * (high - low) + low) - low) / (high - low)
