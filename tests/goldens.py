@@ -6,6 +6,7 @@ exactly are stored so, and `load` widens them again. `tests/golden/keys` lists t
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def load(name: str) -> Golden:
     for case, (inputs, outputs) in calls.items():
         golden.cases[case] = (tuple(inputs[i] for i in sorted(inputs)), tuple(outputs[i] for i in sorted(outputs)))
     return golden
+
+
+def released_form(host: Callable[..., nn.Module], name: str) -> dict[str, Tensor]:
+    """A reference's weights with the buffers that a released state dict has beside them."""
+    golden = load(name)
+    net = host(**golden.config)
+    net.load_state_dict(golden.weights, strict=False)
+    return net.state_dict()
 
 
 def load_tensors(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -59,6 +59,9 @@ FUNCTION_VERBS = {
         "trainers.analyze", "analyze_spectrum", "what rank a checkpoint's attention has on images", positional="images"
     ),
     "bench": FunctionVerb("trainers.bench", "run_bench", "time and memory of whole networks, side by side in one run"),
+    "compare": FunctionVerb(
+        "trainers.compare", "run_compare", "a released window-attention model under other kernels, side by side"
+    ),
     "demo": FunctionVerb("trainers.demo", "run_demo", "train GLMHA and its full-attention twin on rain and compare"),
     "restore": FunctionVerb(
         "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"
@@ -153,6 +156,7 @@ def _usage() -> str:
 def _call(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
     function = getattr(import_module(verb.module), verb.function)
     parser = ArgumentParser(prog=f"lowrank {name}", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="file with values of these options")
     skip: set[str | int] = set()
     if verb.positional is not None:
         argument = inspect.signature(function).parameters[verb.positional]
@@ -166,10 +170,12 @@ def _call(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
         skip.add(verb.positional)
     parser.add_function_arguments(function, skip=skip)
     try:
-        config = parser.parse_args(arguments)
+        config = parser.parse_args(_find_configs(arguments))
     except ArgumentError as error:
         raise usage_error(error, [action.dest for action in parser._actions]) from error
-    function(**parser.instantiate(config).as_dict())
+    values = parser.instantiate(config).as_dict()
+    del values["config"]
+    function(**values)
 
 
 def _find_configs(arguments: list[str]) -> list[str]:

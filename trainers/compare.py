@@ -237,7 +237,7 @@ def draw(path: Path, results: dict[str, list[Tensor]], sample: dict[str, Any]) -
             axes[0][column].set_title(name.replace("(", "\n("), wrap=True)
             if name in results and name != RELEASED:
                 difference = (results[name][0] - exact).abs().mean(0)
-                axes[1][column].imshow(_centre(20 * difference.unsqueeze(0)).squeeze(0), cmap="magma", vmin=0, vmax=1)
+                axes[1][column].imshow(_centre(20 * difference).numpy(), cmap="magma", vmin=0, vmax=1)
                 axes[1][column].set_title(f"|difference| x 20, {_fidelity(results[name][0], exact):.1f} dB")
         for axis in axes.flat:
             axis.set_axis_off()

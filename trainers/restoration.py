@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from glmha import load_pretrained
 from trainers.checkpoints import log_folder
 from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, gather
 from trainers.metrics import PSNR, SSIM, ImageMetric
+from trainers.networks import in_unit_range, load_network
 from trainers.tiling import restore
 
 Batch = Mapping[str, Any]
@@ -99,7 +99,7 @@ class RestorationTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        restored = self.net(batch["input"])
+        restored = in_unit_range(self.net, batch["input"])
         _check_shapes(restored, batch["target"])
         loss = self.loss(restored, batch["target"])
         self._unchecked.append((loss.detach(), batch["name"]))
@@ -213,7 +213,7 @@ def _initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
         if net is None:
             raise ValueError("net (null) must be a network, or pretrained a checkpoint to infer it from, got neither")
         return net
-    loaded = load_pretrained(pretrained)
+    loaded = load_network(pretrained)
     if net is None:
         # Loaded networks are in eval mode.
         return loaded.train()

@@ -16,9 +16,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import nystra
 from datamodules.errors import DataError
 from datamodules.images import IMAGE_SUFFIXES, list_images, read_image, to_array, to_tensor, write_image
-from glmha import load_pretrained
+from trainers.networks import in_unit_range, load_network
 from trainers.tiling import TilePlan, plan_tiles, restore_bands
 
 # A restored image is not compressed with losses again.
@@ -69,6 +70,8 @@ def restore_images(
     device: str = "auto",
     precision: Literal["float32", "bf16"] = "float32",
     self_ensemble: bool = False,
+    kernel: nystra.Kernel | None = None,
+    window_size: int | None = None,
     suffix: str = "",
     overwrite: bool = False,
 ) -> list[RestoredImage]:
@@ -88,6 +91,8 @@ def restore_images(
         device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
+        kernel: what replaces softmax in a window-attention network, such as LandmarkPooling or Nystrom; null: nothing.
+        window_size: side of the windows that such a network attends in; null: the trained ones.
         suffix: put between the name and the extension of each result.
         overwrite: replace results that exist; otherwise they are kept and their images passed over.
 
@@ -97,7 +102,7 @@ def restore_images(
     Raises:
         DataError: if a path is missing or two results would have one name (nothing is restored then), or, after
             all others were restored, if some images could not be read or restored.
-        ValueError: if the checkpoint, its channels, the device or the tiles do not fit, or memory ran out.
+        ValueError: if the checkpoint, its channels, the device, the kernel or the tiles do not fit, or memory ran out.
     """
     targets = _plan_targets(images, output, suffix)
     waiting = {source: target for source, target in targets.items() if overwrite or not target.exists()}
@@ -105,7 +110,9 @@ def restore_images(
     failures: list[str] = []
     if waiting:
         chosen = _choose_device(device)
-        net = load_pretrained(pretrained).to(chosen)
+        net = load_network(pretrained, **({} if window_size is None else {"window_size": window_size})).to(chosen)
+        if kernel is not None:
+            nystra.substitute(net, kernel)
         options = _Options(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
         with _progress_bars(len(waiting)) as (image_done, tile_done):
             for source, target in waiting.items():
@@ -214,11 +221,11 @@ class _Colours(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Restore a tile, shape (1, channels, h, w), into as many channels."""
         if self.channels < self.taken:
-            result = self.net(image.expand(-1, self.taken, -1, -1)).mean(1, keepdim=True)
+            result = in_unit_range(self.net, image.expand(-1, self.taken, -1, -1)).mean(1, keepdim=True)
         elif self.channels > self.taken:
-            result = self.net(image.transpose(0, 1)).transpose(0, 1)
+            result = in_unit_range(self.net, image.transpose(0, 1)).transpose(0, 1)
         else:
-            result = self.net(image)
+            result = in_unit_range(self.net, image)
         if result.shape[1] != self.channels:
             raise ValueError(
                 f"pretrained must give as many channels as it takes ({self.taken}), got {result.shape[1]}; "

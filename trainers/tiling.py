@@ -20,6 +20,8 @@ from itertools import chain, pairwise
 import torch
 from torch import Tensor, nn
 
+from trainers.networks import in_unit_range
+
 # Weights are multiples of 2⁻¹², so products of two of them, and all sums up to 1, are exact in float32.
 _WEIGHT_LEVELS = 4096
 
@@ -209,7 +211,7 @@ def restore_bands(
             pixels = read(row.source, column.source)
             with torch.no_grad(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 tile = pixels.to(device)
-                result = _self_ensemble(net, tile) if self_ensemble else net(tile)
+                result = _self_ensemble(net, tile) if self_ensemble else in_unit_range(net, tile)
             if result.shape[-2:] != expected:
                 raise ValueError(
                     f"net's output {tuple(result.shape)} must end in {expected} for a tile of {tuple(pixels.shape)}; "
@@ -237,7 +239,7 @@ def _self_ensemble(net: nn.Module, image: Tensor) -> Tensor:
     for turns in range(4):
         for flip in (False, True):
             turned = image.rot90(turns, (-2, -1))
-            result = net(turned.flip(-1) if flip else turned)
+            result = in_unit_range(net, turned.flip(-1) if flip else turned)
             total = total + (result.flip(-1) if flip else result).rot90(-turns, (-2, -1))
     return total / 8
 
@@ -256,8 +258,9 @@ def restore(
     """Restore an image of any size, whole or in blended tiles.
 
     Tiled equals whole, up to rounding, for a network of receptive radius at most `overlap // 3` (see the module's
-    docstring). The network's `size_multiple` (default 1) and `scale` (default 1) attributes are honoured: the image is
-    reflected up to a multiple at the bottom and on the right, and the result is cropped.
+    docstring). The network's attributes `size_multiple` (default 1), `scale` (default 1) and `value_range` (default
+    (0, 1), the image's) are honoured: the image is reflected up to a multiple at the bottom and on the right, and the
+    result is cropped.
 
     Memory, beside the image, the result and what the network needs for one tile: the tile, its result, and a
     band of the output of the tile's height and the image's width, float32.

@@ -41,6 +41,7 @@ def test_every_network_is_measured_in_one_run(monkeypatch, tmp_path, capsys):
         ({"size": 12}, r"size \(12\)"),
         ({"repeats": 0}, r"repeats \(0\)"),
         ({"baseline": "nowhere.Net"}, r"baseline \(nowhere.Net\)"),
+        ({"baseline": "torch.nn.Linear"}, r"baseline \(torch.nn.Linear\) must be the import path of a class like"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(monkeypatch, arguments, message):

@@ -12,7 +12,10 @@ from torch.nn import functional as F
 
 from datamodules.errors import DataError
 from datamodules.images import read_image, write_image
+from nystra.hosts.dehazeformer import DehazeFormer
+from tests import goldens
 from trainers import restore as restore_module
+from trainers.cli import main
 from trainers.restore import restore_images
 from trainers.tiling import restore
 
@@ -39,7 +42,7 @@ class Net(nn.Module):
 @pytest.fixture
 def use(monkeypatch):
     def install(net: nn.Module) -> nn.Module:
-        monkeypatch.setattr(restore_module, "load_pretrained", lambda path: net.eval())
+        monkeypatch.setattr(restore_module, "load_network", lambda path: net.eval())
         return net
 
     return install
@@ -285,3 +288,22 @@ def test_networks_that_do_not_make_images(use, tmp_path, net, message):
     write_image(tmp_path / "a.png", picture())
     with pytest.raises(ValueError, match=message):
         run([tmp_path / "a.png"], tmp_path / "out")
+
+
+def test_a_kernel_goes_into_a_window_network_and_into_no_other(tmp_path):
+    weights = goldens.released_form(DehazeFormer, "dehazeformer_small_t")
+    torch.save({"state_dict": weights}, tmp_path / "window.pth")
+    torch.save(goldens.load("restormer_small_biasfree").weights, tmp_path / "channel.pth")
+    write_image(tmp_path / "hazy.png", picture(72, 80))
+
+    def run(*options):
+        command = ["restore", str(tmp_path / "hazy.png"), *options, "--overwrite=true", f"--output={tmp_path / 'out'}"]
+        return main(command)
+
+    assert run(f"--pretrained={tmp_path / 'window.pth'}") == 0
+    exact = read_image(tmp_path / "out" / "hazy.png")
+    assert run(f"--pretrained={tmp_path / 'window.pth'}", "--kernel=Nystrom", "--kernel.landmarks=4") == 0
+    assert not np.array_equal(read_image(tmp_path / "out" / "hazy.png"), exact)
+    assert run(f"--pretrained={tmp_path / 'window.pth'}", "--window_size=16") == 0
+    assert run(f"--pretrained={tmp_path / 'channel.pth'}", "--kernel=Nystrom") == 2
+    assert run(f"--pretrained={tmp_path / 'channel.pth'}", "--window_size=16") == 2

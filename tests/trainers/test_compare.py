@@ -1,0 +1,77 @@
+"""A released model against itself under other kernels: baselines, figures, pictures, errors."""
+
+import json
+
+import pytest
+import torch
+
+import nystra
+from datamodules import DemoDataModule
+from nystra.hosts.dehazeformer import DehazeFormer
+from tests import goldens
+from trainers.cli import main
+from trainers.compare import RELEASED, run_compare
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "dehazeformer.pth"
+    weights = goldens.released_form(DehazeFormer, "dehazeformer_small_t")
+    torch.save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, path)
+    return path
+
+
+def test_every_variant_is_measured_on_the_same_images(checkpoint, tmp_path, capsys):
+    kernels = [nystra.LandmarkPooling(4, 16), nystra.Softmax()]
+    figures = run_compare(
+        DemoDataModule(eval_size=64),
+        pretrained=checkpoint,
+        kernels=kernels,
+        window_size=16,
+        images=2,
+        repeats=1,
+        memory=False,
+        output=tmp_path / "compare",
+    )
+    assert list(figures) == [RELEASED, "window 16, no bias", "window 16, bias", *map(str, kernels)]
+    assert figures[RELEASED].fidelity == float("inf")
+    assert figures[RELEASED].worst_drop == 0
+    # Exact attention, substituted for itself.
+    assert figures[str(kernels[1])].scores == figures["window 16, bias"].scores
+    assert figures[str(kernels[0])].worst_fidelity <= figures[str(kernels[0])].fidelity < 200
+    record = json.loads((tmp_path / "compare" / "metrics.json").read_text())
+    assert len(record["images"]) == 2
+    assert "fidelity" not in record["variants"][RELEASED]
+    assert len(record["variants"]["window 16, bias"]["per_image"]["PSNR"]) == 2
+    assert (tmp_path / "compare" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "LandmarkPooling(landmarks=4" in "".join(capsys.readouterr().out.split("\n"))
+
+
+def test_the_command_line_takes_kernels_and_data(checkpoint, tmp_path):
+    config = tmp_path / "compare.yaml"
+    config.write_text(
+        """
+data:
+  class_path: datamodules.DemoDataModule
+  init_args: {eval_size: 64}
+kernels:
+  - class_path: nystra.LandmarkPooling
+    init_args: {landmarks: 4, cells: 16, near: own}
+images: 1
+repeats: 1
+memory: false
+"""
+    )
+    output = tmp_path / "out"
+    assert main(["compare", f"--config={config}", f"--pretrained={checkpoint}", f"--output={output}"]) == 0
+    variants = json.loads((output / "metrics.json").read_text())["variants"]
+    assert list(variants) == [RELEASED, str(nystra.LandmarkPooling(4, 16, "own"))]
+
+
+def test_mistakes_are_named(checkpoint, tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"images \(0\)"):
+        run_compare(DemoDataModule(), pretrained=checkpoint, images=0)
+    with pytest.raises(ValueError, match=r"landmarks \(5\) must divide the 8×8 window"):
+        run_compare(DemoDataModule(), pretrained=checkpoint, kernels=[nystra.LandmarkPooling(5, 5)])
+    assert main(["compare", "--data=DemoDataModule", f"--pretrained={tmp_path / 'none.pth'}"]) == 2
+    assert "none.pth" in capsys.readouterr().err
