@@ -7,6 +7,7 @@ from datamodules.folders import PairedFolderDataModule
 from datamodules.gopro import GoProDataModule
 from datamodules.paired import PairedImageDataset
 from datamodules.rain13k import Rain13kDataModule
+from datamodules.reside import RESIDEDataModule
 from datamodules.transforms import PairedTransform
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PairedImageDataModule",
     "PairedImageDataset",
     "PairedTransform",
+    "RESIDEDataModule",
     "Rain13kDataModule",
     "RestorationDataModule",
 ]

@@ -107,6 +107,9 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         scale: size of a target relative to its input; above 1 for super-resolution.
     """
 
+    # Whether larger targets are cut at the centre, where a data set's convention is so.
+    crops_targets = False
+
     def __init__(
         self,
         *,
@@ -186,4 +189,5 @@ class PairedImageDataModule(RestorationDataModule, ABC):
             names=pairs.names,
             channels=self.channels,
             scale=self.scale,
+            crop_targets=self.crops_targets,
         )

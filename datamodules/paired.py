@@ -89,6 +89,7 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         names: a unique name for each pair; by default the input's file name without suffix.
         channels: 1 or 3, see `convert_channels`; alpha is dropped.
         scale: size of a target relative to its input.
+        crop_targets: cut a larger target at the centre to what its input needs; else its size must fit.
 
     Raises:
         DataError: if there are no files, the counts differ, or names are not unique. Reading an item raises it if one
@@ -106,6 +107,7 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         names: Sequence[str] | None = None,
         channels: int = 3,
         scale: int = 1,
+        crop_targets: bool = False,
     ) -> None:
         if len(inputs) != len(targets) or not inputs:
             raise DataError(
@@ -131,6 +133,7 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         self.repeat = repeat
         self.channels = channels
         self.scale = scale
+        self.crop_targets = crop_targets
 
     def __len__(self) -> int:
         return self.repeat * len(self.inputs)
@@ -152,7 +155,9 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         file = index % len(self.inputs)
         image = convert_channels(read_image(self.inputs[file]), self.channels)
         target = convert_channels(read_image(self.targets[file]), self.channels)
-        wanted = tuple(self.scale * side for side in image.shape[:2])
+        wanted = (self.scale * image.shape[0], self.scale * image.shape[1])
+        if self.crop_targets:
+            target = _centre(target, wanted)
         if target.shape[:2] != wanted:
             raise DataError(
                 f"target {self.targets[file]} must be {wanted[0]}×{wanted[1]} pixels (height × width) for input "
@@ -164,6 +169,12 @@ class PairedImageDataset(Dataset[dict[str, object]]):
             rng = np.random.default_rng((int(torch.randint(2**62, ())), index))
             image, target = self.transform(image, target, rng)
         return {"input": to_tensor(image), "target": to_tensor(target), "name": self.names[file]}
+
+
+def _centre(image: NDArray, size: tuple[int, int]) -> NDArray:
+    """Crop (H, W, C) at the centre to at most a size."""
+    top, left = (max(0, (have - wanted) // 2) for have, wanted in zip(image.shape, size, strict=False))
+    return image[top : top + size[0], left : left + size[1]]
 
 
 def _by_key(files: Iterable[Path], argument: str, suffix: str) -> dict[str, Path]:

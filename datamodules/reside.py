@@ -1,0 +1,102 @@
+"""RESIDE: hazy photographs, synthesised from clean ones and their depth."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from datamodules.base import PairedImageDataModule
+from datamodules.errors import DataError
+from datamodules.images import list_images
+from datamodules.layout import shortfall
+from datamodules.paired import Pairs
+
+Subset = Literal["RESIDE-IN", "RESIDE-OUT", "RESIDE-6K", "RSHaze"]
+
+# Training and test pairs as DehazeFormer arranges the subsets.
+COUNTS: dict[str, dict[str, int]] = {
+    "RESIDE-IN": {"train": 13990, "test": 500},
+    "RESIDE-OUT": {"train": 313950, "test": 500},
+    "RESIDE-6K": {"train": 6000, "test": 1000},
+    "RSHaze": {"train": 51300, "test": 2700},
+}
+
+
+class RESIDEDataModule(PairedImageDataModule):
+    """RESIDE (Li et al., TIP 2019) and RS-Haze, to be downloaded by the user; for research only, says its page.
+
+    Either layout::
+
+        RESIDE-IN/{train,test}/{hazy,GT}    as DehazeFormer arranges each subset, the same names in both folders
+        SOTS-indoor/{hazy,GT}               a test set as released: 1400_1.png to 1400_10.png are hazes of 1400.png
+
+    A hazy image's name may go on after its scene's with an underscore; a clean image that is larger than its hazy one
+    is cropped at the centre, as DehazeFormer's scripts do.
+
+    Args:
+        root: the subset's folder, or the one that it is in.
+        subset: which subset, where `root` holds several.
+        **kwargs: of `PairedImageDataModule`.
+
+    Raises:
+        ValueError: if there is no such subset.
+    """
+
+    crops_targets = True
+
+    def __init__(self, root: Path, *, subset: Subset = "RESIDE-IN", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if subset not in get_args(Subset):
+            raise ValueError(f"subset ({subset}) must be one of {', '.join(get_args(Subset))}")
+        self.root = Path(root)
+        self.subset: Subset = subset
+
+    def train_pairs(self) -> Pairs:
+        """Find the training pairs."""
+        return self._pairs("train")
+
+    def val_pairs(self) -> dict[str, Pairs]:
+        """Find the test pairs: no split validates, and published recipes watch the test set."""
+        return self.test_pairs()
+
+    def test_pairs(self) -> dict[str, Pairs]:
+        """Find the test pairs."""
+        for folder in (self.root, self.root / "SOTS-indoor", self.root / "SOTS-outdoor"):
+            if (folder / "hazy").is_dir():
+                return {folder.resolve().name: scene_pairs(folder / "hazy", folder / "GT")}
+        return {self.subset: self._pairs("test")}
+
+    def _pairs(self, split: str) -> Pairs:
+        for folder in (self.root / self.subset / split, self.root / split):
+            if folder.is_dir():
+                pairs = scene_pairs(folder / "hazy", folder / "GT")
+                if message := shortfall(f"{self.subset}/{split}", pairs, COUNTS[self.subset][split]):
+                    self._say(message)
+                return pairs
+        raise DataError(
+            f"root ({self.root}) must hold {self.subset}/{split} or {split}, with hazy and GT inside, or for a test "
+            "hazy and GT themselves, got neither; download the data set, or check the path"
+        )
+
+
+def scene_pairs(hazy: Path, clean: Path) -> Pairs:
+    """Match hazy images with the clean images of their scenes.
+
+    Args:
+        hazy: folder of hazy images, named as their scene, or the scene's name, an underscore and more.
+        clean: folder of clean images, one a scene.
+
+    Returns:
+        The pairs, sorted by the hazy file's name.
+
+    Raises:
+        DataError: if a folder is missing or empty, or a hazy image's scene is missing.
+    """
+    scenes = {path.stem: path for path in list_images(clean, "root's GT")}
+    inputs = list_images(hazy, "root's hazy")
+    targets = [scenes.get(path.stem) or scenes.get(path.stem.partition("_")[0]) for path in inputs]
+    alone = [path.name for path, target in zip(inputs, targets, strict=True) if target is None]
+    if alone:
+        raise DataError(
+            f"root's GT ({clean}) must hold the scene of every image in {hazy}, got none for {len(alone)}: "
+            f"{', '.join(alone[:5])}; add the missing files"
+        )
+    return Pairs(tuple(inputs), tuple(target for target in targets if target), tuple(path.stem for path in inputs))
