@@ -81,15 +81,15 @@ class Cells:
         return tuple(sides)
 
     def gather(self, tokens: Tensor) -> Tensor:
-        """Bring tokens (W, h, N, d), row by row, into the cells' order."""
+        """Bring tokens (W, h, N, d), row by row, into the cells' order; contiguous."""
         return tokens.unflatten(2, self.dims).permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(tokens.shape)
 
     def means(self, tokens: Tensor) -> Tensor:
         """Mean of the tokens of every block, (W, h, N, d) row by row → (W, h, m, d)."""
-        # Over the tokens of a row first: they lie next to each other.
         rows, columns = self.window[0] // self.blocks[0], self.window[1] // self.blocks[1]
         split = tokens.unflatten(2, (self.blocks[0], rows, self.blocks[1], columns))
-        return split.mean((3, 5)).flatten(2, 3)
+        # Axis by axis: each sum then reads memory in order.
+        return split.mean(5).mean(3).flatten(2, 3)
 
     def scatter(self, tokens: Tensor) -> Tensor:
         """Undo `gather`."""

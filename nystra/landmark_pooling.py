@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nystra.cells import Cells, cell_grid
-from nystra.functional import add, at_least_float32, pool, weighted_cells
+from nystra.functional import add, at_least_float32, pool
 from nystra.geometry import WindowKind
 from nystra.kernels import Cost, Kernel
 
@@ -73,41 +73,33 @@ class LandmarkPooling(Kernel):
         blocks, cells = layout.num_blocks, layout.num_cells
         positions = layout.order(kind.positions())
         near = self._near(layout).to(kind.device)
-        tokens_of_block = positions.unflatten(0, (blocks, -1))
-        means, shifts, near_biases = [], [], []
+        groups = len(near) // blocks
+        means, biases = [], []
         # Block by block: N×N values of all heads would not fit for large windows.
-        for block, tokens in enumerate(tokens_of_block):
+        for block, tokens in enumerate(positions.unflatten(0, (blocks, -1))):
             if kind.has_bias:
                 bias = at_least_float32(kind.logits(tokens, positions))
-                mean = bias.mean(1)
-                by_cell = bias.unflatten(2, (cells, -1))
-                shift = by_cell.logsumexp(3) - mean.unflatten(1, (cells, -1)).logsumexp(2).unsqueeze(1)
             else:
                 bias = torch.zeros(1, len(tokens), len(positions), device=kind.device)
-                by_cell, mean = bias.unflatten(2, (cells, -1)), bias.mean(1)
-                shift = torch.zeros(1, len(tokens), cells, device=kind.device)
-            # The block's groups of tokens with the same near cells: its cells, or itself.
-            groups = len(near) // blocks
-            numbers = near[block * groups : (block + 1) * groups]
-            known = numbers >= 0
-            seen = torch.zeros(groups, cells, dtype=torch.bool, device=kind.device)
-            for group, row in enumerate(numbers):
-                seen[group, row[row >= 0]] = True
-            shift = shift.unflatten(1, (groups, -1)).masked_fill(seen[None, :, None], -torch.inf)
-            shifts.append(shift.flatten(1, 2))
+            mean = bias.mean(1)
+            by_cell = bias.unflatten(2, (cells, -1))
+            shift = by_cell.logsumexp(3) - mean.unflatten(1, (cells, -1)).logsumexp(2).unsqueeze(1)
+            # The groups of the block's tokens that see the same cells exactly: its cells, or itself.
+            for group, numbers in enumerate(near[block * groups : (block + 1) * groups]):
+                members = slice(group * len(tokens) // groups, (group + 1) * len(tokens) // groups)
+                far = shift[:, members].index_fill(2, numbers[numbers >= 0], -torch.inf)
+                exact = by_cell[:, members][:, :, numbers.clamp_min(0)]
+                exact = exact.masked_fill((numbers < 0)[:, None], -torch.inf)
+                biases.append(torch.cat([far, exact.flatten(2)], 2))
             means.append(mean)
-            rows = by_cell.unflatten(1, (groups, -1))
-            picked = torch.stack([rows[:, group][:, :, row.clamp_min(0)] for group, row in enumerate(numbers)], 1)
-            picked = picked.masked_fill(~known[None, :, None, :, None], -torch.inf)
-            near_biases.append(picked.flatten(3))
+        if not kind.has_bias:
+            # Sums of equal exponentials: what is left is which tokens are seen how.
+            biases = [torch.where(bias == -torch.inf, bias, 0.0) for bias in biases]
         wide = torch.promote_types(dtype, torch.float32)
-        return PoolingTables(
-            layout,
-            torch.stack(means, 1).to(wide) if kind.has_bias else None,
-            torch.stack(shifts, 1).to(wide),
-            torch.cat(near_biases, 1).to(wide),
-            near,
-        )
+        mean_table = None
+        if kind.has_bias:
+            mean_table = torch.stack(means, 1).unflatten(2, (cells, -1)).transpose(1, 2).to(wide).contiguous()
+        return PoolingTables(layout, mean_table, torch.stack(biases, 1).to(wide).contiguous(), near)
 
     def _near(self, layout: Cells) -> Tensor:
         """Numbers of the cells that each group of tokens sees exactly, (groups, n); -1: none. Groups divide blocks."""
@@ -125,28 +117,28 @@ class LandmarkPooling(Kernel):
         layout = tables.layout
         blocks, cells = layout.num_blocks, layout.num_cells
         query, key, value = (layout.gather(tensor) for tensor in (query, key, value))
-        channels = key.shape[-1]
         landmark = pool(query, blocks)
-        masses = add(at_least_float32(landmark @ key.transpose(2, 3)), tables.mean)
-        masses = masses.unflatten(3, (cells, -1))
-        mass = masses.logsumexp(4)
-        weights = (masses - mass.unsqueeze(4)).exp()
-        summaries = weighted_cells(weights.to(key.dtype), torch.cat([key, value], 3).unflatten(2, (cells, -1)))
-        far_key, far_value = summaries.split([channels, value.shape[-1]], 4)
-        # (W, h, m, T, s): tokens of a block against its summaries.
+        # Cell by cell, (W, h, s, m, t): weights then lie as the products with the cells' tokens read them.
+        key_cells, value_cells = (tokens.unflatten(2, (cells, -1)) for tokens in (key, value))
+        masses = add(at_least_float32(landmark.unsqueeze(2) @ key_cells.transpose(3, 4)), tables.mean)
+        weights = masses.softmax(4).to(key.dtype)
+        far_key, far_value = ((weights @ tokens).transpose(2, 3) for tokens in (key_cells, value_cells))
+        mass = masses.logsumexp(4).transpose(2, 3)
         offset = mass - at_least_float32(far_key @ landmark.unsqueeze(4)).squeeze(4)
-        far = at_least_float32(query.unflatten(2, (blocks, -1)) @ far_key.transpose(3, 4))
-        far = (far + offset.unsqueeze(3) + tables.shift).flatten(2, 3)
+        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact).
         groups, count = tables.near.shape
-        if not count:
-            probabilities = far.softmax(3).to(value.dtype)
-            return layout.scatter((probabilities.unflatten(2, (blocks, -1)) @ far_value).flatten(2, 3))
-        near_key, near_value = (self._take(tensor, tables.near, cells) for tensor in (key, value))
-        near = at_least_float32(query.unflatten(2, (groups, -1)) @ near_key.transpose(3, 4)) + tables.near_bias
-        probabilities = torch.cat([far, near.flatten(2, 3)], 3).softmax(3).to(value.dtype)
-        far_part, near_part = probabilities.split([cells, near.shape[-1]], 3)
-        result = (far_part.unflatten(2, (blocks, -1)) @ far_value).flatten(2, 3)
-        result = result + (near_part.unflatten(2, (groups, -1)) @ near_value).flatten(2, 3)
+        far = at_least_float32(query.unflatten(2, (blocks, -1)) @ far_key.transpose(3, 4)) + offset.unsqueeze(3)
+        logits = far.flatten(2, 3).unflatten(2, (groups, -1))
+        if count:
+            near_key, near_value = (self._take(tensor, tables.near, cells) for tensor in (key, value))
+            near = at_least_float32(query.unflatten(2, (groups, -1)) @ near_key.transpose(3, 4))
+            logits = torch.cat([logits, near], 4)
+        # In place: the logits are the largest tensor here.
+        probabilities = logits.add_(tables.bias).softmax(4).to(value.dtype)
+        far_part, near_part = probabilities.split([cells, probabilities.shape[4] - cells], 4)
+        result = (far_part.flatten(2, 3).unflatten(2, (blocks, -1)) @ far_value).flatten(2, 3)
+        if count:
+            result = result + (near_part @ near_value).flatten(2, 3)
         return layout.scatter(result)
 
     def _take(self, tokens: Tensor, near: Tensor, cells: int) -> Tensor:
@@ -164,14 +156,13 @@ class PoolingTables(NamedTuple):
 
     Attributes:
         layout: blocks and cells.
-        mean: β, (heads or 1, m, N); None: no bias.
-        shift: Δ, (heads or 1, m, T, s); minus infinity where a summary's tokens are attended exactly.
-        near_bias: (heads or 1, groups, tokens of a group, exact tokens), minus infinity beyond the window's edge.
+        mean: β, (heads or 1, s, m, tokens of a cell); None: no bias.
+        bias: of each group's tokens to its summaries (Δ; minus infinity where their tokens are attended exactly) and to
+            its exact tokens (minus infinity beyond the window's edge), (1, heads·groups, tokens of a group, s + exact).
         near: numbers of the cells that each group sees exactly, (groups, n), -1 for none.
     """
 
     layout: Cells
     mean: Tensor | None
-    shift: Tensor
-    near_bias: Tensor
+    bias: Tensor
     near: Tensor

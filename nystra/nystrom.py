@@ -163,15 +163,17 @@ class PublishedNystrom(Kernel):
         query_mark, key_mark = tables.means(query), tables.means(key).transpose(2, 3)
         core = self._kernel(query_mark @ key_mark)
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
-        # A column of ones gives the denominators with the same products.
-        ones = torch.ones_like(value[..., :1])
-        pooled = self._kernel(query_mark @ key.transpose(2, 3)) @ at_least_float32(torch.cat([value, ones], 3))
-        mixed = self._kernel(query @ key_mark) @ (inverse @ pooled)
-        return (mixed[..., :-1] / (mixed[..., -1:] + 1e-12)).to(value.dtype)
+        landmarks = self._kernel(query_mark @ key.transpose(2, 3))
+        cross = self._kernel(query @ key_mark)
+        numerator = cross @ (inverse @ (landmarks @ at_least_float32(value)))
+        denominator = cross @ (inverse @ landmarks.sum(3, keepdim=True))
+        return numerator.div_(denominator.add_(1e-12)).to(value.dtype)
 
     def _kernel(self, logits: Tensor) -> Tensor:
         wide = at_least_float32(logits)
-        return wide.clamp_max(self.threshold).exp() + (wide - self.threshold).relu()
+        bounded = wide.clamp_max(self.threshold)
+        # relu(x - t) = x - min(x, t).
+        return (wide - bounded).add_(bounded.exp())
 
 
 @dataclasses.dataclass(frozen=True)
