@@ -1,18 +1,26 @@
 """What every datamodule of image pairs shares: its loaders and the settings of training."""
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.errors import DataError
+from datamodules.loaders import NumberedSamples, ResumableLoader, SeededSamples
 from datamodules.paired import PairedImageDataset, Pairs
 from datamodules.transforms import PairedTransform
 
 _logger = logging.getLogger(__name__)
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which are fewer than the machine's in a container or a batch job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class RestorationDataModule(LightningDataModule):
@@ -23,6 +31,9 @@ class RestorationDataModule(LightningDataModule):
     unique within a set, so that each image can be counted once.) `patch_size` and `batch_size` may be changed between
     epochs: a training loader obeys their values at the time when it is made.
 
+    A training sample depends on the run's seed and its number in the run alone, whatever the number of workers: a run
+    that is resumed, also within an epoch, sees what it would have seen without the interruption.
+
     Attributes:
         val_set_names: names of the sets of `val_dataloader()`, in its order; empty before `setup`.
         test_set_names: names of the sets of `test_dataloader()` and `predict_dataloader()`, in their order.
@@ -30,7 +41,7 @@ class RestorationDataModule(LightningDataModule):
     Args:
         patch_size: side of a training patch, in pixels of the input.
         batch_size: training patches in a batch, on each device.
-        num_workers: processes that load data; 0 loads in the main process.
+        num_workers: processes that load data, at most one a core; 0 loads in the main process.
 
     Raises:
         ValueError: if a number is out of range.
@@ -54,9 +65,20 @@ class RestorationDataModule(LightningDataModule):
         return list(self._val_sets)
 
     @property
+    def published_counts(self) -> Mapping[str, int]:
+        """Number of images of every published test set, also of those that are absent; empty where none is known."""
+        return {}
+
+    @property
     def test_set_names(self) -> list[str]:
         """Names of the test sets, in the order of their loaders."""
         return list(self._test_sets)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Send training batches to the device; whole images stay on the CPU, from where their tiles go one by one."""
+        if self.trainer is None or self.trainer.training:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch
 
     def val_dataloader(self) -> list[DataLoader]:
         """Make one loader for each validation set."""
@@ -70,20 +92,25 @@ class RestorationDataModule(LightningDataModule):
         """Make one loader for each test set."""
         return self.test_dataloader()
 
-    def _training_loader(self, dataset: Dataset, sampler: Sampler | None = None) -> DataLoader:
-        return DataLoader(
+    def _training_loader(self, dataset: Dataset, shuffle_seed: int | None = None) -> ResumableLoader:
+        """Load a data set of numbered samples (`NumberedSamples`), in a new order in each epoch if there is a seed."""
+        return ResumableLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,
-            shuffle=sampler is None,
+            sampler=NumberedSamples(dataset, self._world_size, self._rank, shuffle_seed),
             drop_last=True,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
     def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
-        return DataLoader(dataset, batch_size=1, num_workers=self.num_workers, pin_memory=torch.cuda.is_available())
+        return DataLoader(dataset, batch_size=1, num_workers=self._workers, pin_memory=torch.cuda.is_available())
+
+    @property
+    def _workers(self) -> int:
+        # torch warns of more, which would only stand in each other's way.
+        return min(self.num_workers, available_cores())
 
     @property
     def _world_size(self) -> int:
@@ -171,7 +198,12 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         if self._train_pairs is None:
             raise RuntimeError('setup("fit") must run before train_dataloader()')
         transform = PairedTransform(self.patch_size, scale=self.scale, augment=self.augment)
-        return self._training_loader(self._dataset(self._train_pairs, transform, self.repeat))
+        # All devices have to share out one order; `seed_everything` gave them one seed, if it was called.
+        seed = torch.initial_seed()
+        if self.trainer is not None:
+            seed = self.trainer.strategy.broadcast(seed)
+        dataset = self._dataset(self._train_pairs, transform, self.repeat)
+        return self._training_loader(SeededSamples(dataset, seed), seed)
 
     def _say(self, message: str) -> None:
         if self._rank == 0:

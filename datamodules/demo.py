@@ -1,11 +1,11 @@
 """The demonstration: real photographs, degraded as they are read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import RestorationDataModule
 from datamodules.degradations import Degradation, Rain
@@ -86,7 +86,7 @@ class DemoDataModule(RestorationDataModule):
         """Make a loader of `epoch_length` new patches an epoch, with the present `patch_size` and `batch_size`."""
         transform = PairedTransform(self.patch_size * self.degradation.scale, augment=self.augment)
         dataset = _Patches(TRAIN, self.degradation, transform, self.seed, self.epoch_length)
-        return self._training_loader(dataset, _NumberedSamples(dataset, self._world_size, self._rank))
+        return self._training_loader(dataset)
 
     def _held_out(self, names: Sequence[str], stream: int) -> "_HeldOut":
         multiple = 8 * self.degradation.scale
@@ -139,17 +139,6 @@ class _HeldOut(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, clean = self.images[index]
         return _sample(clean, self.degradation, np.random.default_rng((*self.seed, index)), name)
-
-
-class _NumberedSamples(DistributedSampler):
-    """Numbers the samples of a run through all its epochs; Lightning sets the epoch, also of a resumed run."""
-
-    def __init__(self, dataset: Dataset, num_replicas: int, rank: int) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=False, drop_last=True)
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.epoch * self.total_size
-        return iter(range(first + self.rank, first + self.total_size, self.num_replicas))
 
 
 def _sample(clean: NDArray, degradation: Degradation, rng: np.random.Generator, name: str) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class GoProDataModule(PairedImageDataModule):
         self.root = Path(root)
         self.val_images = val_images
 
+    @property
+    def published_counts(self) -> dict[str, int]:
+        """Number of images of the test set, as published; see base class."""
+        return {"GoPro": COUNTS["test"]}
+
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""
         return self._pairs("train")

@@ -1,6 +1,5 @@
 """Image files and their arrays and tensors: the one place that reads, writes and converts them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError
+from datamodules.files import atomic_file
 
 _UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
 _WHITE = {_UINT8: 255, _UINT16: 65535, _FLOAT32: 1}
@@ -119,11 +119,11 @@ def read_image(path: str | Path) -> NDArray:
 def write_image(path: str | Path, array: NDArray) -> None:
     """Write an image so that the file is either complete or not there.
 
-    The bytes go to a hidden temporary file beside it, to the disk, and only then under the final name. JPEG is written
-    at quality 95, WebP without loss.
+    JPEG is written at quality 95, WebP without loss.
 
     Args:
-        path: its suffix decides the format: .png, .tif, .tiff, .bmp, .webp, .jpg or .jpeg; the folder must exist.
+        path: its suffix decides the format: .png, .tif, .tiff, .bmp, .webp, .jpg or .jpeg; its folder is made if need
+            be.
         array: shape (H, W, C), grey, RGB or RGBA; uint8, uint16, or float32 in [0, 1].
 
     Raises:
@@ -149,15 +149,8 @@ def write_image(path: str | Path, array: NDArray) -> None:
             "write .png or convert the array"
         )
     encoded = cv2.imencode(suffix, _swap_red_and_blue(array))[1]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(encoded.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(encoded.tobytes())
 
 
 def to_tensor(array: NDArray) -> Tensor:

@@ -84,7 +84,7 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         inputs: files of degraded images.
         targets: the clean image of each, in the same order.
         transform: maps (input, target, generator) to patches, as `PairedTransform`; None keeps whole images. The
-            generator is seeded from torch's global state, which a dataloader worker has of its own, and the index.
+            generator is seeded from torch's global state, which training loaders set for each sample, and the index.
         repeat: passes over the files that count as one epoch.
         names: a unique name for each pair; by default the input's file name without suffix.
         channels: 1 or 3, see `convert_channels`; alpha is dropped.

@@ -50,6 +50,11 @@ class Rain13kDataModule(PairedImageDataModule):
         self.val_sets = list(val_sets)
         self.absent_test_sets: list[str] = []
 
+    @property
+    def published_counts(self) -> dict[str, int]:
+        """Number of images of the five test sets, as published; see base class."""
+        return TEST_COUNTS
+
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""
         return self._pairs("train", "Rain13K/train", TRAIN_COUNT)

@@ -18,6 +18,8 @@ COUNTS: dict[str, dict[str, int]] = {
     "RESIDE-6K": {"train": 6000, "test": 1000},
     "RSHaze": {"train": 51300, "test": 2700},
 }
+# The test sets of RESIDE-IN and RESIDE-OUT by the names that they were released by.
+SOTS_COUNTS = {"SOTS-indoor": 500, "SOTS-outdoor": 500}
 
 
 class RESIDEDataModule(PairedImageDataModule):
@@ -48,6 +50,12 @@ class RESIDEDataModule(PairedImageDataModule):
             raise ValueError(f"subset ({subset}) must be one of {', '.join(get_args(Subset))}")
         self.root = Path(root)
         self.subset: Subset = subset
+
+    @property
+    def published_counts(self) -> dict[str, int]:
+        """Number of images of the test set that was found, if it goes by a published name; see base class."""
+        counts = {self.subset: COUNTS[self.subset]["test"], **SOTS_COUNTS}
+        return {name: counts[name] for name in self.test_set_names or self.val_set_names if name in counts}
 
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""

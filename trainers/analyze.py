@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 import glmha
 from datamodules.errors import DataError
+from datamodules.files import atomic_file
 from datamodules.images import convert_channels, list_images, read_image, to_tensor
 from glmha.attention import AttentionFactory
 from glmha.complexity import Complexity, count
 from glmha.spectrum import rank_for_energy, spectrum
-from trainers.checkpoints import atomic_file
 from trainers.restore import input_channels
 
 SHARES = (0.9, 0.95, 0.99)

@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import glmha
+from datamodules.files import atomic_file
 from glmha.complexity import count
-from trainers.checkpoints import atomic_file
 from trainers.measure import inference, interleaved_medians, peak_memory, training_step
 from trainers.metrics import psnr
 
@@ -125,7 +125,7 @@ def load_baseline(path: str, dense: nn.Module) -> nn.Module:
     try:
         net = getattr(import_module(module), name)()
         net.load_state_dict(dense.state_dict())
-    except (ImportError, AttributeError, RuntimeError, TypeError) as error:
+    except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"baseline ({path}) must be the import path of a class like Restormer: {error}") from None
     return net
 

@@ -4,57 +4,62 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+
+from datamodules.files import atomic_file
+from trainers.messages import nearest
 
 
 class CheckpointWriteError(OSError):
     """A checkpoint could not be written; files written before are untouched."""
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only when it is complete and on the disk.
-
-    Args:
-        path: final name; its folder is made if need be, a file of that name is replaced.
-
-    Yields:
-        A binary file in the same folder, renamed on leaving, removed if the body raises.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        # The new name is in the folder's own data, which has to reach the disk too.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def log_folder(trainer: Trainer) -> Path:
     """The folder of this run's records, the same on all processes, which all have to ask for it."""
     return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def newest_checkpoint(kind: Literal["last", "best"], trainer: Trainer) -> Path:
+    """Find the checkpoint that the newest run with this trainer's logger left, whatever its version.
+
+    Args:
+        kind: what `LastCheckpoint` or `BestCheckpoint` keeps.
+        trainer: its logger's folder and name say where runs are kept, without TensorBoard and CSV `default_root_dir`.
+
+    Returns:
+        The file; of several best ones, the one with the best score.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if isinstance(trainer.logger, TensorBoardLogger | CSVLogger):
+        folder, version = Path(trainer.logger.root_dir), "*/"
+    else:
+        folder, version = Path(trainer.default_root_dir), ""
+    name = "last.ckpt" if kind == "last" else "best-*.ckpt"
+    found = sorted(folder.glob(f"{version}checkpoints/{name}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"ckpt_path ({kind}) must have been kept by an earlier run of this recipe, got no {name} below {folder}: "
+            "give the file itself, or leave ckpt_path out"
+        )
+    newest = found[-1]
+    if kind == "best" and len(list(newest.parent.glob(name))) > 1:
+        # The newest knows which was the best when it was written; the folder may have been moved since.
+        callbacks = AtomicCheckpointIO().load_checkpoint(newest)["callbacks"]
+        best = next(state["best_model_path"] for key, state in callbacks.items() if key.startswith("BestCheckpoint"))
+        return newest.with_name(Path(best).name)
+    return newest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -123,7 +128,13 @@ class BestCheckpoint(ModelCheckpoint):
         monitor: name of the logged score.
         mode: whether a larger score is better ("max") or a smaller one ("min").
         save_top_k: how many to keep; 0 keeps none, -1 all.
+
+    Raises:
+        ValueError: if the first validation, which is the check before training, logs no such score.
     """
+
+    # Set by the base class.
+    monitor: str
 
     def __init__(self, monitor: str = "val/psnr", mode: str = "max", save_top_k: int = 1) -> None:
         super().__init__(
@@ -136,10 +147,19 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if the validation that just ended is among the best."""
-        # A run that validates nothing by this name (another task, another metric) has no best.
-        if self.monitor in trainer.callback_metrics:
-            super().on_validation_end(trainer, pl_module)
+        """Save if the validation that just ended is among the best.
+
+        Raises:
+            ValueError: if it logged no score of that name.
+        """
+        if trainer.state.fn == TrainerFn.FITTING and self.save_top_k and self.monitor not in trainer.callback_metrics:
+            logged = [name for name in trainer.callback_metrics if not name.startswith("train/")]
+            raise ValueError(
+                f"best_checkpoint.monitor ({self.monitor}) must be a validation score, got "
+                f"{', '.join(logged) or 'none'}{nearest(self.monitor, logged)} "
+                "(--best_checkpoint.save_top_k 0 keeps no best checkpoint)"
+            )
+        super().on_validation_end(trainer, pl_module)
 
 
 class LastCheckpoint(Checkpoint):

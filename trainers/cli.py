@@ -17,10 +17,12 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from trainers.callbacks import ImageTriplets, PredictionWriter, ProgressBar
-from trainers.checkpoints import BestCheckpoint, LastCheckpoint, log_folder
+from trainers.checkpoints import BestCheckpoint, LastCheckpoint, log_folder, newest_checkpoint
 from trainers.messages import UsageError, explain, nearest, usage_error
+from trainers.restoration import RestorationTask
 
 TRAINER_VERBS = {
     "fit": "train a network as a recipe says (--config), or resume (--ckpt_path)",
@@ -155,7 +157,7 @@ def _usage() -> str:
 
 def _call(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
     function = getattr(import_module(verb.module), verb.function)
-    parser = ArgumentParser(prog=f"lowrank {name}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"lowrank {name}", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="file with values of these options")
     skip: set[str | int] = set()
     if verb.positional is not None:
@@ -234,7 +236,7 @@ class _LowrankCLI(LightningCLI):
                 "enable_model_summary": False,
                 "callbacks": [],
             },
-            parser_kwargs={"prog": "lowrank", "exit_on_error": False},
+            parser_kwargs={"prog": "lowrank", "exit_on_error": False, "allow_abbrev": False},
             auto_configure_optimizers=False,
             # Tasks save no hyper-parameters: config.yaml is the record.
             load_from_checkpoint_support=False,
@@ -267,10 +269,32 @@ class _LowrankCLI(LightningCLI):
             options = [action.dest for action in self._parser(args[0])._actions]
             raise usage_error(error, options) from error
 
+    def after_instantiate_classes(self) -> None:
+        options = self.config_init[self.subcommand]
+        if options.ckpt_path in ("last", "best"):
+            # Lightning knows of this process's own only. The record gets the file: its next user may find a newer one.
+            options.ckpt_path = str(newest_checkpoint(options.ckpt_path, self.trainer))
+            self.config[self.subcommand].ckpt_path = options.ckpt_path
+
+    def before_fit(self) -> None:
+        # Lightning would make a log folder first.
+        if isinstance(self.model, RestorationTask):
+            options = self.config_init.fit
+            self.model.check_patches(self.datamodule)
+            # "hpc" is for Lightning to find.
+            if options.ckpt_path not in (None, "hpc"):
+                load = self.trainer.strategy.checkpoint_io.load_checkpoint
+                checkpoint = load(options.ckpt_path, weights_only=options.weights_only)
+                self.model.check_resumption(checkpoint, self.trainer)
+
     def after_fit(self) -> None:
+        # Nothing is kept of a rehearsal.
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            return
         folder = log_folder(self.trainer)
         if self.trainer.is_global_zero:
-            print(f"log folder: {folder} (see it with: tensorboard --logdir {folder})")
+            shown = any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)
+            print(f"log folder: {folder}" + (f" (see it with: tensorboard --logdir {folder})" if shown else ""))
             for callback in self.trainer.checkpoint_callbacks:
                 if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
                     score = f"{callback.monitor} {callback.best_model_score:.4g}"

@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import nystra
+from datamodules.files import atomic_file
 from datamodules.images import to_array
 from nystra.sites import BiasMode
-from trainers.checkpoints import atomic_file
 from trainers.measure import interleaved_medians, peak_memory
 from trainers.metrics import PSNR, SSIM, ImageMetric, psnr
 from trainers.tiling import restore

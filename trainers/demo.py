@@ -14,10 +14,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from datamodules import DemoDataModule
+from datamodules.files import atomic_file
 from datamodules.images import to_array
 from glmha import load_pretrained
 from glmha.complexity import count
-from trainers.checkpoints import atomic_file
 from trainers.cli import fit
 from trainers.measure import inference, interleaved_medians, peak_memory, training_step
 from trainers.metrics import PSNR, SSIM, psnr

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.base import RestorationDataModule
-from trainers.checkpoints import atomic_file
+from datamodules.files import atomic_file
 
 VERSIONED = ("lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless")
 """Distributions whose versions change scores: OpenCV decodes JPEG, torch and numpy compute."""
@@ -57,6 +57,17 @@ def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dic
     else:
         names = [stage] if len(loaders) == 1 else [f"{stage}{number}" for number in range(1, len(loaders) + 1)]
     return {name: len(loader.dataset) for name, loader in zip(names, loaders, strict=True)}
+
+
+def expected_images(trainer: Trainer, stage: Literal["val", "test"]) -> dict[str, int]:
+    """Number of images that each of a stage's data sets has when it is whole, of a test also of the absent sets.
+
+    A set whose published size is not known is whole as it is.
+    """
+    data, found = data_module(trainer), data_sets(trainer, stage)
+    published = data.published_counts if isinstance(data, RestorationDataModule) else {}
+    names = [*published, *found] if stage == "test" else found
+    return {name: max(published.get(name, 0), found.get(name, 0)) for name in names}
 
 
 def gather(scores: list[ImageScore]) -> list[ImageScore]:
@@ -115,8 +126,14 @@ class Evaluation:
         return {name: names.count(name) for name in dict.fromkeys(names)}
 
     @property
+    def absent(self) -> list[str]:
+        """Data sets of which no image was measured."""
+        counts = self.counts()
+        return [name for name in self.expected if name not in counts]
+
+    @property
     def partial(self) -> bool:
-        """Whether images of a set were left out."""
+        """Whether a set, or images of one, were left out."""
         counts = self.counts()
         return any(counts.get(name, 0) < number for name, number in self.expected.items())
 
@@ -132,9 +149,12 @@ class Evaluation:
             left_out = self.expected.get(name, 0) - counts[name]
             number = f"{counts[name]} of {counts[name] + left_out}" if left_out > 0 else str(counts[name])
             table.add_row(name, number, *map(_shown, mean.values()))
+        for name in self.absent:
+            table.add_row(name, f"0 of {self.expected[name]}", *[""] * len(self.protocols))
         if len(means) > 1:
             table.add_section()
-            table.add_row("mean of sets", str(len(self.scores)), *map(_shown, self.average().values()))
+            label = f"mean of {len(means)} of {len(self.expected)} sets" if self.absent else "mean of sets"
+            table.add_row(label, str(len(self.scores)), *map(_shown, self.average().values()))
         return table
 
     def report(self, folder: Path, *, data: str | None, weights: Path | None, seed: int | None) -> Path:
@@ -158,6 +178,7 @@ class Evaluation:
             "metrics": dict(self.protocols),
             "average": _jsonable(self.average()),
             "partial": self.partial,
+            "sets_absent": {name: self.expected[name] for name in self.absent},
             "sets": {
                 name: {
                     "images": counts[name],

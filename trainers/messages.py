@@ -10,7 +10,7 @@ from importlib import import_module
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from trainers.restoration import NonFiniteError
+from trainers.errors import NonFiniteError
 
 # What the packages and Lightning raise for input that cannot be used. Anything else is a bug and keeps its traceback.
 _MISTAKES = (ValueError, OSError, MisconfigurationException, NonFiniteError, torch.OutOfMemoryError)

@@ -5,25 +5,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from datamodules.base import RestorationDataModule
 from trainers.checkpoints import log_folder
-from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, gather
+from trainers.errors import NonFiniteError
+from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, expected_images, gather
 from trainers.metrics import PSNR, SSIM, ImageMetric
 from trainers.networks import in_unit_range, load_network
 from trainers.tiling import restore
 
 Batch = Mapping[str, Any]
 """`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
-
-
-class NonFiniteError(RuntimeError):
-    """Training met NaN or infinity; the weights are still those of the step before."""
 
 
 class RestorationTask(LightningModule):
@@ -84,6 +82,10 @@ class RestorationTask(LightningModule):
         scheduler: Any = self.make_scheduler(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the optimisers' classes, of which Lightning keeps the states only."""
+        checkpoint["optimizers"] = [_class_path(optimizer) for optimizer in self.trainer.optimizers]
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, with the first differences.
 
@@ -96,6 +98,54 @@ class RestorationTask(LightningModule):
                 f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
                 f"{differing}; use the config.yaml in the checkpoint's log folder"
             )
+
+    def check_resumption(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
+        """Refuse a checkpoint that training cannot go on from.
+
+        Args:
+            checkpoint: what Lightning saved.
+            trainer: of the run that is to go on.
+
+        Raises:
+            ValueError: if it is of another network or optimiser, or of a run that is at its end already.
+        """
+        self.on_load_checkpoint(checkpoint)
+        optimizer = _class_path(self.make_optimizer(p for p in self.net.parameters() if p.requires_grad))
+        trained = checkpoint.get("optimizers", [])
+        if trained not in ([], [optimizer]):
+            raise ValueError(
+                f"model.optimizer ({optimizer}) must be the one that ckpt_path was trained with, got "
+                f"{', '.join(trained)}: choose that, or start afresh from its weights with --model.pretrained"
+            )
+        progress = checkpoint["loops"]["fit_loop"]
+        # At the validation that ends an epoch, Lightning has not counted it yet.
+        counted = "ready" if progress["epoch_loop.batch_progress"]["is_last_batch"] else "processed"
+        epochs = progress["epoch_progress"]["current"][counted]
+        limits = {"steps": (trainer.max_steps, checkpoint["global_step"]), "epochs": (trainer.max_epochs, epochs)}
+        for unit, (limit, taken) in limits.items():
+            if limit is not None and -1 < limit <= taken:
+                raise ValueError(
+                    f"trainer.max_{unit} ({limit}) must be above the {taken} {unit} that ckpt_path has been trained "
+                    f"for: raise --trainer.max_{unit} to go on (and the schedule's length with it)"
+                )
+
+    def check_patches(self, data: LightningDataModule | None) -> None:
+        """Refuse a data module whose training patches the network cannot take.
+
+        Raises:
+            ValueError: if their side is no multiple of the network's `size_multiple`.
+        """
+        multiple = getattr(self.net, "size_multiple", 1)
+        if isinstance(data, RestorationDataModule) and data.patch_size % multiple:
+            lower = data.patch_size // multiple * multiple
+            raise ValueError(
+                f"patch_size ({data.patch_size}) must be a multiple of {multiple} for {type(self.net).__name__}: give "
+                f"--data.patch_size {f'{lower} or ' if lower else ''}{lower + multiple}"
+            )
+
+    def on_fit_start(self) -> None:
+        """Refuse patches that the network cannot take, before the first one is read."""
+        self.check_patches(data_module(self.trainer))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
@@ -162,7 +212,7 @@ class RestorationTask(LightningModule):
         device = self.device.type
         # Of the trainer's precision; `restore` would switch autocast off.
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        # Tiled inference keeps the image on the CPU, however large; the network's device sees one tile at a time.
+        # A data module of ours leaves the image on the CPU, however large: the device sees one tile at a time.
         return [
             restore(self.net, image.cpu(), tile=self.tile, overlap=self.overlap, autocast=autocast)
             for image in batch["input"]
@@ -170,7 +220,7 @@ class RestorationTask(LightningModule):
 
     def _evaluate(self, batch: Batch, data_set: str) -> dict[str, Any]:
         restored = self._restore(batch)
-        for image, target, name in zip(restored, batch["target"], batch["name"], strict=True):
+        for image, target, name in zip(restored, batch["target"].cpu(), batch["name"], strict=True):
             _check_shapes(image, target)
             pair = image.to(target)[None], target[None]
             try:
@@ -185,7 +235,7 @@ class RestorationTask(LightningModule):
         evaluation = Evaluation(
             gather(self._scores),
             {key: metric.protocol for key, metric in self.metrics.items()},
-            data_sets(self.trainer, stage),
+            expected_images(self.trainer, stage),
         )
         means = evaluation.means()
         if len(means) > 1:
@@ -233,6 +283,10 @@ def _differing(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
     keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
     shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
     return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _class_path(instance: object) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str) -> str:

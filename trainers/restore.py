@@ -125,7 +125,8 @@ def restore_images(
     _print_table(targets, restored, skipped=targets.keys() - waiting.keys())
     if failures:
         raise DataError(
-            f"images ({len(failures)} of {len(waiting)}) could not be restored, the others were:\n"
+            f"images ({len(failures)} of {len(waiting)}) could not be restored"
+            + (", the others were:\n" if len(failures) < len(waiting) else ":\n")
             + "\n".join(failures)
         )
     return restored
@@ -266,7 +267,8 @@ def _restore_file(
         progress=tile_done,
     ):
         if not band.isfinite().all():
-            raise DataError(f"image {source} must have a finite result, got NaN or Inf; try --precision float32")
+            remedy = "choose another checkpoint" if options.autocast is None else "try --precision float32"
+            raise DataError(f"image {source} must have a finite result, got NaN or Inf; {remedy}")
         bottom = top + band.shape[-2]
         result[top:bottom, :, :3] = to_array(band[0], array.dtype)
         top = bottom

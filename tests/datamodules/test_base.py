@@ -1,10 +1,12 @@
 """Loaders: every image once, reproducible patches, sizes that change."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
 
-from datamodules import PairedFolderDataModule
+from datamodules import DemoDataModule, PairedFolderDataModule
 from datamodules.errors import DataError
 from tests.datamodules.conftest import write_pairs
 
@@ -29,8 +31,11 @@ def test_training_batches_are_shuffled_patches(folder):
     assert len(batches) == 2  # the fifth image alone is no batch
     assert batches[0]["input"].shape == batches[0]["target"].shape == (2, 3, 8, 8)
     assert batches[0]["input"].dtype == torch.float32
-    orders = {tuple(name for batch in data.train_dataloader() for name in batch["name"]) for _ in range(5)}
-    assert len(orders) > 1
+    # A plain loop, which sets no epoch, gets a new one each time.
+    loader = data.train_dataloader()
+    epochs = [list(loader) for _ in range(5)]
+    assert len({tuple(name for batch in batches for name in batch["name"]) for batches in epochs}) > 1
+    assert len(torch.unique(torch.cat([batch["input"] for batches in epochs for batch in batches]), dim=0)) >= 18
 
 
 def test_training_obeys_changed_sizes(folder):
@@ -118,25 +123,33 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def run(folder, seed, num_workers):
+def fit(data, seed, checkpoint=None, **options):
+    """Train as told and give what was seen and the trainer."""
     pl.seed_everything(seed, workers=True, verbose=False)
     module = Recorder()
-    data = make(folder, num_workers=num_workers, repeat=2)
     trainer = pl.Trainer(
-        max_epochs=2,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
-    trainer.fit(module, data)
-    return torch.cat(module.seen)
+    trainer.fit(module, data, ckpt_path=checkpoint)
+    return module.seen, trainer
+
+
+def run(folder, seed, num_workers):
+    return torch.cat(fit(make(folder, num_workers=num_workers, repeat=2), seed, max_epochs=2)[0])
 
 
 # Lightning's advice on workers; its use of a name that torch 2.13 deprecates.
-@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+quiet = pytest.mark.filterwarnings(
+    "ignore:The '.*_dataloader' does not have many workers", "ignore:.*LeafSpec.*:FutureWarning"
+)
+
+
+@quiet
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_run_of_lightning_repeats_bit_for_bit_with_its_seed(folder, num_workers):
     first = run(folder, 1, num_workers)
@@ -145,3 +158,64 @@ def test_run_of_lightning_repeats_bit_for_bit_with_its_seed(folder, num_workers)
     # All files hold the same image: only crops and symmetries tell the patches apart, also of different epochs.
     assert len(first) == 20
     assert len(torch.unique(first, dim=0)) >= 18  # of 3400 possible ones, two may coincide
+
+
+def demo(num_workers):
+    return DemoDataModule(patch_size=8, batch_size=2, epoch_length=10, eval_size=8, num_workers=num_workers)
+
+
+@quiet
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("kind", ["pairs", "demo"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"max_steps": 3}, {"max_steps": 12}),
+        ({"max_steps": 5}, {"max_steps": 12}),
+        ({"max_epochs": 1}, {"max_epochs": 3}),
+        ({"max_steps": 3, "limit_train_batches": 4}, {"max_steps": 12, "limit_train_batches": 4}),
+        ({"max_steps": 8, "limit_train_batches": 4}, {"max_steps": 12, "limit_train_batches": 4}),
+    ],
+)
+def test_a_resumed_run_sees_what_the_straight_one_does(folder, tmp_path, kind, num_workers, before, after):
+    def data():
+        return demo(num_workers) if kind == "demo" else make(folder, num_workers=num_workers, repeat=2)
+
+    straight, _ = fit(data(), 1, **after)
+    first, trainer = fit(data(), 1, **before)
+    trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+    # Batches that workers had read ahead do not count; another seed of the process changes nothing for the demo.
+    second, _ = fit(data(), 1 if kind == "pairs" else 2, tmp_path / "stopped.ckpt", **after)
+    assert len(straight) > len(first)
+    torch.testing.assert_close(first + second, straight, rtol=0, atol=0)
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore:You requested to overfit but enabled")
+@pytest.mark.parametrize("kind", ["pairs", "demo"])
+def test_overfitting_sees_the_same_batches_in_every_epoch(folder, kind):
+    data = demo(0) if kind == "demo" else make(folder, repeat=2)
+    seen, _ = fit(data, 1, max_epochs=2, overfit_batches=2, limit_val_batches=0)
+    assert len(seen) == 4
+    torch.testing.assert_close(seen[:2], seen[2:], rtol=0, atol=0)
+
+
+def test_no_more_workers_than_cores_are_started(folder, monkeypatch):
+    monkeypatch.setattr("datamodules.base.available_cores", lambda: 1)
+    data = make(folder, num_workers=8)
+    data.setup("fit")
+    assert data.num_workers == 8
+    assert data.train_dataloader().num_workers == data.val_dataloader()[0].num_workers == 1
+
+
+def test_devices_share_out_one_order(folder):
+    data = make(folder, repeat=2)
+    data.setup("fit")
+    names = []
+    for rank in range(2):
+        strategy = SimpleNamespace(broadcast=lambda seed: 5)
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=strategy)
+        names += [name for batch in data.train_dataloader() for name in batch["name"]]
+    # Five images on two devices, twice: each has two batches.
+    assert len(names) == 8
+    assert max(names.count(name) for name in names) <= 2

@@ -54,6 +54,10 @@ def test_shortfall_is_told_by_the_first_process_only(root, caplog):
     assert "GoPro/test has 4 pairs, 1111 as published" in caplog.text
 
 
+def test_the_published_count_is_the_test_set_s(root):
+    assert GoProDataModule(root).published_counts == {"GoPro": 1111}
+
+
 def test_neither_layout_is_refused(tmp_path):
     (tmp_path / "GoPro" / "test" / "blurry").mkdir(parents=True)
     with pytest.raises(DataError, match=r"must hold .*GoPro/test with input and target, or blur and sharp"):

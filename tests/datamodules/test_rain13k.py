@@ -40,6 +40,13 @@ def test_absent_sets_and_shortfalls_are_told(root, caplog):
     assert "Rain100L has 2 pairs, 100 as published" in caplog.text
 
 
+def test_published_counts_include_absent_sets(root):
+    data = Rain13kDataModule(root)
+    data.setup("test")
+    assert data.published_counts == TEST_COUNTS
+    assert set(data.test_set_names) < set(data.published_counts)
+
+
 def test_complete_set_is_not_remarked_on(root, caplog, monkeypatch):
     monkeypatch.setitem(TEST_COUNTS, "Rain100L", 2)
     with caplog.at_level(logging.WARNING):

@@ -37,6 +37,16 @@ def test_hazes_are_paired_with_their_scene_and_clean_images_cut_at_the_centre(so
         np.testing.assert_allclose(batches[0]["target"][0].permute(1, 2, 0).numpy() * 255, whole, atol=1e-3)
 
 
+def test_the_published_count_is_that_of_the_set_found(sots):
+    data = RESIDEDataModule(sots)
+    assert data.published_counts == {}
+    data.setup("test")
+    assert data.published_counts == {"SOTS-indoor": 500}
+    data = RESIDEDataModule(sots.rename(sots.with_name("mine")))
+    data.setup("test")
+    assert data.published_counts == {}
+
+
 def test_subsets_are_found_as_dehazeformer_arranges_them(tmp_path, caplog):
     for split in ("train", "test"):
         for kind in ("hazy", "GT"):

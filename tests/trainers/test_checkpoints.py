@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import PairedFolderDataModule
-from trainers.checkpoints import AtomicCheckpointIO, CheckpointWriteError, LastCheckpoint, atomic_file
+from trainers.checkpoints import AtomicCheckpointIO, CheckpointWriteError, LastCheckpoint
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -35,23 +35,6 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, *, from_write: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("trainers.checkpoints.torch.save", save_half)
-
-
-def stop_halfway(path: Path) -> None:
-    with atomic_file(path) as file:
-        file.write(b"second, incompl")
-        raise KeyboardInterrupt
-
-
-def test_a_file_appears_complete_or_not_at_all(tmp_path: Path):
-    path = tmp_path / "new" / "file"
-    with atomic_file(path) as file:
-        file.write(b"first")
-        assert not path.exists()
-    with pytest.raises(KeyboardInterrupt):
-        stop_halfway(path)
-    assert path.read_bytes() == b"first"
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
@@ -109,6 +92,57 @@ def test_the_best_and_the_last_are_kept(lowrank, recipe, tmp_path, capsys):
     assert "best checkpoint: " in printed
 
 
+def demo_data(recipe: Path) -> Path:
+    """The recipe with the demonstration's data: epochs of five batches."""
+    config = yaml.safe_load(recipe.read_text())
+    options = {"patch_size": 16, "batch_size": 2, "epoch_length": 10, "eval_size": 16}
+    config["data"] = {"class_path": "datamodules.DemoDataModule", "init_args": options}
+    recipe.write_text(yaml.safe_dump(config))
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("pairs", ["--trainer.val_check_interval", 1, "--trainer.check_val_every_n_epoch", 1]), ("demo", [])],
+)
+def test_a_resumed_run_ends_in_the_weights_of_the_straight_one(lowrank, recipe, tmp_path, kind, options):
+    if kind == "demo":
+        demo_data(recipe)
+    fit = ["fit", "--config", recipe, *options]
+    assert lowrank(*fit, "--trainer.max_steps", 9) == 0
+    # Twice within an epoch.
+    for steps in (3, 7, 9):
+        resume = [] if steps == 3 else ["--ckpt_path", "last"]
+        name = ["--trainer.logger.init_args.name", "resumed"]
+        assert lowrank(*fit, "--trainer.max_steps", steps, *resume, *name) == 0
+    straight, resumed = (
+        load(tmp_path / f"logs/{name}/checkpoints/last.ckpt") for name in ("run/version_0", "resumed/version_2")
+    )
+    assert straight["global_step"] == resumed["global_step"] == 9
+    for kind_ in ("state_dict", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(resumed[kind_], straight[kind_], rtol=0, atol=0)
+
+
+def test_last_and_best_are_those_of_the_recipe_s_newest_run(lowrank, recipe, tmp_path, capsys):
+    for arguments in (["fit", "--ckpt_path", "last"], ["predict", "--ckpt_path", "best"]):
+        assert lowrank(arguments[0], "--config", recipe, *arguments[1:]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith(f"error: ckpt_path ({arguments[2]}) must have been kept by an earlier run")
+        assert f"below {tmp_path / 'logs/run'}" in message
+    assert not (tmp_path / "logs").exists()
+    assert lowrank("fit", "--config", recipe, "--best_checkpoint.save_top_k", -1, "--trainer.max_steps", 8) == 0
+    best = re.search(r"best checkpoint: (\S+)", capsys.readouterr().out)
+    assert best is not None
+    # Another recipe's newer run is not this one's.
+    name = ["--trainer.logger.init_args.name", "other"]
+    assert lowrank("fit", "--config", recipe, "--trainer.max_steps", 1, *name) == 0
+    for kind, expected in (("last", tmp_path / "logs/run/version_0/checkpoints/last.ckpt"), ("best", Path(best[1]))):
+        assert lowrank("test", "--config", recipe, "--ckpt_path", kind) == 0
+        run = max((tmp_path / "logs/run").iterdir(), key=lambda folder: folder.stat().st_mtime)
+        assert yaml.safe_load((run / "metrics.json").read_text())["weights"]["path"] == str(expected)
+        assert yaml.safe_load((run / "config.yaml").read_text())["ckpt_path"] == str(expected)
+
+
 class Interrupting(PairedFolderDataModule):
     """Sends Ctrl-C to its own process while an image is read.
 
@@ -161,7 +195,6 @@ def interrupting(recipe: Path, split: str, access: int) -> Path:
 NEVER = 1000
 
 
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 def test_ctrl_c_while_training_finishes_the_step_and_says_how_to_go_on(lowrank, recipe, tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT)
     # Two images a step: the fifth is of the third step.

@@ -42,6 +42,27 @@ def test_a_run_is_silent_but_for_its_results(lowrank: Lowrank, recipe, capsys):
     assert [line.split(":")[0] for line in captured.out.splitlines()] == ["log folder", "best checkpoint"]
 
 
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        (["--trainer.fast_dev_run", "true"], None),
+        (["--trainer.logger", "false"], "log folder: {work}"),
+        (
+            ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "csv"],
+            "log folder: csv/run/version_0",
+        ),
+        ([], "log folder: {logs} (see it with: tensorboard --logdir {logs})"),
+    ],
+)
+def test_the_log_folder_is_told_if_there_is_one(lowrank: Lowrank, recipe, capsys, tmp_path, options, first):
+    assert lowrank("fit", "--config", recipe, *options) == 0
+    printed = capsys.readouterr().out.splitlines()
+    if first is None:
+        assert not [line for line in printed if "folder" in line]
+    else:
+        assert printed[0] == first.format(work=tmp_path / "work", logs=tmp_path / "logs/run/version_0")
+
+
 def test_two_runs_of_one_seed_agree_bit_for_bit(lowrank: Lowrank, recipe, tmp_path):
     options = ["--trainer.max_steps", 5, "--data.num_workers", 1]
     for seed in (3, 3, 4):

@@ -15,7 +15,8 @@ def test_the_demonstration_leaves_table_pictures_and_figures(tmp_path, capsys):
     assert list(rows) == ["input", "CSA", "GLMHA"]
     assert 15 < rows["input"].psnr < 30
     assert rows["GLMHA"].macs < rows["CSA"].macs
-    assert rows["GLMHA"].parameters < rows["CSA"].parameters
+    # With one head a level the calibration has as many parameters as smaller keys and values save, Eq. (8).
+    assert rows["GLMHA"].parameters == rows["CSA"].parameters
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert figures["results"]["GLMHA"]["psnr"] == rows["GLMHA"].psnr
     assert figures["psnr_in_bfloat16"]["GLMHA"] == pytest.approx(rows["GLMHA"].psnr, abs=0.2)

@@ -64,6 +64,18 @@ def test_misspelt_options_are_named_with_the_nearest(lowrank: Lowrank, recipe, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["fit", "--trainer.max_step", "3"], "--trainer.max_step 3 is unknown; did you mean trainer.max_steps?"),
+        (["restore", "photo.png", "--til", "64"], "--til 64 is unknown; did you mean tile?"),
+    ],
+)
+def test_abbreviated_options_are_misspelt_ones(lowrank: Lowrank, recipe, capsys, arguments, message):
+    required = ["--config", recipe] if arguments[0] == "fit" else ["--pretrained", "net.pth", "--output", "out"]
+    assert failing(capsys, lowrank(arguments[0], *required, *arguments[1:])) == f"option {message}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--model.net.attention.reduction", "1.0"], r"reduction \(1.0\) must be"),
         (["--model.net.heads", "[3, 3, 3, 3]"], r"heads \(3\) must divide channels \(4\)"),
         (["--model.net.num_blocks", "[1, 1]"], r"num_blocks \(\[1, 1\]\) must have four entries"),
@@ -137,6 +149,59 @@ def test_a_run_s_checkpoint_of_another_net_is_refused(lowrank: Lowrank, recipe, 
     arguments = ["--model.net.dim", "8", "--ckpt_path", checkpoint]
     message = failing(capsys, lowrank("test", "--config", recipe, *arguments))
     assert message.startswith("ckpt_path must be a checkpoint of the same net (Restormer), got other tensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], r"trainer.max_steps \(4\) must be above the 4 steps .*: raise --trainer.max_steps"),
+        (
+            ["--trainer.max_steps", -1, "--trainer.max_epochs", 2],
+            r"trainer.max_epochs \(2\) must be above the 2 epochs .*: raise --trainer.max_epochs",
+        ),
+        (
+            ["--trainer.max_steps", 9, "--model.optimizer", "torch.optim.SGD"],
+            r"model.optimizer \(torch.optim.sgd.SGD\) must be the one .*, got torch.optim.adamw.AdamW: choose that",
+        ),
+        # Of the same options as AdamW: its state would be taken, and AdamW go on.
+        (["--trainer.max_steps", 9, "--model.optimizer", "torch.optim.Adam"], r"\(torch.optim.adam.Adam\) must be"),
+        (["--trainer.max_steps", 9, "--model.net.dim", 8], "ckpt_path must be a checkpoint of the same net"),
+        (["--trainer.max_steps", 9, "--ckpt_path", "nowhere.ckpt"], r"ckpt_path \(nowhere.ckpt\) must be a file"),
+    ],
+)
+def test_a_run_that_cannot_go_on_is_refused_before_it_has_a_folder(
+    lowrank: Lowrank, recipe, capsys, tmp_path, arguments, message
+):
+    assert lowrank("fit", "--config", recipe) == 0
+    capsys.readouterr()
+    refusal = failing(capsys, lowrank("fit", "--config", recipe, "--ckpt_path", "last", *arguments))
+    assert re.search(message, refusal), refusal
+    assert "\n" not in refusal
+    assert [path.name for path in (tmp_path / "logs/run").iterdir()] == ["version_0"]
+
+
+def test_patches_that_the_net_cannot_take_are_refused_before_there_is_a_folder(
+    lowrank: Lowrank, recipe, capsys, tmp_path
+):
+    message = failing(capsys, lowrank("fit", "--config", recipe, "--data.patch_size", 12))
+    assert message == "patch_size (12) must be a multiple of 8 for Restormer: give --data.patch_size 8 or 16"
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("check", [2, 0])
+def test_a_misspelt_score_is_named_with_the_nearest(lowrank: Lowrank, recipe, capsys, check):
+    options = ["--best_checkpoint.monitor", "val/psrn", "--trainer.num_sanity_val_steps", check]
+    message = failing(capsys, lowrank("fit", "--config", recipe, *options))
+    assert message.startswith("best_checkpoint.monitor (val/psrn) must be a validation score, got val/psnr, val/ssim;")
+    assert "did you mean val/psnr?" in message
+    assert lowrank("fit", "--config", recipe, *options, "--best_checkpoint.save_top_k", 0) == 0
+
+
+def test_a_baseline_of_another_constructor_is_named(lowrank: Lowrank, capsys, monkeypatch):
+    monkeypatch.setattr("trainers.bench.build", lambda attention: nn.Linear(1, 1))
+    for baseline in ("torch.nn.Linear", "Linear"):
+        message = failing(capsys, lowrank("bench", "--baseline", baseline, "--size", 8))
+        assert message.startswith(f"baseline ({baseline}) must be the import path of a class like Restormer")
 
 
 def test_released_weights_as_a_run_s_checkpoint_point_to_pretrained(lowrank: Lowrank, recipe, capsys, tmp_path):

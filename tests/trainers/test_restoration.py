@@ -2,16 +2,21 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules import PairedFolderDataModule
 from datamodules.images import read_image
 from glmha import Restormer
 from trainers import NonFiniteError, RestorationTask
@@ -143,6 +148,41 @@ def test_a_partial_evaluation_says_so(tmp_path, capsys):
     assert record["sets"]["test"]["images"] == 2
     assert record["sets"]["test"]["images_expected"] == 3
     assert "2 of 3" in capsys.readouterr().out
+
+
+class Published(PairedFolderDataModule):
+    """A data set that is published with five images in its test set, and with another test set of seven."""
+
+    published_counts: ClassVar = {"test": 5, "other": 7}
+
+
+def test_what_is_missing_of_a_published_data_set_makes_a_result_partial(lowrank: Lowrank, recipe, capsys, tmp_path):
+    options = ["--config", recipe, "--data.class_path", f"{__name__}.Published"]
+    assert lowrank("test", *options) == 0
+    record = json.loads(next(tmp_path.rglob("metrics.json")).read_text())
+    assert record["partial"] is True
+    assert (record["sets"]["test"]["images"], record["sets"]["test"]["images_expected"]) == (3, 5)
+    assert record["sets_absent"] == {"other": 7}
+    printed = capsys.readouterr().out
+    assert "3 of 5" in printed
+    assert re.search(r"other\W+0 of 7", printed)
+
+
+def test_the_average_says_over_how_many_of_the_sets():
+    scores = [ImageScore(name, "a", {"psnr": 10.0}) for name in ("one", "two")]
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(Evaluation(scores, {"psnr": PSNR().protocol}, {"one": 1, "two": 1, "three": 4}).table())
+    assert "mean of 2 of 3 sets" in capture.get()
+
+
+def test_images_of_an_evaluation_stay_where_they_are(tmp_path, pairs):
+    data = PairedFolderDataModule(test_input=pairs / "test/input", test_target=pairs / "test/target")
+    batch = {"input": torch.rand(1, 3, 8, 8), "name": ["image"]}
+    for training in (True, False):
+        data.trainer = SimpleNamespace(training=training)
+        moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+        assert moved["input"].device.type == ("meta" if training else "cpu")
 
 
 def test_identical_images_have_an_infinite_psnr_that_json_can_hold(tmp_path):

@@ -182,7 +182,7 @@ def test_bad_images_are_reported_after_the_others(use, tmp_path, capsys):
         write_image(tmp_path / "in" / name, picture())
     (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:300])
     (tmp_path / "in" / "d.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"images \(2 of 4\)") as caught:
+    with pytest.raises(DataError, match=r"images \(2 of 4\) could not be restored, the others were:") as caught:
         run([tmp_path / "in"], tmp_path / "out")
     assert "b.png" in str(caught.value)
     assert "d.jpg" in str(caught.value)
@@ -194,8 +194,10 @@ def test_results_that_are_not_finite_are_bad_images(use, tmp_path):
     net = use(Net())
     nn.init.constant_(net.convolution.weight, float("nan"))
     write_image(tmp_path / "a.png", picture())
-    with pytest.raises(DataError, match="finite result"):
-        run([tmp_path / "a.png"], tmp_path / "out")
+    for precision, remedy in (("float32", "choose another checkpoint"), ("bf16", "try --precision float32")):
+        with pytest.raises(DataError, match=r"images \(1 of 1\) could not be restored:\n") as caught:
+            run([tmp_path / "a.png"], tmp_path / "out", precision=precision)
+        assert f"finite result, got NaN or Inf; {remedy}" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
