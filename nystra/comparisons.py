@@ -5,7 +5,6 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from nystra.cells import Cells
 from nystra.functional import (
     at_least_float32,
     iterative_pseudo_inverse,
@@ -15,11 +14,11 @@ from nystra.functional import (
 )
 from nystra.geometry import WindowKind
 from nystra.kernels import Cost, Kernel
-from nystra.landmark_blocks import BlockTables, block_cost
+from nystra.landmark_blocks import BlockTables, IteratedNystrom
 
 
 @dataclasses.dataclass(frozen=True)
-class Nystromformer(Kernel):
+class Nystromformer(IteratedNystrom):
     """Nyströmformer (Xiong et al.): softmax(Q K_mᵀ) softmax(Q_m K_mᵀ)⁺ softmax(Q_m Kᵀ) V, with bias and mask.
 
     Landmarks are means over cells of the window; each window has a start of its own for the pseudo-inverse.
@@ -31,23 +30,6 @@ class Nystromformer(Kernel):
     Raises:
         ValueError: if a number is out of range.
     """
-
-    landmarks: int = 16
-    iterations: int = 6
-
-    def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
-        if self.landmarks < 1 or self.iterations < 1:
-            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
-
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class."""
-        cells = Cells.landmarks(window, self.landmarks)
-        return block_cost(cells, channels, channels, self.iterations)
-
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> BlockTables:
-        """Bias of the three blocks."""
-        return BlockTables.of(kind, self.landmarks, dtype)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
         """See base class."""

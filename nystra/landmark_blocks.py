@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from nystra.cells import Cells
 from nystra.functional import add, at_least_float32
 from nystra.geometry import WindowKind
-from nystra.kernels import Cost
+from nystra.kernels import Cost, Kernel
 
 
 class BlockTables(NamedTuple):
@@ -50,15 +51,32 @@ class BlockTables(NamedTuple):
         return cls(cells, *(kind.logits(queries, keys).to(wide) for queries, keys in pairs))
 
 
-def block_cost(cells: Cells, channels: int, value_channels: int, iterations: int) -> Cost:
-    """Cost of F, A, G and their products with an iterated pseudo-inverse.
+@dataclasses.dataclass(frozen=True)
+class IteratedNystrom(Kernel):
+    """Base of the kernels of three blocks, one of them inverted by iteration.
 
     Args:
-        cells: the landmarks' cells.
-        channels: d.
-        value_channels: of the values that are multiplied.
-        iterations: of the pseudo-inverse, four products each.
+        landmarks: m, means over cells of the window; must divide the window.
+        iterations: of the pseudo-inverse.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
-    tokens, m = cells.window[0] * cells.window[1], cells.num_blocks
-    core = m * m * (channels + value_channels + 4 * iterations * m)
-    return Cost(2 * m * (channels + value_channels) + core / tokens, tokens * m)
+
+    landmarks: int = 16
+    iterations: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.landmarks < 1 or self.iterations < 1:
+            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class; an iteration is four products of m×m matrices."""
+        tokens, m = window[0] * window[1], Cells.landmarks(window, self.landmarks).num_blocks
+        core = m * m * (2 * channels + 4 * self.iterations * m)
+        return Cost(4 * m * channels + core / tokens, tokens * m)
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:
+        """Bias of the three blocks."""
+        return BlockTables.of(kind, self.landmarks, dtype)

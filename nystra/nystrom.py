@@ -16,9 +16,9 @@ from nystra.functional import (
     transposed_over_norms,
     weighted_cells,
 )
-from nystra.geometry import WindowKind
+from nystra.geometry import WindowGeometry, WindowKind
 from nystra.kernels import Cost, Kernel
-from nystra.landmark_blocks import BlockTables, block_cost
+from nystra.landmark_blocks import BlockTables, IteratedNystrom
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class NystromTables(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedNystrom(Kernel):
+class PublishedNystrom(IteratedNystrom):
     """What PnP-Nystra's published code computes, for the record: neither bias nor mask, images of a batch coupled.
 
     The kernel is exp(min(x, t)) + relu(x - t), the pseudo-inverse starts from the largest norms of the whole batch, and
@@ -140,19 +140,11 @@ class PublishedNystrom(Kernel):
         ValueError: if a number is out of range.
     """
 
-    landmarks: int = 16
-    iterations: int = 6
     threshold: float = 5.0
 
-    def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
-        if self.landmarks < 1 or self.iterations < 1:
-            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
-
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class."""
-        cells = Cells.landmarks(window, self.landmarks)
-        return block_cost(cells, channels, channels + 1, self.iterations)
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
+        """See base class; all windows at once, whose largest norms start the pseudo-inverse together."""
+        return self.attend(query, key, value, Cells.landmarks(geometry.window, self.landmarks))
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Cells:
         """The blocks."""
@@ -177,7 +169,7 @@ class PublishedNystrom(Kernel):
 
 
 @dataclasses.dataclass(frozen=True)
-class PrintedNystrom(Kernel):
+class PrintedNystrom(IteratedNystrom):
     """PnP-Nystra's Eq. (8) as printed, with bias and mask: unguarded, its denominators may cross zero.
 
     Rows of F and of [A | G] are divided by their largest entries; each window has a start of its own for A⁺.
@@ -189,23 +181,6 @@ class PrintedNystrom(Kernel):
     Raises:
         ValueError: if a number is out of range.
     """
-
-    landmarks: int = 16
-    iterations: int = 6
-
-    def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
-        if self.landmarks < 1 or self.iterations < 1:
-            raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
-
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class."""
-        cells = Cells.landmarks(window, self.landmarks)
-        return block_cost(cells, channels, channels + 1, self.iterations)
-
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> BlockTables:
-        """Bias of the three blocks."""
-        return BlockTables.of(kind, self.landmarks, dtype)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
         """See base class."""

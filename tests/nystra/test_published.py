@@ -1,0 +1,39 @@
+"""The authors' substituted modules and networks: their recorded outputs and gradients."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import nystra
+from nystra.hosts.swinir import SwinIR
+from nystra.hosts.swinir_parts import SwinAttention
+from nystra.hosts.uformer import UformerAttention
+from tests import goldens
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "threshold"),
+    [("pnp_swinir_module", SwinAttention, 5.0), ("pnp_uformer_module", UformerAttention, 0.0)],
+)
+def test_modules_are_the_authors(name, attention, threshold):
+    golden = goldens.load(name)
+    module = attention(24, (8, 8), 3).eval()
+    module.load_state_dict(golden.weights, strict=False)
+    module.set_window(8, "drop")
+    module.kernel = nystra.Nystrom.as_published(golden.config["num_landmarks"], golden.config["iters"], threshold)
+    (windows,), (expected,) = golden.cases["b6"]
+    assert_close(module(windows), expected)
+    goldens.assert_gradients_close(module, golden)
+
+
+def test_networks_are_the_authors():
+    golden = goldens.load("pnp_swinir_model_pnp_nystra")
+    arguments = {name: value for name, value in golden.config.items() if name not in ("num_landmarks", "iters", "mech")}
+    net = SwinIR(**arguments).eval()
+    net.load_state_dict(golden.weights, strict=False)
+    net.set_window(8, "drop")
+    nystra.substitute(net, nystra.Nystrom.as_published(golden.config["num_landmarks"], golden.config["iters"]))
+    for (image,), (expected,) in golden.cases.values():
+        with torch.inference_mode():
+            assert_close(net(image), expected, atol=2e-5, rtol=1e-4)  # float32 noise of several layers
+    goldens.assert_gradients_close(net, golden)
