@@ -56,7 +56,7 @@ def load_pretrained(
         window_size: side of the windows to attend in; None: the trained one.
         position_bias: what becomes of the trained position bias: "keep" (every offset keeps its bias, offsets beyond
             the trained ones take the nearest one's), "interpolate" (the trained range of offsets is stretched to the
-            window's), "drop" (none, the papers' "original").
+            window's), "drop" (neither bias nor shift masks, PnP-Nystra's "original").
         **overrides: constructor arguments of the host that replace the inferred ones: what tensors cannot tell, such as
             Uformer's `shift_flag` or SwinIR's `img_range`.
 

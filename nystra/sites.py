@@ -26,7 +26,8 @@ class WindowAttention(nn.Module):
         trained_window_size: of those that the weights were trained for.
         bias_mode: what becomes of the position bias where the window is not the trained one: "keep" (the bias of every
             offset stays, offsets beyond the trained ones take the nearest one's), "interpolate" (the trained range of
-            offsets is stretched to the window's), "drop" (no bias, at any window).
+            offsets is stretched to the window's), "drop" (neither bias nor mask, at any window: PnP-Nystra's
+            "original", in which shifted windows mix the image's opposite edges).
     """
 
     def __init__(self, window_size: tuple[int, int], num_heads: int) -> None:
@@ -80,6 +81,8 @@ class WindowAttention(nn.Module):
         Returns:
             Shape (W, heads, N, d).
         """
-        bias = None if self.bias_mode == "drop" else self.position_bias()
-        geometry = WindowGeometry(self.window_size, grid, shift, bias, self._tables)
+        if self.bias_mode == "drop":
+            geometry = WindowGeometry(self.window_size, grid, tables=self._tables)
+        else:
+            geometry = WindowGeometry(self.window_size, grid, shift, self.position_bias(), self._tables)
         return self.kernel(query, key, value, geometry)
