@@ -61,6 +61,9 @@ FUNCTION_VERBS = {
         "trainers.analyze", "analyze_spectrum", "what rank a checkpoint's attention has on images", positional="images"
     ),
     "bench": FunctionVerb("trainers.bench", "run_bench", "time and memory of whole networks, side by side in one run"),
+    "bench attention": FunctionVerb(
+        "trainers.bench_attention", "run_bench_attention", "time of window attention alone, kernel by kernel"
+    ),
     "compare": FunctionVerb(
         "trainers.compare", "run_compare", "a released window-attention model under other kernels, side by side"
     ),
@@ -136,10 +139,10 @@ def _run(arguments: list[str]) -> None:
         print(_usage())
     elif verb in TRAINER_VERBS:
         _LowrankCLI(args=[verb, *_find_configs(arguments[1:])])
-    elif verb in FUNCTION_VERBS:
-        _call(verb, FUNCTION_VERBS[verb], arguments[1:])
     elif double in FUNCTION_VERBS:
         _call(double, FUNCTION_VERBS[double], arguments[2:])
+    elif verb in FUNCTION_VERBS:
+        _call(verb, FUNCTION_VERBS[verb], arguments[1:])
     else:
         verbs = [*TRAINER_VERBS, *FUNCTION_VERBS]
         given = double if any(known.startswith(f"{verb} ") for known in verbs) else verb

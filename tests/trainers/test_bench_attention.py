@@ -1,0 +1,32 @@
+"""Window attention alone: every kernel is timed beside exact attention, on the same inputs."""
+
+import json
+
+import pytest
+
+import nystra
+from trainers.bench_attention import EXPLICIT, FUSED, run_bench_attention
+from trainers.cli import main
+
+
+def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
+    options = {"window": 8, "windows": 2, "heads": 2, "channels": 4, "repeats": 1, "threads": 1}
+    command = ["bench", "attention", *(f"--{name}={value}" for name, value in options.items())]
+    assert main([*command, f"--output={tmp_path / 'bench.json'}", "--kernels+=Nystrom"]) == 0
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert list(record["results"]) == [EXPLICIT, FUSED, str(nystra.Nystrom())]
+    assert record["results"][FUSED]["fused"] == 1
+    assert record["results"][EXPLICIT]["explicit"] == 1
+    assert "2×2×64×4, position bias" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 0}, r"heads \(0\) must be at least 1"),
+        ({"window": 7}, r"landmarks \(16\) must divide the 7×7 window"),
+    ],
+)
+def test_what_cannot_be_timed_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        run_bench_attention(**options)

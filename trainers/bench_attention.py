@@ -1,0 +1,108 @@
+"""Time of window attention alone, kernel by kernel, side by side in one run."""
+
+import functools
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import nystra
+from datamodules.files import atomic_file
+from nystra.geometry import TableBias
+from trainers.measure import interleaved_medians
+
+FUSED, EXPLICIT = "Softmax, fused", "softmax, explicit"
+KERNELS: tuple[nystra.Kernel, ...] = (
+    nystra.Nystrom.as_published(16, 2),
+    nystra.Nystrom(),
+    nystra.LandmarkPooling(16, 16, "own"),
+    nystra.LandmarkPooling(16, 16, "cross"),
+    nystra.LandmarkPooling(16, 64, "cross"),
+    nystra.Nystromformer(),
+)
+
+
+def run_bench_attention(
+    *,
+    window: int = 32,
+    windows: int = 4,
+    heads: int = 6,
+    channels: int = 30,
+    bias: bool = True,
+    kernels: Sequence[nystra.Kernel] | None = None,
+    repeats: int = 7,
+    threads: int = 2,
+    output: Path | None = None,
+) -> dict[str, dict[str, float]]:
+    """Time kernels on random queries, keys and values of windows, float32 on the CPU, in turn after a warm-up.
+
+    Args:
+        window: side of the windows, in tokens.
+        windows: number of windows.
+        heads: number of heads.
+        channels: of a head.
+        bias: whether there is a position bias (a random table).
+        kernels: to be timed beside exact attention, fused and explicit; null: the package's, with 16 landmarks.
+        repeats: counted calls of each, of which the median counts.
+        threads: of the processor.
+        output: JSON file for the figures; null: only the table.
+
+    Returns:
+        Kernel → seconds, how many times faster than the fused and than the explicit softmax.
+
+    Raises:
+        ValueError: if a number is below 1 or a kernel does not fit the window.
+    """
+    numbers = {"window": window, "windows": windows, "heads": heads, "channels": channels, "repeats": repeats}
+    for name, number in {**numbers, "threads": threads}.items():
+        if number < 1:
+            raise ValueError(f"{name} ({number}) must be at least 1")
+    chosen = KERNELS if kernels is None else kernels
+    for kernel in chosen:
+        kernel.cost((window, window), channels)
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(windows, heads, window**2, channels) for _ in range(3))
+    query *= channels**-0.5
+    table = TableBias(0.5 * torch.randn((2 * window - 1) ** 2, heads), (window, window)) if bias else None
+    geometry = nystra.WindowGeometry((window, window), bias=table, tables={})
+    ((_, _, kind),) = geometry.kinds(query.device)
+    full = nystra.Softmax().tables(kind, query.dtype)
+    calls = {
+        EXPLICIT: functools.partial(explicit_softmax, query, key, value, full),
+        FUSED: functools.partial(nystra.Softmax(), query, key, value, geometry),
+        **{str(kernel): functools.partial(kernel, query, key, value, geometry) for kernel in chosen},
+    }
+    with torch.inference_mode():
+        medians = interleaved_medians(calls, repeats=repeats)
+    results = {
+        name: {"seconds": seconds, "fused": medians[FUSED] / seconds, "explicit": medians[EXPLICIT] / seconds}
+        for name, seconds in medians.items()
+    }
+    _show(results, f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}, {threads} threads")
+    if output is not None:
+        about = {**numbers, "bias": bias, "threads": threads, "torch": torch.__version__, "machine": platform.machine()}
+        with atomic_file(output) as file:
+            file.write(json.dumps({**about, "results": results}, indent=2).encode())
+    return results
+
+
+def explicit_softmax(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention as window models are published: N×N weights are written."""
+    logits = query @ key.transpose(2, 3)
+    return (logits if bias is None else logits + bias).softmax(3) @ value
+
+
+def _show(results: dict[str, dict[str, float]], title: str) -> None:
+    table = Table(title=f"{title}, medians")
+    table.add_column("")
+    for column in ("ms", "× fused", "× explicit"):
+        table.add_column(column, justify="right")
+    for name, values in results.items():
+        table.add_row(name, f"{1e3 * values['seconds']:.2f}", f"{values['fused']:.2f}", f"{values['explicit']:.1f}")
+    Console().print(table)
