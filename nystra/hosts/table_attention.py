@@ -41,11 +41,11 @@ class TableAttention(WindowAttention):
         """See base class."""
         return self.dim // self.num_heads
 
-    def position_bias(self) -> TableBias:
-        """See base class."""
+    def position_bias(self, window: tuple[int, int] | None = None) -> TableBias:
+        """See base class; `window`: h and w to which "interpolate" stretches the table, None: `window_size`."""
         rows, columns = 1.0, 1.0
         if self.bias_mode == "interpolate":
-            sides = zip(self.trained_window_size, self.window_size, strict=True)
+            sides = zip(self.trained_window_size, window or self.window_size, strict=True)
             rows, columns = ((trained - 1) / max(present - 1, 1) for trained, present in sides)
         return TableBias(self.relative_position_bias_table, self.trained_window_size, (rows, columns))
 

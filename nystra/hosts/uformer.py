@@ -10,142 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nystra.geometry import merge, partition
-from nystra.hosts.table_attention import TableAttention, stochastic_depth
+from nystra.hosts.uformer_parts import Block, Level, LocallyEnhanced, Mlp, UformerAttention
 from nystra.sites import BiasMode
 
 LEVELS = 4
 """Levels above the bottleneck."""
 HEADS = (1, 2, 4, 8, 16, 16, 8, 4, 2)
-
-
-class Projection(nn.Module):
-    """Linear maps to queries, and to keys and values (keys `to_q`, `to_kv`)."""
-
-    def __init__(self, dim: int, bias: bool) -> None:
-        super().__init__()
-        self.to_q = nn.Linear(dim, dim, bias=bias)
-        self.to_kv = nn.Linear(dim, 2 * dim, bias=bias)
-
-
-class UformerAttention(TableAttention):
-    """Window attention; arguments as of `Uformer`, `window_size` h and w."""
-
-    def __init__(
-        self,
-        dim: int,
-        window_size: tuple[int, int],
-        num_heads: int,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
-        proj_drop: float = 0.0,
-    ) -> None:
-        super().__init__(dim, window_size, num_heads, qk_scale)
-        self.qkv = Projection(dim, qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(proj_drop)
-
-    def forward(self, windows: Tensor, grid: tuple[int, int] = (1, 1), shift: tuple[int, int] = (0, 0)) -> Tensor:
-        """Attend within windows (B·R·S, N, C) of feature maps of `grid` R×S, rolled by `shift` tokens: same shape."""
-        query, both = self.qkv.to_q, self.qkv.to_kv
-        # The queries' scale goes into their weights, which are few; one product makes all three.
-        weight = torch.cat([query.weight * self.scale, both.weight])
-        bias = None if query.bias is None else torch.cat([query.bias * self.scale, both.bias])
-        qkv = F.linear(windows, weight, bias).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = self.attend(qkv[0], qkv[1], qkv[2], grid, shift)
-        return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
-
-
-class LocallyEnhanced(nn.Module):
-    """LeFF: linear, GELU, 3×3 depth-wise convolution, GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Sequential(nn.Linear(dim, hidden), nn.GELU())
-        self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden), nn.GELU())
-        self.linear2 = nn.Sequential(nn.Linear(hidden, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape."""
-        expanded = self.linear1(x).permute(0, 3, 1, 2)
-        return self.linear2(self.dwconv(expanded).permute(0, 2, 3, 1))
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)); the decoder's windows get a learned modulator first."""
-
-    def __init__(
-        self, attention: UformerAttention, feed_forward: nn.Module, *, modulated: bool, shifted: bool, drop_path: float
-    ) -> None:
-        super().__init__()
-        dim, (height, width) = attention.dim, attention.window_size
-        self.modulator = nn.Embedding(height * width, dim) if modulated else None
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = attention
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = feed_forward
-        self.shifted = shifted
-        self.drop_path = drop_path
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C), H and W multiples of the window's sides, to the same shape."""
-        window = self.attn.window_size
-        grid = (x.shape[1] // window[0], x.shape[2] // window[1])
-        # A map of one window has no neighbours to shift from.
-        shift = (window[0] // 2, window[1] // 2) if self.shifted and grid != (1, 1) else (0, 0)
-        branch = self.norm1(x)
-        if shift != (0, 0):
-            branch = branch.roll((-shift[0], -shift[1]), (1, 2))
-        windows = partition(branch, window)
-        if self.modulator is not None and self.attn.bias_mode != "drop":
-            windows = windows + self._modulation(self.modulator.weight)
-        branch = merge(self.attn(windows, grid, shift), window, grid)
-        if shift != (0, 0):
-            branch = branch.roll(shift, (1, 2))
-        x = x + stochastic_depth(branch, self.drop_path, training=self.training)
-        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
-
-    def _modulation(self, weight: Tensor) -> Tensor:
-        """The modulator for the present window: (N, C)."""
-        trained, present = self.attn.trained_window_size, self.attn.window_size
-        if trained == present:
-            return weight
-        grid = weight.unflatten(0, trained)
-        if self.attn.bias_mode == "interpolate":
-            resized = F.interpolate(grid.permute(2, 0, 1)[None], present, mode="bilinear", align_corners=True)
-            return resized[0].permute(1, 2, 0).flatten(0, 1)
-        repeats = [-(-new // old) for new, old in zip(present, trained, strict=True)]
-        return grid.repeat(*repeats, 1)[: present[0], : present[1]].flatten(0, 1)
-
-
-class Level(nn.Module):
-    """The blocks of a level (key `blocks`)."""
-
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape."""
-        for block in self.blocks:
-            x = block(x)
-        return x
 
 
 def wrapped(name: str, *layers: nn.Module) -> nn.Sequential:
@@ -162,10 +34,16 @@ class Uformer(nn.Module):
     """Uformer: a U of window-attention blocks with locally enhanced feed-forwards.
 
     Argument names and state-dict keys are upstream's, so released checkpoints load strictly. Any image of a height and
-    width that are multiples of 16 windows' sides is taken, not square ones only.
+    width that are multiples of 16 windows' sides is taken, not square ones only. Enlarged windows (`set_window`) end
+    where a level's map does, so that a few smaller images are taken too: with windows of 64, 256×256.
+
+    Upstream settles at construction, by `img_size` alone, which blocks shift their windows. Here no block shifts along
+    an axis of the map at hand that one window fills. The results differ only where upstream shifts such a map, and so
+    splits its one window: with an `img_size` that is larger than the image.
 
     Args:
-        img_size: side of the training images; levels whose maps were no larger than a window are not shifted.
+        img_size: side of the training images, at least 16·`win_size`; levels whose maps were no larger than a window
+            are never shifted: in the released models the bottleneck, at any image. None: the map at hand alone decides.
         in_chans: channels of the result.
         dd_in: channels of the image; where they are 3 the image is added to the result.
         embed_dim: C of the finest level.
@@ -177,7 +55,7 @@ class Uformer(nn.Module):
         qk_scale: of the queries; None: 1/√d.
         drop_path_rate: stochastic depth of the bottleneck; that of the other blocks rises towards it.
         token_projection: "linear", what all released models have.
-        token_mlp: "leff" (locally enhanced) or "ffn" (an MLP).
+        token_mlp: "leff" (locally enhanced) or "ffn", also called "mlp" (an MLP).
         modulator: whether the decoder's windows have a learned modulator.
         shift_flag: whether every second block shifts its windows; the released models do.
 
@@ -189,7 +67,7 @@ class Uformer(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 128,
+        img_size: int | None = 128,
         in_chans: int = 3,
         dd_in: int = 3,
         embed_dim: int = 32,
@@ -211,18 +89,22 @@ class Uformer(nn.Module):
                 raise ValueError(f"{name} ({list(values)}) must have {2 * LEVELS + 1} entries, one per level")
         if token_projection != "linear":
             raise ValueError(f"token_projection ({token_projection}) must be linear: no released model has another")
-        if token_mlp not in ("leff", "ffn"):
-            raise ValueError(f"token_mlp ({token_mlp}) must be leff or ffn")
-        if win_size < 1 or img_size < 1:
-            raise ValueError(f"win_size ({win_size}) and img_size ({img_size}) must be at least 1")
+        if token_mlp not in ("leff", "ffn", "mlp"):
+            raise ValueError(f"token_mlp ({token_mlp}) must be leff, ffn or mlp")
+        if win_size < 1:
+            raise ValueError(f"win_size ({win_size}) must be at least 1")
+        if img_size is not None and img_size < 1:
+            raise ValueError(f"img_size ({img_size}) must be at least 1, or None")
         self.dd_in = dd_in
         self.window_size = win_size
+        self.trained_window_size = win_size
         count = sum(depths[:LEVELS])
         rising = [drop_path_rate * index / max(count - 1, 1) for index in range(count)]
         rates = [*rising, *[drop_path_rate] * depths[LEVELS], *rising[::-1]]
 
         def level(index: int, dim: int) -> Level:
-            side = img_size >> min(index, 2 * LEVELS - index)
+            halvings = min(index, 2 * LEVELS - index)
+            shifts = shift_flag and (img_size is None or img_size >> halvings > win_size)
             start = sum(depths[:index])
             blocks = []
             for number in range(depths[index]):
@@ -233,7 +115,7 @@ class Uformer(nn.Module):
                         attention,
                         LocallyEnhanced(dim, hidden) if token_mlp == "leff" else Mlp(dim, hidden),
                         modulated=modulator and index > LEVELS,
-                        shifted=shift_flag and number % 2 == 1 and side > win_size,
+                        shifted=shifts and number % 2 == 1,
                         drop_path=rates[min(start + number, len(rates) - 1)],
                     )
                 )
@@ -258,8 +140,17 @@ class Uformer(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of an image must be multiples of."""
+        """Images whose height and width are multiples of it are taken, at any window."""
         return 2**LEVELS * self.window_size
+
+    def _takes(self, side: int) -> bool:
+        """Whether every level's map can be cut into windows along an axis of so many pixels."""
+        if side < 1 or side % self.size_multiple == 0:
+            return side > 0
+        # Levels are attended to whole where an enlarged window is larger than they.
+        maps = [side >> level for level in range(LEVELS + 1)]
+        whole = all(length % min(self.window_size, length) == 0 for length in maps)
+        return side % (2**LEVELS * self.trained_window_size) == 0 and whole
 
     def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
         """Attend within windows of another size.
@@ -281,7 +172,8 @@ class Uformer(nn.Module):
         """Restore an image.
 
         Args:
-            image: shape (B, dd_in, H, W), range [0, 1], H and W multiples of `size_multiple`.
+            image: shape (B, dd_in, H, W), range [0, 1], H and W multiples of `size_multiple`; with enlarged windows
+                also multiples of the trained windows' one that every level cuts into windows or is no larger than.
 
         Returns:
             Shape (B, in_chans, H, W), not clamped.
@@ -290,7 +182,7 @@ class Uformer(nn.Module):
             ValueError: if H or W is no such multiple.
         """
         height, width = image.shape[-2:]
-        if height % self.size_multiple or width % self.size_multiple:
+        if not (self._takes(height) and self._takes(width)):
             raise ValueError(
                 f"image ({height}×{width}) must have sides that are multiples of {self.size_multiple}, 16 windows of "
                 f"{self.window_size} tokens: pad it, as trainers.tiling.restore does"

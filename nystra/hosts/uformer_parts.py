@@ -1,0 +1,177 @@
+"""What a Uformer is made of: window attention, locally enhanced feed-forward, block, level.
+
+Features are (B, H, W, C), contiguous: tokens for the attention, channels-last for the convolutions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nystra.geometry import WindowGeometry, merge, partition
+from nystra.hosts.table_attention import TableAttention, stochastic_depth
+
+
+class Projection(nn.Module):
+    """Linear maps to queries, and to keys and values (keys `to_q`, `to_kv`)."""
+
+    def __init__(self, dim: int, bias: bool) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(dim, dim, bias=bias)
+        self.to_kv = nn.Linear(dim, 2 * dim, bias=bias)
+
+
+class UformerAttention(TableAttention):
+    """Window attention; arguments as of `Uformer`, `window_size` h and w."""
+
+    def __init__(
+        self,
+        dim: int,
+        window_size: tuple[int, int],
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(dim, window_size, num_heads, qk_scale)
+        self.qkv = Projection(dim, qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(proj_drop)
+
+    def forward(
+        self,
+        windows: Tensor,
+        grid: tuple[int, int] = (1, 1),
+        shift: tuple[int, int] = (0, 0),
+        window: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Attend within windows.
+
+        Args:
+            windows: (B·R·S, N, C).
+            grid: windows of a feature map, R and S.
+            shift: tokens by which the feature maps were rolled before they were cut.
+            window: h and w of these windows; None: `window_size`.
+
+        Returns:
+            The shape of `windows`.
+        """
+        query, both = self.qkv.to_q, self.qkv.to_kv
+        # The queries' scale goes into their weights, which are few; one product makes all three.
+        weight = torch.cat([query.weight * self.scale, both.weight])
+        bias = None if query.bias is None else torch.cat([query.bias * self.scale, both.bias])
+        qkv = F.linear(windows, weight, bias).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = self.attend(qkv[0], qkv[1], qkv[2], grid, shift, window)
+        return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        grid: tuple[int, int],
+        shift: tuple[int, int] = (0, 0),
+        window: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """See base class; `window` as of `forward`."""
+        if window is None or window == self.window_size:
+            return super().attend(query, key, value, grid, shift)
+        if self.bias_mode == "drop":
+            geometry = WindowGeometry(window, grid, tables=self._tables)
+        else:
+            geometry = WindowGeometry(window, grid, shift, self.position_bias(window), self._tables)
+        return self.kernel(query, key, value, geometry)
+
+
+class LocallyEnhanced(nn.Module):
+    """LeFF: linear, GELU, 3×3 depth-wise convolution, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Sequential(nn.Linear(dim, hidden), nn.GELU())
+        self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden), nn.GELU())
+        self.linear2 = nn.Sequential(nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C) to the same shape."""
+        expanded = self.linear1(x).permute(0, 3, 1, 2)
+        return self.linear2(self.dwconv(expanded).permute(0, 2, 3, 1))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C) to the same shape."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)); the decoder's windows get a learned modulator first."""
+
+    def __init__(
+        self, attention: UformerAttention, feed_forward: nn.Module, *, modulated: bool, shifted: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        dim, (height, width) = attention.dim, attention.window_size
+        self.modulator = nn.Embedding(height * width, dim) if modulated else None
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = feed_forward
+        self.shifted = shifted
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C), H and W multiples of the window's sides or smaller than they, to the same shape."""
+        sides, (rows, columns) = x.shape[1:3], self.attn.window_size
+        window = (min(rows, sides[0]), min(columns, sides[1]))
+        grid = (sides[0] // window[0], sides[1] // window[1])
+        # Along an axis of one window there is no neighbour to shift from.
+        shift = (
+            window[0] // 2 if self.shifted and grid[0] > 1 else 0,
+            window[1] // 2 if self.shifted and grid[1] > 1 else 0,
+        )
+        branch = self.norm1(x)
+        if shift != (0, 0):
+            branch = branch.roll((-shift[0], -shift[1]), (1, 2))
+        windows = partition(branch, window)
+        if self.modulator is not None and self.attn.bias_mode != "drop":
+            windows = windows + self._modulation(self.modulator.weight, window)
+        branch = merge(self.attn(windows, grid, shift, window), window, grid)
+        if shift != (0, 0):
+            branch = branch.roll(shift, (1, 2))
+        x = x + stochastic_depth(branch, self.drop_path, training=self.training)
+        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
+
+    def _modulation(self, weight: Tensor, window: tuple[int, int]) -> Tensor:
+        """The modulator for a window: (N, C)."""
+        trained = self.attn.trained_window_size
+        if trained == window:
+            return weight
+        grid = weight.unflatten(0, trained)
+        if self.attn.bias_mode == "interpolate":
+            resized = F.interpolate(grid.permute(2, 0, 1)[None], window, mode="bilinear", align_corners=True)
+            return resized[0].permute(1, 2, 0).flatten(0, 1)
+        repeats = [-(-new // old) for new, old in zip(window, trained, strict=True)]
+        return grid.repeat(*repeats, 1)[: window[0], : window[1]].flatten(0, 1)
+
+
+class Level(nn.Module):
+    """The blocks of a level (key `blocks`)."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C) to the same shape."""
+        for block in self.blocks:
+            x = block(x)
+        return x
