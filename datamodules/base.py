@@ -107,6 +107,15 @@ class RestorationDataModule(LightningDataModule):
     def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
         return DataLoader(dataset, batch_size=1, num_workers=self._workers, pin_memory=torch.cuda.is_available())
 
+    def _run_seed(self) -> int:
+        # All devices have to share out one order; `seed_everything` gave them one seed, if it was called.
+        seed = torch.initial_seed()
+        return seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
+
+    def _say(self, message: str) -> None:
+        if self._rank == 0:
+            _logger.warning(message)
+
     @property
     def _workers(self) -> int:
         # torch warns of more, which would only stand in each other's way.
@@ -198,21 +207,14 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         if self._train_pairs is None:
             raise RuntimeError('setup("fit") must run before train_dataloader()')
         transform = PairedTransform(self.patch_size, scale=self.scale, augment=self.augment)
-        # All devices have to share out one order; `seed_everything` gave them one seed, if it was called.
-        seed = torch.initial_seed()
-        if self.trainer is not None:
-            seed = self.trainer.strategy.broadcast(seed)
+        seed = self._run_seed()
         dataset = self._dataset(self._train_pairs, transform, self.repeat)
         return self._training_loader(SeededSamples(dataset, seed), seed)
 
-    def _say(self, message: str) -> None:
-        if self._rank == 0:
-            _logger.warning(message)
-
-    def _datasets(self, sets: Mapping[str, Pairs]) -> dict[str, PairedImageDataset]:
+    def _datasets(self, sets: Mapping[str, Pairs]) -> dict[str, Dataset]:
         return {name: self._dataset(pairs) for name, pairs in sets.items()}
 
-    def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> PairedImageDataset:
+    def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> Dataset:
         return PairedImageDataset(
             pairs.inputs,
             pairs.targets,

@@ -1,0 +1,307 @@
+"""The simulation of MST: scenes of CAVE train, scenes of KAIST test, both seen through one coded aperture."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.base import RestorationDataModule
+from datamodules.cassi import DISPERSION, adjoint, initial_estimate, measure, shift
+from datamodules.cubes import read_cube, read_mask
+from datamodules.errors import DataError
+from datamodules.images import to_tensor
+from datamodules.loaders import SeededSamples
+from datamodules.transforms import PairedTransform
+
+BANDS = 28
+"""453.5 to 648 nm, the bands of TSA-Net's camera."""
+
+TRAIN_COUNT = 205
+TEST_COUNT = 10
+
+# CAVE's cubes are 16-bit levels; upstream divides by this, not by 65535.
+_LEVELS = 65536
+
+NetInput = Literal["estimate", "masked_estimate", "measurement"]
+NetMask = Literal["shifted", "plain", "none"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A simulated CASSI camera, and what a net is given of its snapshots.
+
+    Attributes:
+        mask: coded aperture, shape (H, W); of a smaller scene its upper left part is used.
+        bands: N.
+        step: pixels by which the prism moves a band against the one before it.
+        net_input: "estimate", the measurement shifted back and scaled by 2 / N (MST's); "masked_estimate", that times
+            the mask; or "measurement" as it is.
+        net_mask: "shifted", the mask dispersed as the scene is (MST's); "plain", one for each band (MST++'s); "none".
+    """
+
+    mask: Tensor
+    bands: int = BANDS
+    step: int = DISPERSION
+    net_input: NetInput = "estimate"
+    net_mask: NetMask = "shifted"
+
+    def see(self, cube: Tensor) -> dict[str, Tensor]:
+        """Take a snapshot of a scene.
+
+        Args:
+            cube: shape (N, H, W), at most of the mask's height and width.
+
+        Returns:
+            `input`, (N, H, W) or for "measurement" (H, W + step · (N − 1)); `target`, the cube; and `mask`, (N, H, W)
+            or shifted (N, H, W + step · (N − 1)), unless there is to be none.
+
+        Raises:
+            ValueError: if the cube is larger than the mask.
+        """
+        height, width = cube.shape[-2:]
+        mask = self.mask[:height, :width]
+        measurement = measure(cube, mask, self.step)
+        seen = {"target": cube, "input": measurement}
+        if self.net_input == "estimate":
+            seen["input"] = initial_estimate(measurement, self.bands, self.step)
+        elif self.net_input == "masked_estimate":
+            seen["input"] = adjoint(measurement / self.bands * 2, mask, self.bands, self.step)
+        if self.net_mask != "none":
+            plain = mask.expand(self.bands, height, width)
+            seen["mask"] = shift(plain, self.step) if self.net_mask == "shifted" else plain.contiguous()
+        return seen
+
+
+class CASSIDataModule(RestorationDataModule):
+    """CAVE trains, KAIST tests (Meng et al., ECCV 2020; Cai et al., CVPR 2022), to be downloaded by the user.
+
+    Layout below `root`, as the repository of MST arranges it::
+
+        cave_1024_28/scene1.mat … scene205.mat      cubes of 16-bit levels, variable `img_expand` or `img`
+        TSA_simu_data/mask.mat                      coded aperture of 256×256, variable `mask`
+        TSA_simu_data/Truth/scene01.mat … 10.mat    cubes of 256×256×28 in [0, 1], variable `img`
+
+    Of every batch the first half (rounded down) are crops, flipped and turned at random; the others are mosaics of two
+    by two crops of half the side, as upstream makes them. Which samples of an epoch are which depends on `batch_size`
+    and the number of devices. Test scenes validate too, because upstream watches them and no split is published.
+
+    Training scenes are kept in memory, as upstream does (24 GB in float32; less if they are stored as integers).
+
+    Args:
+        root: folder that the other paths are relative to.
+        train: folder of training scenes; of those, numbers up to 205 train.
+        test: folder of test scenes.
+        mask: the coded aperture's file.
+        bands: of all cubes.
+        step: pixels by which the prism moves a band against the one before it.
+        net_input: what the net is given; see `Camera`.
+        net_mask: the form in which the net is given the mask; see `Camera`.
+        patch_size: side of a training patch, at most the mask's.
+        batch_size: training patches in a batch, on each device.
+        num_workers: processes that cut patches and measure them; 0 does it in the main process.
+        epoch_length: training patches in an epoch, over all devices.
+        augment: flips and quarter turns of the crops (never of mosaics).
+
+    Raises:
+        ValueError: if a number is out of range, or `net_input` or `net_mask` is unknown.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        train: Path = Path("cave_1024_28"),
+        test: Path = Path("TSA_simu_data/Truth"),
+        mask: Path = Path("TSA_simu_data/mask.mat"),
+        bands: int = BANDS,
+        step: int = DISPERSION,
+        net_input: NetInput = "estimate",
+        net_mask: NetMask = "shifted",
+        patch_size: int = 256,
+        batch_size: int = 5,
+        num_workers: int = 2,
+        epoch_length: int = 5000,
+        augment: bool = True,
+    ) -> None:
+        super().__init__(patch_size=patch_size, batch_size=batch_size, num_workers=num_workers)
+        if epoch_length < batch_size:
+            raise ValueError(f"epoch_length ({epoch_length}) must be at least batch_size ({batch_size})")
+        if bands < 1:
+            raise ValueError(f"bands ({bands}) must be at least 1")
+        if step < 0:
+            raise ValueError(f"step ({step}) must be at least 0 pixels; 2 is usual")
+        for name, value, known in (
+            ("net_input", net_input, get_args(NetInput)),
+            ("net_mask", net_mask, get_args(NetMask)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} ({value}) must be one of {', '.join(known)}")
+        root = Path(root)
+        self.train_folder = root / train
+        self.test_folder = root / test
+        self.mask_file = root / mask
+        self.bands = bands
+        self.step = step
+        self.net_input: NetInput = net_input
+        self.net_mask: NetMask = net_mask
+        self.epoch_length = epoch_length
+        self.augment = augment
+        self._train_cubes: list[tuple[str, NDArray]] = []
+        self._camera: Camera | None = None
+
+    @property
+    def published_counts(self) -> dict[str, int]:
+        """Number of test scenes, as published; see base class."""
+        return {"KAIST": TEST_COUNT}
+
+    def setup(self, stage: str) -> None:
+        """Read the mask and, to train, the scenes.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            DataError: if the mask or scenes are missing or cannot be used, or a patch is larger than they are.
+        """
+        mask = torch.from_numpy(read_mask(self.mask_file))
+        self._camera = Camera(mask, self.bands, self.step, self.net_input, self.net_mask)
+        if stage == "fit" and not self._train_cubes:
+            self._train_cubes = self._read_training_scenes()
+        if stage == "fit":
+            self._check_patch_size(mask)
+        sets = {"KAIST": _Snapshots(_scenes(self.test_folder, "test"), self._camera)}
+        if stage in ("fit", "validate"):
+            self._val_sets = sets
+        else:
+            self._test_sets = sets
+
+    def train_dataloader(self) -> DataLoader:
+        """Make a loader of `epoch_length` new patches an epoch, with the present `patch_size` and `batch_size`."""
+        if self._camera is None or not self._train_cubes:
+            raise RuntimeError('setup("fit") must run before train_dataloader()')
+        dataset = _TrainingSnapshots(
+            self._train_cubes,
+            self._camera,
+            self.patch_size,
+            self.augment,
+            self.epoch_length,
+            self.batch_size,
+            self._world_size,
+        )
+        return self._training_loader(SeededSamples(dataset, self._run_seed()))
+
+    def _read_training_scenes(self) -> list[tuple[str, NDArray]]:
+        # Upstream leaves the rest of CAVE aside.
+        files = [path for path in _scenes(self.train_folder, "train") if _number(path) <= TRAIN_COUNT]
+        if not files:
+            raise DataError(
+                f"train ({self.train_folder}) must hold scene1.mat to scene{TRAIN_COUNT}.mat, got none of these; "
+                "check the path"
+            )
+        if len(files) != TRAIN_COUNT:
+            self._say(
+                f"CAVE has {len(files)} training scenes, {TRAIN_COUNT} as published: results are not comparable with "
+                "published ones"
+            )
+        cubes = []
+        for path in files:
+            cube = read_cube(path, ("img_expand", "img"), bands=self.bands)
+            if cube.max() <= 1:
+                raise DataError(
+                    f"cube {path} must hold levels of 16 bits, got values of at most {cube.max():.3g}; multiply it by "
+                    f"{_LEVELS}"
+                )
+            cubes.append((path.stem, cube.astype(np.float32) if cube.dtype == np.float64 else cube))
+        return cubes
+
+    def _check_patch_size(self, mask: Tensor) -> None:
+        if self.patch_size > min(mask.shape):
+            raise DataError(
+                f"patch_size ({self.patch_size}) must not exceed the mask {self.mask_file}, got "
+                f"{mask.shape[0]}×{mask.shape[1]}; lower patch_size"
+            )
+        if self.patch_size % 2:
+            raise ValueError(f"patch_size ({self.patch_size}) must be even: mosaics are of halves")
+
+
+class _Snapshots(Dataset[dict[str, object]]):
+    def __init__(self, files: Sequence[Path], camera: Camera) -> None:
+        self.files = files
+        self.camera = camera
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        path = self.files[index]
+        cube = read_cube(path, ("img",), bands=self.camera.bands)
+        if cube.min() < 0 or cube.max() > 1:
+            raise DataError(f"cube {path} must lie in [0, 1], got [{cube.min():.3g}, {cube.max():.3g}]; rescale it")
+        if any(have > most for have, most in zip(cube.shape, self.camera.mask.shape, strict=False)):
+            raise DataError(
+                f"cube {path} must be at most as large as the mask, {tuple(self.camera.mask.shape)}, got "
+                f"{cube.shape[:2]}; crop it"
+            )
+        return {**self.camera.see(to_tensor(cube.astype(np.float32))), "name": path.stem}
+
+
+class _TrainingSnapshots(Dataset[dict[str, object]]):
+    def __init__(
+        self,
+        cubes: Sequence[tuple[str, NDArray]],
+        camera: Camera,
+        patch_size: int,
+        augment: bool,
+        length: int,
+        batch_size: int,
+        world_size: int,
+    ) -> None:
+        self.cubes = cubes
+        self.camera = camera
+        self.crop = PairedTransform(patch_size, augment=augment)
+        self.piece = PairedTransform(patch_size // 2, augment=False)
+        self.length = length
+        self.batch_size = batch_size
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        # The index keeps processes apart that start from the same torch seed.
+        rng = np.random.default_rng((int(torch.randint(2**62, ())), index))
+        # Devices take turns, so this is the sample's place in its batch.
+        place = index // self.world_size % self.batch_size
+        if place < self.batch_size // 2:
+            name, levels = self._draw(self.crop, rng)
+        else:
+            drawn = [self._draw(self.piece, rng) for _ in range(4)]
+            name = "+".join(part[0] for part in drawn)
+            upper, lower = (np.concatenate([drawn[i][1], drawn[i + 1][1]], axis=1) for i in (0, 2))
+            levels = np.concatenate([upper, lower])
+        cube = torch.from_numpy(np.ascontiguousarray(levels.transpose(2, 0, 1), dtype=np.float32)) / _LEVELS
+        return {**self.camera.see(cube), "name": name}
+
+    def _draw(self, transform: PairedTransform, rng: np.random.Generator) -> tuple[str, NDArray]:
+        name, cube = self.cubes[int(rng.integers(len(self.cubes)))]
+        return name, transform(cube, cube, rng)[0]
+
+
+def _scenes(folder: Path, argument: str) -> list[Path]:
+    files = sorted(folder.glob("*.mat"), key=_number)
+    if not files:
+        raise DataError(f"{argument} ({folder}) must be a folder of .mat files, got none; check the path")
+    return files
+
+
+def _number(path: Path) -> int:
+    """The number in a scene's name; scenes without one come last."""
+    digits = re.search(r"\d+", path.stem)
+    return int(digits[0]) if digits else 10**9
