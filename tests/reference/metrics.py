@@ -32,3 +32,23 @@ def ssim(x, y):
             luminance = (2 * mean_a * mean_b + 2.55**2) / (mean_a**2 + mean_b**2 + 2.55**2)
             values.append(luminance * (2 * covariance + 7.65**2) / (variance_a + variance_b + 7.65**2))
     return sum(values) / len(values)
+
+
+def ssim_volume(x, y):
+    """SSIM of two volumes of levels from 0 to 255, shape (H, W, C), continued by their border voxels."""
+    line = np.array([math.exp(-(i**2) / (2 * 1.5**2)) for i in range(-5, 6)])
+    weights = line[:, None, None] * line[:, None] * line
+    weights /= weights.sum()
+    x, y = (np.pad(volume.astype(np.float64), 5, mode="edge") for volume in (x, y))
+    values = []
+    for corner in np.ndindex(*(side - 10 for side in x.shape)):
+        window = tuple(slice(start, start + 11) for start in corner)
+        mean_x, mean_y = (weights * x[window]).sum(), (weights * y[window]).sum()
+        variance_x, variance_y = (
+            (weights * (x[window] - mean_x) ** 2).sum(),
+            (weights * (y[window] - mean_y) ** 2).sum(),
+        )
+        covariance = (weights * (x[window] - mean_x) * (y[window] - mean_y)).sum()
+        luminance = (2 * mean_x * mean_y + 2.55**2) / (mean_x**2 + mean_y**2 + 2.55**2)
+        values.append(luminance * (2 * covariance + 7.65**2) / (variance_x + variance_y + 7.65**2))
+    return sum(values) / len(values)

@@ -1,0 +1,25 @@
+"""The benchmarks' metrics, each exactly as the papers' scripts compute it.
+
+A published figure is tied to its protocol: the colour space, whether the image was rounded to 8 bits, and how many
+border pixels were left out. Each metric names its protocol, so that a number never travels without it.
+"""
+
+from trainers.metrics.base import ImageMetric
+from trainers.metrics.image import PSNR, SSIM, Space, luma, psnr, ssim
+from trainers.metrics.papers import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
+
+__all__ = [
+    "PSNR",
+    "PSNRB",
+    "SSIM",
+    "SSIM3D",
+    "ImageMetric",
+    "PooledSSIM",
+    "Space",
+    "luma",
+    "pooled_ssim",
+    "psnr",
+    "psnr_b",
+    "ssim",
+    "ssim_3d",
+]
