@@ -4,6 +4,7 @@ A published figure is tied to its protocol: the colour space, whether the image 
 border pixels were left out. Each metric names its protocol, so that a number never travels without it.
 """
 
+from trainers.metrics.alignment import Aligned, AlignedPSNR, AlignedSSIM, align, aligned_psnr, aligned_ssim
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.image import PSNR, SSIM, Space, luma, psnr, ssim
 from trainers.metrics.papers import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
@@ -13,9 +14,15 @@ __all__ = [
     "PSNRB",
     "SSIM",
     "SSIM3D",
+    "Aligned",
+    "AlignedPSNR",
+    "AlignedSSIM",
     "ImageMetric",
     "PooledSSIM",
     "Space",
+    "align",
+    "aligned_psnr",
+    "aligned_ssim",
     "luma",
     "pooled_ssim",
     "psnr",
