@@ -1,6 +1,7 @@
 """Training-free substitution of softmax window attention by kernels of linear cost."""
 
 from nystra.comparisons import Nystromformer, Performer
+from nystra.content_pooling import ContentPooling
 from nystra.geometry import WindowGeometry
 from nystra.kernels import Kernel, Softmax
 from nystra.landmark_pooling import LandmarkPooling
@@ -10,6 +11,7 @@ from nystra.pretrained import load_pretrained
 from nystra.substitute import SubstitutionReport, substitute
 
 __all__ = [
+    "ContentPooling",
     "Kernel",
     "LandmarkPooling",
     "Nystrom",

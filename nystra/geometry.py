@@ -174,16 +174,20 @@ class WindowKind:
             result = self.bias.at(queries.unsqueeze(1) - keys.unsqueeze(0))
         if self.split == (None, None):
             return result
-        apart = self._regions(queries).unsqueeze(1) != self._regions(keys).unsqueeze(0)
+        apart = torch.zeros(len(queries), len(keys), dtype=torch.bool, device=self.device)
+        for axis in self.split_axes:
+            apart |= self.regions(queries, axis).unsqueeze(1) != self.regions(keys, axis)
         return result + MASKED * apart.to(result.dtype)
 
-    def _regions(self, positions: Tensor) -> Tensor:
-        regions = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
-        for axis, split in enumerate(self.split):
-            if split is not None:
-                # Token `split` is the first beyond the border; a fractional position belongs to the nearer side.
-                regions = 2 * regions + (positions[:, axis] > split - 0.5)
-        return regions
+    @property
+    def split_axes(self) -> list[int]:
+        """Axes along which tokens come from opposite edges of the image."""
+        return [axis for axis, split in enumerate(self.split) if split is not None]
+
+    def regions(self, positions: Tensor, axis: int) -> Tensor:
+        """Whether positions (n, 2) lie beyond the border along one of `split_axes`: booleans, (n,)."""
+        # Token `split` is the first beyond the border; a fractional position belongs to the nearer side.
+        return positions[:, axis] > (self.split[axis] or 0) - 0.5
 
 
 class WindowGeometry:

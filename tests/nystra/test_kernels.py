@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from nystra import (
+    ContentPooling,
     LandmarkPooling,
     Nystrom,
     Nystromformer,
@@ -16,6 +17,7 @@ from nystra import (
     Softmax,
     WindowGeometry,
 )
+from nystra.clusters import balanced_order, inverse, rows, splits
 from nystra.functional import random_features
 from nystra.geometry import MASKED, TableBias, merge, partition
 from tests import goldens
@@ -95,6 +97,9 @@ EXACT = [
     lambda tokens: LandmarkPooling(4, tokens, near="none"),
     lambda tokens: LandmarkPooling(1, 1, near="block"),
     lambda tokens: LandmarkPooling(2, tokens, near="cross"),
+    lambda tokens: ContentPooling(tokens, tokens, near=0, bias_rank=tokens),
+    lambda tokens: ContentPooling(2, tokens, near=0, bias_rank=tokens),
+    lambda tokens: ContentPooling(4, 4, near=4, bias_rank=tokens),
     lambda tokens: Nystrom(tokens, tokens, ridge=1e-12),
     lambda tokens: Nystrom(2, tokens),
     lambda tokens: Nystromformer(tokens, iterations=60),
@@ -150,6 +155,7 @@ def test_performer_approaches_exact_attention():
 KERNELS = [
     Softmax(),
     *(LandmarkPooling(m, max(m, 16), near) for m in (1, 4, 16, 64) for near in ("none", "own", "cross", "block")),
+    *(ContentPooling(m, 16, near) for m in (1, 4, 16, 64) for near in (0, 1, 4, 16)),
     *(Nystrom(m, max(m, 32)) for m in (1, 4, 16, 64)),
 ]
 
@@ -166,13 +172,15 @@ def test_outputs_are_finite_for_any_input(kernel, dtype):
         output = kernel(queries, keys, value, geometry)
         assert output.dtype == dtype
         assert output.isfinite().all()
-        if isinstance(kernel, LandmarkPooling):
+        if isinstance(kernel, LandmarkPooling | ContentPooling):
             slack = 0.02 if dtype == torch.bfloat16 else 1e-4
             assert (output <= value.amax(2, keepdim=True) + slack * value.abs().max()).all()
             assert (output >= value.amin(2, keepdim=True) - slack * value.abs().max()).all()
 
 
-@pytest.mark.parametrize("kernel", [LandmarkPooling(), LandmarkPooling(4, 16, "own"), Nystrom(), Nystromformer()])
+@pytest.mark.parametrize(
+    "kernel", [LandmarkPooling(), LandmarkPooling(4, 16, "own"), ContentPooling(), Nystrom(), Nystromformer()]
+)
 def test_an_image_does_not_depend_on_its_batch_mates(kernel):
     scene = Scene(grid=(1, 1))
     geometry = scene.geometry()
@@ -182,7 +190,9 @@ def test_an_image_does_not_depend_on_its_batch_mates(kernel):
     assert_close(together[:1], alone, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", [LandmarkPooling(4, 4), Nystrom(4, 8), Nystromformer(4), Softmax()])
+@pytest.mark.parametrize(
+    "kernel", [LandmarkPooling(4, 4), ContentPooling(2, 4, 1), Nystrom(4, 8), Nystromformer(4), Softmax()]
+)
 def test_gradients_reach_inputs_and_bias(kernel):
     window = (4, 4)
     table = (0.3 * torch.randn(49, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).requires_grad_()
@@ -235,6 +245,9 @@ def test_partition_and_merge_are_inverse():
     [
         (lambda: LandmarkPooling(16, 24), r"cells \(24\) must be a positive multiple of landmarks \(16\)"),
         (lambda: LandmarkPooling(near="far"), r"near \(far\) must be"),
+        (lambda: ContentPooling(16, 0), r"cells \(0\)"),
+        (lambda: ContentPooling(16, 16, 17), r"near \(17\) must be a number of cells from 0 to cells \(16\)"),
+        (lambda: ContentPooling(16, 32).cost((7, 7), 8), r"landmarks \(16\) must divide the 7×7 window's 49 tokens"),
         (lambda: Nystrom(16, 8), r"key_landmarks \(8\) must be at least landmarks \(16\)"),
         (lambda: Nystrom(ridge=0), r"ridge \(0\) must be above 0"),
         (lambda: Nystromformer(16, 0), r"iterations \(0\)"),
@@ -257,3 +270,36 @@ def test_costs_are_those_of_the_products():
     assert LandmarkPooling(4, 16, "cross").cost((8, 8), 16).macs == 1088
     assert LandmarkPooling(16, 16, "own").cost((16, 16), 16).macs == 1760
     assert LandmarkPooling(16, 64, "cross").cost((16, 16), 16).macs == 3248
+    # Trees of 3 and (4·4) 2 levels, 8 landmarks, what a token sees: 14 summaries, 2 cells of 4; spreads.
+    assert ContentPooling(8, 16, 2).cost((8, 8), 16).macs == 16 * (3 * 3 + 6 * 2 + 3 * 8 + 2 * (14 + 8)) + 2 * (16 + 8)
+
+
+def test_trees_group_what_is_alike():
+    generator = torch.Generator().manual_seed(0)
+    centres = 10 * torch.randn(8, 3, generator=generator)
+    labels = torch.arange(64).remainder(8)[torch.randperm(64, generator=generator)]
+    tokens = (centres[labels] + 0.01 * torch.randn(64, 3, generator=generator)).expand(2, 1, -1, -1)
+    for ways in (2, 4):
+        order = balanced_order(tokens, 8, ways)
+        assert torch.equal(order.sort(2).values, torch.arange(64).expand(2, 1, -1))
+        assert (labels[order].unflatten(2, (8, 8)) == labels[order].unflatten(2, (8, 8))[..., :1]).all()
+        assert torch.equal(rows(rows(tokens, order), inverse(order)), tokens)
+    assert splits(96, 4) == [4, 4, 2, 3]
+
+
+def test_content_pooling_follows_content_where_there_is_no_bias():
+    """Tokens of few kinds, strewn over the window: clusters find them, cells by position cannot."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randint(16, (1, 1, 256), generator=generator)
+    query, key, value = (
+        torch.randn(16, CHANNELS, generator=generator)[kinds]
+        + 0.1 * torch.randn(1, 1, 256, CHANNELS, generator=generator)
+        for _ in range(3)
+    )
+    geometry = WindowGeometry((16, 16))
+    exact = Softmax()(query, key, value, geometry)
+    errors = [
+        (kernel(query, key, value, geometry) - exact).norm() / exact.norm()
+        for kernel in (ContentPooling(16, 16, 2), LandmarkPooling(16, 16, "cross"))
+    ]
+    assert errors[0] < 0.3 * errors[1]

@@ -1,0 +1,173 @@
+"""Content pooling: landmark-centred pooling whose blocks and cells follow what tokens hold, not where they lie."""
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nystra.clusters import balanced_order, inverse, rows, splits
+from nystra.functional import at_least_float32, pool
+from nystra.geometry import MASKED, WindowKind
+from nystra.kernels import Cost, Kernel
+
+# Least spread of a cell, so that its logarithm is finite.
+SPREAD_EPSILON = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentPooling(Kernel):
+    """Landmark-centred pooling of clusters by content: for networks without position bias.
+
+    Queries are put into m equal blocks, and keys with their values into s equal cells, each by a balanced tree
+    (`nystra.clusters`). As in `LandmarkPooling`, a block's mean query q̄ weighs the keys of each cell into one key k̃,
+    one value ṽ and a mass M, seen by a token of the block with the logit q·k̃ + (M - q̄·k̃). Each block attends exactly
+    to the cells whose summaries would be worst: those of the largest exp(M)·(spread of keys)·(spread of values), by
+    which an error of second order grows. Every output is a convex combination of values, finite for every input.
+
+    A position bias enters by a low-rank factorisation of its table, as further channels of queries and keys; the mask
+    of shifted windows does so exactly.
+
+    Args:
+        landmarks: m, blocks of queries; must divide the number of tokens.
+        cells: s, cells of keys; must divide the number of tokens.
+        near: cells that each block attends exactly; at most s. All of them: exact attention, but for the bias' rank.
+        bias_rank: channels for the position bias; unused where there is none.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    landmarks: int = 16
+    cells: int = 32
+    near: int = 2
+    bias_rank: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what no window could be attended with."""
+        if self.landmarks < 1 or self.cells < 1 or self.bias_rank < 1:
+            raise ValueError(
+                f"landmarks ({self.landmarks}), cells ({self.cells}) and bias_rank ({self.bias_rank}) must be at "
+                "least 1"
+            )
+        if not 0 <= self.near <= self.cells:
+            raise ValueError(f"near ({self.near}) must be a number of cells from 0 to cells ({self.cells})")
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        """See base class, without bias: both trees, 3md for the summaries, their spreads, 2dT for what a token sees."""
+        tokens = self._check(window)
+        trees = 3 * channels * (len(splits(self.landmarks, 2)) + 2 * len(splits(self.cells, 4)))
+        spreads = 2 * (channels + self.landmarks) if self.near else 0
+        seen = self.cells - self.near + self.near * tokens / self.cells
+        floats = self.landmarks * tokens + round(tokens * (self.cells + self.near * tokens / self.cells))
+        return Cost(trees + spreads + 3 * self.landmarks * channels + 2 * channels * seen, floats)
+
+    def _check(self, window: tuple[int, int]) -> int:
+        tokens = window[0] * window[1]
+        for name, number in (("landmarks", self.landmarks), ("cells", self.cells)):
+            if tokens % number:
+                raise ValueError(f"{name} ({number}) must divide the {window[0]}×{window[1]} window's {tokens} tokens")
+        return tokens
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BiasChannels | None":
+        """Further channels of queries and keys whose products are bias and mask; None where there are none."""
+        self._check(kind.window)
+        if not kind.has_bias:
+            return None
+        positions = kind.positions()
+        channels = [_mask_channels(kind.regions(positions, axis)) for axis in kind.split_axes]
+        if kind.bias is not None:
+            bias = dataclasses.replace(kind, split=(None, None)).logits(positions, positions)
+            channels.append(_factors(bias, self.bias_rank))
+        heads = max(len(queries) for queries, _ in channels)
+        queries, keys = (
+            torch.cat([part.expand(heads, -1, -1) for part in parts], 2).to(dtype).contiguous()
+            for parts in zip(*channels, strict=True)
+        )
+        return BiasChannels(queries, keys)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BiasChannels | None") -> Tensor:
+        """See base class."""
+        if tables is not None:
+            query, key = (
+                torch.cat([tokens, more.expand(len(tokens), tokens.shape[1], -1, -1)], 3)
+                for tokens, more in ((query, tables.query), (key, tables.key))
+            )
+        by_query = balanced_order(query, self.landmarks)
+        by_key = balanced_order(_comparable(key, value), self.cells, ways=4)
+        query, key, value = rows(query, by_query), rows(key, by_key), rows(value, by_key)
+        landmark = pool(query, self.landmarks)
+        key_cells, value_cells = (tokens.unflatten(2, (self.cells, -1)) for tokens in (key, value))
+        # Cell by cell, (W, h, s, m, t).
+        masses = at_least_float32(landmark.unsqueeze(2) @ key_cells.transpose(3, 4))
+        weights = masses.softmax(4).to(key.dtype)
+        far_key, far_value = ((weights @ tokens).transpose(2, 3) for tokens in (key_cells, value_cells))
+        mass = masses.logsumexp(4).transpose(2, 3)
+        offset = mass - at_least_float32(far_key @ landmark.unsqueeze(4)).squeeze(4)
+        blocks = query.unflatten(2, (self.landmarks, -1))
+        logits = at_least_float32(blocks @ far_key.transpose(3, 4)) + offset.unsqueeze(3)
+        if not self.near:
+            result = (logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3)
+            return rows(result, inverse(by_query))
+        with torch.no_grad():
+            spread = _log_spread(weights, key_cells, far_key) + _log_spread(weights, value_cells, far_value)
+            chosen = (mass + 0.5 * spread).topk(self.near, 3).indices
+        near_key, near_value = (self._take(tokens, chosen) for tokens in (key, value))
+        near = at_least_float32(blocks @ near_key.transpose(3, 4))
+        # What is attended exactly is left out of the summaries.
+        seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
+        logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
+        far_part, near_part = logits.softmax(4).to(value.dtype).split([self.cells, near.shape[4]], 4)
+        result = (far_part @ far_value + near_part @ near_value).flatten(2, 3)
+        return rows(result, inverse(by_query))
+
+    def _take(self, tokens: Tensor, chosen: Tensor) -> Tensor:
+        """Tokens of each block's chosen cells: (W, h, N, d), (W, h, m, r) → (W, h, m, r·t, d)."""
+        cells = tokens.unflatten(2, (self.cells, -1)).flatten(3)
+        picked = rows(cells, chosen.flatten(2))
+        return picked.unflatten(2, chosen.shape[2:]).unflatten(4, (-1, tokens.shape[3])).flatten(3, 4)
+
+
+class BiasChannels(NamedTuple):
+    """Channels beside a head's own whose products are the bias.
+
+    Attributes:
+        query: (heads or 1, N, r).
+        key: (heads or 1, N, r).
+    """
+
+    query: Tensor
+    key: Tensor
+
+
+def _factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Factors (heads, N, r) of a bias (heads, N, N): its projection to its first r left singular vectors."""
+    with torch.no_grad():
+        # Computed in float64, and not differentiated: equal singular values have no gradient, the projection has.
+        left, values, _ = torch.linalg.svd(bias.double(), full_matrices=False)
+        root = values[:, None, :rank].clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+        basis = left[..., :rank]
+    return (basis * root).to(bias.dtype), bias.mT @ (basis / root).to(bias.dtype)
+
+
+def _mask_channels(region: Tensor) -> tuple[Tensor, Tensor]:
+    """Channels (1, N, 2) whose products are 0 within a region and `MASKED` between two; region: booleans, (N,)."""
+    side = 2 * region.float() - 1
+    root = (-MASKED / 2) ** 0.5
+    constant = torch.full_like(side, root)
+    queries, keys = torch.stack([root * side, -constant], 1), torch.stack([root * side, constant], 1)
+    return queries.unsqueeze(0), keys.unsqueeze(0)
+
+
+def _comparable(key: Tensor, value: Tensor) -> Tensor:
+    """Keys and values side by side, (W, h, N, 2d), values scaled to the keys' spread in each window and head."""
+    key, value = at_least_float32(key.detach()), at_least_float32(value.detach())
+    spread, other = (tokens.var(2, correction=0).mean(2)[..., None, None] for tokens in (key, value))
+    return torch.cat([key, value * (spread / other.clamp_min(SPREAD_EPSILON)).sqrt()], 3)
+
+
+def _log_spread(weights: Tensor, cells: Tensor, mean: Tensor) -> Tensor:
+    """Logarithm of the weighted variance of a cell's tokens around their mean, (W, h, m, s)."""
+    squares = at_least_float32(cells).square().sum(4, keepdim=True)
+    square = (at_least_float32(weights) @ squares).squeeze(4).transpose(2, 3)
+    return (square - at_least_float32(mean).square().sum(4)).clamp_min(SPREAD_EPSILON).log()
