@@ -16,7 +16,7 @@ from torch import distributed, multiprocessing, nn
 from torchmetrics import Metric, MetricCollection
 
 from tests.reference import metrics as reference
-from trainers.metrics import PSNR, SSIM, luma, psnr, psnr_b, ssim, ssim_3d
+from trainers.metrics import MRAE, PSNR, SSIM, BandSSIM, luma, psnr, psnr_b, ssim, ssim_3d
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAIRS = [f"pair{i}" for i in range(5)]
@@ -215,9 +215,12 @@ def test_is_written_in_a_configuration_file(tmp_path):
         "metrics:\n"
         "- class_path: trainers.metrics.PSNR\n  init_args: {space: y_rounded}\n"
         "- class_path: trainers.metrics.SSIM\n  init_args: {border: 4, quantise: false}\n"
+        "- class_path: trainers.metrics.MRAE\n  init_args: {border: 128, floor: 1.0e-8}\n"
+        "- class_path: trainers.metrics.BandSSIM\n  init_args: {script: matlab}\n"
     )
     metrics = auto_cli(task, args=["--config", str(tmp_path / "config.yaml")])
-    assert [type(metric) for metric in metrics] == [PSNR, SSIM]
+    assert [type(metric) for metric in metrics] == [PSNR, SSIM, MRAE, BandSSIM]
+    assert (metrics[2].border, metrics[2].floor, metrics[3].script) == (128, 1e-8, "matlab")
     assert (metrics[0].space, metrics[1].border, metrics[1].quantise) == ("y_rounded", 4, False)
 
 

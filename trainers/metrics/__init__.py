@@ -6,27 +6,53 @@ border pixels were left out. Each metric names its protocol, so that a number ne
 
 from trainers.metrics.alignment import Aligned, AlignedPSNR, AlignedSSIM, align, aligned_psnr, aligned_ssim
 from trainers.metrics.base import ImageMetric
+from trainers.metrics.hyperspectral import (
+    MRAE,
+    RMSE,
+    SAM,
+    BandPSNR,
+    BandSSIM,
+    CubePSNR,
+    band_psnr,
+    band_ssim,
+    cube_psnr,
+    mrae,
+    rmse,
+    sam,
+)
 from trainers.metrics.image import PSNR, SSIM, Space, luma, psnr, ssim
 from trainers.metrics.papers import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
 
 __all__ = [
+    "MRAE",
     "PSNR",
     "PSNRB",
+    "RMSE",
+    "SAM",
     "SSIM",
     "SSIM3D",
     "Aligned",
     "AlignedPSNR",
     "AlignedSSIM",
+    "BandPSNR",
+    "BandSSIM",
+    "CubePSNR",
     "ImageMetric",
     "PooledSSIM",
     "Space",
     "align",
     "aligned_psnr",
     "aligned_ssim",
+    "band_psnr",
+    "band_ssim",
+    "cube_psnr",
     "luma",
+    "mrae",
     "pooled_ssim",
     "psnr",
     "psnr_b",
+    "rmse",
+    "sam",
     "ssim",
     "ssim_3d",
 ]

@@ -1,0 +1,317 @@
+"""Metrics of hyperspectral cubes: MST++'s for ARAD_1K, MST's for KAIST, and the spectral angle."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainers.metrics.base import PEAK, ImageMetric, check_border, check_cubes, crop
+from trainers.metrics.similarity import RADIUS, SIDE, mean_similarity
+
+Script = Literal["python", "matlab"]
+
+_SCRIPTS: dict[str, tuple[str, str]] = {
+    "python": ("", "as MST's Python"),
+    "matlab": ("-uint8", "as MST's MATLAB, clamped, uint8"),
+}
+
+# MST's Python rounds to 256ths and still takes 255 for white.
+_PYTHON_LEVELS = 256
+
+
+def mrae(preds: Tensor, target: Tensor, *, border: int = 0, floor: float = 0.0) -> Tensor:
+    """Measure the mean relative absolute error of each cube: mean of |preds − target| / target.
+
+    Args:
+        preds: restored cubes, shape (B, C, H, W) with more than 3 bands; not clamped.
+        target: ground truth, same shape, in [0, 1].
+        border: pixels left out on each side: 128 on ARAD_1K.
+        floor: smaller labels are divided by as if they were this. 0: labels of zero are left out. With a floor of 1e-8,
+            which MST++'s sources offer too, a few black pixels outweigh all others.
+
+    Returns:
+        Shape (B,), float64, finite.
+
+    Raises:
+        ValueError: if the tensors are no such cubes (shape, empty, type, NaN or infinite, a target outside [0, 1]), an
+            option is negative, or a cube has no label to divide by.
+    """
+    _check_floor(floor)
+    preds, target = _prepare(preds, target, border)
+    label = target.clamp_min(floor)
+    counted = label > 0
+    count = counted.sum((1, 2, 3))
+    if not count.all():
+        raise ValueError("target must have a value above 0 in each cube, got a black cube: leave it out, or set floor")
+    error = ((preds - target).abs() / torch.where(counted, label, 1.0)).where(counted, 0.0)
+    return error.sum((1, 2, 3)) / count
+
+
+def rmse(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
+    """Measure the root mean squared error of each cube.
+
+    Args:
+        preds: restored cubes, shape (B, C, H, W) with more than 3 bands; not clamped.
+        target: ground truth, same shape, in [0, 1].
+        border: pixels left out on each side: 128 on ARAD_1K.
+
+    Returns:
+        Shape (B,), float64, in units of white.
+
+    Raises:
+        ValueError: if the tensors are no such cubes or the border is negative.
+    """
+    preds, target = _prepare(preds, target, border)
+    return (preds - target).square().mean((1, 2, 3)).sqrt()
+
+
+def cube_psnr(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
+    """Measure the PSNR of each cube as a whole, not rounded, as MST++ does.
+
+    Args:
+        preds: restored cubes, shape (B, C, H, W) with more than 3 bands; clamped to [0, 1].
+        target: ground truth, same shape, in [0, 1].
+        border: pixels left out on each side: 128 on ARAD_1K.
+
+    Returns:
+        Decibels, shape (B,), float64; infinite where the cubes are identical.
+
+    Raises:
+        ValueError: as `rmse`.
+    """
+    preds, target = _prepare(preds, target, border)
+    return -10 * torch.log10((preds.clamp(0, 1) - target).square().mean((1, 2, 3)))
+
+
+def sam(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
+    """Measure the mean angle between the spectra of each cube (spectral angle mapper).
+
+    Kruse et al., The Spectral Image Processing System (1993). The brightness of a pixel does not count. A black pixel
+    is at 90° from every spectrum that is not black.
+
+    Args:
+        preds: restored cubes, shape (B, C, H, W) with more than 3 bands; not clamped.
+        target: ground truth, same shape, in [0, 1].
+        border: pixels left out on each side.
+
+    Returns:
+        Degrees, shape (B,), float64, from 0 to 180.
+
+    Raises:
+        ValueError: as `rmse`.
+    """
+    x, y = (F.normalize(cube, dim=1, eps=torch.finfo(torch.float64).tiny) for cube in _prepare(preds, target, border))
+    # Not the arc cosine of the product, which rounds small angles off.
+    angles = 2 * torch.atan2((x - y).norm(dim=1), (x + y).norm(dim=1))
+    return angles.rad2deg().mean((1, 2))
+
+
+def band_psnr(preds: Tensor, target: Tensor, *, script: Script = "python") -> Tensor:
+    """Measure the PSNR of each band and average over the bands, as MST does.
+
+    Args:
+        preds: restored cubes, shape (B, C, H, W) with more than 3 bands.
+        target: ground truth, same shape, in [0, 1].
+        script: "python": values are rounded to 256ths, not clamped, and white is 255 of them; "matlab": clamped to
+            [0, 1] and rounded to 8 bits. Where nothing is clamped, "python" reads about 0.03 dB less.
+
+    Returns:
+        Decibels, shape (B,), float64; infinite where a band is identical.
+
+    Raises:
+        ValueError: if the tensors are no such cubes or there is no such script.
+    """
+    _check_script(script)
+    preds, target = _prepare(preds, target, 0)
+    if script == "python":
+        x, y = ((cube * _PYTHON_LEVELS).round() for cube in (preds, target))
+    else:
+        x, y = _uint8(preds), _uint8(target)
+    return (10 * torch.log10(PEAK**2 / (x - y).square().mean((2, 3)))).mean(1)
+
+
+def band_ssim(preds: Tensor, target: Tensor, *, script: Script = "python") -> Tensor:
+    """Measure the structural similarity of each band and average over the bands, as MST does.
+
+    Both scripts use Gaussian windows of 11 × 11 pixels, σ = 1.5.
+
+    Args:
+        preds: restored cubes, shape (B, C, H, W) with more than 3 bands.
+        target: ground truth, same shape, in [0, 1].
+        script: "python": of floats, not clamped, windows reach over the borders into zeros; "matlab": clamped to
+            [0, 1], rounded to 8 bits, windows stay inside.
+
+    Returns:
+        Shape (B,), float64, at most 1.
+
+    Raises:
+        ValueError: as `band_psnr`, or if the cubes have fewer than 11 × 11 pixels for windows inside.
+    """
+    _check_script(script)
+    if script == "python":
+        x, y = (F.pad(cube, (RADIUS,) * 4) for cube in _prepare(preds, target, 0))
+        return mean_similarity(x, y, peak=1.0)
+    preds, target = _prepare(preds, target, 0, smallest=SIDE)
+    return mean_similarity(_uint8(preds), _uint8(target))
+
+
+class MRAE(ImageMetric):
+    """Average the mean relative absolute error over cubes (see `mrae`).
+
+    Args:
+        border: pixels left out on each side.
+        floor: smallest label divided by; 0: labels of zero are left out.
+
+    Raises:
+        ValueError: if one of them is negative.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, border: int = 0, floor: float = 0.0) -> None:
+        check_border(border)
+        _check_floor(floor)
+        zeros = f"labels at least {floor:g}" if floor else "without labels of zero"
+        super().__init__("MRAE", f"MRAE of cubes, unclamped, {zeros}, border {border}")
+        self.border, self.floor = border, floor
+
+    def measure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each cube, shape (B,), float64."""
+        return mrae(preds, target, border=self.border, floor=self.floor)
+
+
+class RMSE(ImageMetric):
+    """Average the root mean squared error over cubes (see `rmse`).
+
+    Args:
+        border: pixels left out on each side.
+
+    Raises:
+        ValueError: if it is negative.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, border: int = 0) -> None:
+        check_border(border)
+        super().__init__("RMSE", f"RMSE of cubes, unclamped, white is 1, border {border}")
+        self.border = border
+
+    def measure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each cube, shape (B,), float64."""
+        return rmse(preds, target, border=self.border)
+
+
+class CubePSNR(ImageMetric):
+    """Average the PSNR in decibels of whole cubes (see `cube_psnr`).
+
+    Args:
+        border: pixels left out on each side.
+
+    Raises:
+        ValueError: if it is negative.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, border: int = 0) -> None:
+        check_border(border)
+        super().__init__("PSNR-cube", f"PSNR over all bands of a cube at once, clamped, float, border {border}")
+        self.border = border
+
+    def measure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the PSNR of each cube, shape (B,), float64."""
+        return cube_psnr(preds, target, border=self.border)
+
+
+class SAM(ImageMetric):
+    """Average the spectral angle in degrees over cubes (see `sam`).
+
+    Args:
+        border: pixels left out on each side.
+
+    Raises:
+        ValueError: if it is negative.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, border: int = 0) -> None:
+        check_border(border)
+        super().__init__("SAM", f"spectral angle in degrees, mean over pixels, unclamped, float, border {border}")
+        self.border = border
+
+    def measure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean angle of each cube, shape (B,), float64."""
+        return sam(preds, target, border=self.border)
+
+
+class BandPSNR(ImageMetric):
+    """Average the mean PSNR in decibels of the bands over cubes (see `band_psnr`).
+
+    Args:
+        script: "python" or "matlab".
+
+    Raises:
+        ValueError: if there is no such script.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, script: Script = "python") -> None:
+        _check_script(script)
+        suffix, kind = _SCRIPTS[script]
+        rounding = ", rounded to 256ths, white 255, unclamped" if script == "python" else ""
+        super().__init__(f"PSNR-bands{suffix}", f"mean PSNR of the bands, {kind}{rounding}")
+        self.script: Script = script
+
+    def measure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the bands of each cube, shape (B,), float64."""
+        return band_psnr(preds, target, script=self.script)
+
+
+class BandSSIM(ImageMetric):
+    """Average the mean structural similarity of the bands over cubes (see `band_ssim`).
+
+    Args:
+        script: "python" or "matlab".
+
+    Raises:
+        ValueError: if there is no such script.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, script: Script = "python") -> None:
+        _check_script(script)
+        suffix, kind = _SCRIPTS[script]
+        padding = "zero-padded" if script == "python" else "unpadded"
+        super().__init__(f"SSIM-bands{suffix}", f"mean SSIM (Gaussian 11, 1.5, {padding}) of the bands, {kind}")
+        self.script: Script = script
+
+    def measure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the bands of each cube, shape (B,), float64."""
+        return band_ssim(preds, target, script=self.script)
+
+
+def _check_floor(floor: float) -> None:
+    if not floor >= 0:
+        raise ValueError(f"floor ({floor}) must be 0 or more, in units of white")
+
+
+def _check_script(script: Script) -> None:
+    if script not in _SCRIPTS:
+        raise ValueError(f"script ({script!r}) must be one of {', '.join(get_args(Script))}")
+
+
+def _prepare(preds: Tensor, target: Tensor, border: int, smallest: int = 1) -> tuple[Tensor, Tensor]:
+    """Check both cubes and bring them to float64, without their border."""
+    check_border(border)
+    check_cubes(preds, target, border=border, smallest=smallest)
+    return crop(preds, border).double(), crop(target, border).double()
+
+
+def _uint8(cube: Tensor) -> Tensor:
+    """Levels as MATLAB's `im2uint8` gives them, halves up."""
+    return (cube.clamp(0, 1) * PEAK + 0.5).floor()
