@@ -1,5 +1,6 @@
 """Tasks, metrics, losses and the command line."""
 
-from trainers.restoration import NonFiniteError, RestorationTask
+from trainers.errors import NonFiniteError
+from trainers.restoration import RestorationTask
 
 __all__ = ["NonFiniteError", "RestorationTask"]

@@ -19,10 +19,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from trainers.callbacks import ImageTriplets, PredictionWriter, ProgressBar
+from trainers.callbacks import ProgressBar, ResultWriter, ValidationImages
 from trainers.checkpoints import BestCheckpoint, LastCheckpoint, log_folder, newest_checkpoint
 from trainers.messages import UsageError, explain, nearest, usage_error
-from trainers.restoration import RestorationTask
+from trainers.task import ImageTask
 
 TRAINER_VERBS = {
     "fit": "train a network as a recipe says (--config), or resume (--ckpt_path)",
@@ -252,7 +252,7 @@ class _LowrankCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         options = self.config_init[self.subcommand].trainer
-        callbacks: list[Callback] = [ImageTriplets(), PredictionWriter()]
+        callbacks: list[Callback] = [ValidationImages(), ResultWriter()]
         if options.enable_progress_bar is not False:
             callbacks.append(ProgressBar())
         if options.enable_checkpointing is False:
@@ -281,7 +281,7 @@ class _LowrankCLI(LightningCLI):
 
     def before_fit(self) -> None:
         # Lightning would make a log folder first.
-        if isinstance(self.model, RestorationTask):
+        if isinstance(self.model, ImageTask):
             options = self.config_init.fit
             self.model.check_patches(self.datamodule)
             # "hpc" is for Lightning to find.

@@ -107,6 +107,53 @@ class FourierL1(nn.Module):
         return difference.abs().mean() + self.weight * spectrum.abs().mean()
 
 
+class MRAELoss(nn.Module):
+    """Mean relative absolute error, mean(|d| / target): the loss of MST++ and the score of the NTIRE 2022 challenge.
+
+    Where the target is 0 no error is relative to it: such elements are left out of the mean. (Upstream divides by them,
+    and one of them makes its loss infinite or NaN.)
+    """
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over all elements with a target above 0.
+
+        Args:
+            preds: reconstructed cubes, shape (B, C, H, W).
+            target: ground truth, same shape, 0 or more.
+
+        Returns:
+            A scalar, without unit; 0 if no target is above 0.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        difference = _difference(preds, target).abs()
+        lit = target > 0
+        relative = torch.where(lit, difference / target.to(difference.dtype).where(lit, 1), 0)
+        return relative.sum() / lit.sum().clamp(min=1)
+
+
+class RootMSELoss(nn.Module):
+    """Root of the mean squared error over the whole batch, the loss of MST for CASSI."""
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return √(mean of d²) over all elements.
+
+        Args:
+            preds: reconstructed cubes, shape (B, C, H, W).
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar, in the range's units.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        error = _difference(preds, target).square().mean()
+        # The root's slope is infinite at 0, where there is nothing to learn.
+        return error.clamp(min=torch.finfo(error.dtype).tiny).sqrt()
+
+
 def _difference(preds: Tensor, target: Tensor) -> Tensor:
     """Subtract in float32 or better, refusing to broadcast."""
     if preds.shape != target.shape:

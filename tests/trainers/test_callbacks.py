@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from trainers.callbacks import draw_triplet
+from trainers.pictures import draw_bands, draw_triplet, false_colours
 
 
 @pytest.fixture
@@ -66,3 +66,36 @@ def test_a_triplet_of_super_resolution_enlarges_the_input():
     target = torch.rand(3, 100, 200)
     small = nn.functional.avg_pool2d(target, 4)
     assert draw_triplet(small, target, target, name="x4").shape == (120, 600, 3)
+
+
+def test_bands_stand_beside_false_colours_output_above_target_above_difference():
+    target = torch.rand(31, 40, 200)
+    restored = target.clone()
+    restored[30] += 0.05
+    sheet = draw_bands(restored, target, name="scene")
+    assert sheet.shape == (3 * (40 + 20), 6 * 200, 3)
+    first, last = sheet[:, 200:400], sheet[:, 1000:]
+    torch.testing.assert_close(torch.from_numpy(first[:40]), torch.from_numpy(first[60:100]))
+    assert (first[120:160] == 0).all()
+    # Ten times 0.05 of a band whose largest value is nearly 1.
+    assert abs(int(last[120, 0, 0]) - 127.5) < 2
+    assert (last[:40] != last[60:100]).any()
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4])
+def test_few_bands_are_all_shown(bands):
+    cube = torch.rand(bands, 30, 250)
+    assert draw_bands(cube, cube, name="scene").shape == (3 * (30 + 20), (1 + bands) * 250, 3)
+    assert false_colours(cube).shape == (3, 30, 250)
+
+
+def test_false_colours_are_red_for_long_and_blue_for_short_waves():
+    cube = torch.zeros(31, 8, 8)
+    cube[:10, :4], cube[21:, 4:] = 0.2, 0.2
+    colours = false_colours(cube)
+    blue, red = colours[:, 0, 0], colours[:, 7, 0]
+    assert blue.argmax() == 2
+    assert red.argmax() == 0
+    assert (colours.min(), colours.max()) == (0, 1)
+    torch.testing.assert_close(false_colours(cube / 7), colours)
+    assert (false_colours(torch.zeros(31, 4, 4)) == 0).all()

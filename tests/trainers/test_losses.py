@@ -7,10 +7,11 @@ import torch
 from jsonargparse import auto_cli
 from torch import nn
 
-from trainers.losses import Charbonnier, FourierL1, PSNRLoss
+from trainers.losses import Charbonnier, FourierL1, MRAELoss, PSNRLoss, RootMSELoss
 
 LOSSES = [Charbonnier(), Charbonnier(eps=0.1), PSNRLoss(), FourierL1(), FourierL1(weight=2.0)]
-IDS = ["charbonnier", "charbonnier-wide", "psnr", "fourier", "fourier-heavy"]
+LOSSES += [MRAELoss(), RootMSELoss()]
+IDS = ["charbonnier", "charbonnier-wide", "psnr", "fourier", "fourier-heavy", "mrae", "root-mse"]
 
 
 def random_pair(*shape, dtype=torch.float32):
@@ -57,6 +58,21 @@ def test_fourier_l1_equals_the_transform_written_out(shape):
 def test_fourier_l1_without_its_second_term_is_l1():
     preds, target = random_pair(2, 3, 8, 8)
     assert FourierL1(weight=0.0)(preds, target) == nn.L1Loss()(preds, target)
+
+
+def test_mrae_by_hand_leaves_out_targets_of_zero():
+    preds = torch.tensor([[[[0.2, 0.5, 0.3, 0.1]]]], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([[[[0.1, 0.4, 0.0, 0.2]]]], dtype=torch.float64)
+    loss = MRAELoss()(preds, target)
+    assert loss.item() == pytest.approx((1 + 0.25 + 0.5) / 3, rel=1e-12)
+    loss.backward()
+    torch.testing.assert_close(preds.grad.flatten() * 3, torch.tensor([10, 2.5, 0, -5], dtype=torch.float64))
+    assert MRAELoss()(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) == 0
+
+
+def test_root_mse_is_of_the_whole_batch():
+    preds, target = random_pair(2, 3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(RootMSELoss()(preds, target), nn.MSELoss()(preds, target).sqrt(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)

@@ -1,0 +1,331 @@
+"""What every task shares: training, its checks, and an evaluation that leaves a record."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datamodules.base import RestorationDataModule
+from trainers.checkpoints import log_folder
+from trainers.errors import NonFiniteError
+from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, expected_images, gather
+from trainers.metrics import ImageMetric
+from trainers.networks import load_network
+
+Batch = Mapping[str, Any]
+"""`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
+
+
+class ImageTask(LightningModule, ABC):
+    """Trains a network to map what a camera saw to what it should have seen, and evaluates it at any image size.
+
+    A task of another kind of images is a subclass that says how the network is called, and what is drawn and saved.
+
+    Args:
+        net: (B, C, H, W) → (B, C', H', W'); None: the network whose weights `pretrained` holds.
+        loss: (restored, target) → scalar; None: the task's own.
+        optimizer: makes the optimiser from the network's parameters.
+        scheduler: makes the learning-rate schedule, stepped once per optimiser step; None: constant.
+        metrics: of validation and test, each with a name of its own; None: the task's own.
+        pretrained: checkpoint to start from, loaded strictly; None: random initialisation. (To resume a run, or to
+            evaluate a checkpoint of it, use `--ckpt_path`.)
+        tile: largest side in pixels of what the network sees at once in evaluation; None: whole images.
+        overlap: pixels that neighbouring tiles share at least.
+        logged_images: images of each validation set that are shown in TensorBoard.
+
+    Attributes:
+        save_tests: whether a test saves what it restores, as a prediction does.
+
+    Raises:
+        ValueError: if neither `net` nor `pretrained` is given, they do not fit together, or two metrics have one name.
+        CheckpointError: if `pretrained` cannot be read.
+    """
+
+    save_tests = False
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[ImageMetric] | None = None,
+        pretrained: Path | None = None,
+        tile: int | None = None,
+        overlap: int = 48,
+        logged_images: int = 4,
+    ) -> None:
+        super().__init__()
+        self.net = _initialise(net, pretrained)
+        self.loss = self.default_loss() if loss is None else loss
+        metrics = self.default_metrics() if metrics is None else metrics
+        names = [metric.name.lower() for metric in metrics]
+        if len(set(names)) < len(names):
+            raise ValueError(f"metrics ({', '.join(names)}) must have different names: evaluate one protocol at a time")
+        # Not registered as sub-modules: they hold no state between images, and would be copied with the weights.
+        self.metrics: dict[str, ImageMetric] = dict(zip(names, metrics, strict=True))
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.pretrained = pretrained
+        self.tile = tile
+        self.overlap = overlap
+        self.logged_images = logged_images
+        self._unchecked: list[tuple[Tensor, Sequence[str]]] = []
+        self._scores: list[ImageScore] = []
+
+    @abstractmethod
+    def default_loss(self) -> nn.Module:
+        """Make the loss of a task that is given none."""
+
+    @abstractmethod
+    def default_metrics(self) -> Sequence[ImageMetric]:
+        """Make the metrics of a task that is given none."""
+
+    @abstractmethod
+    def call(self, batch: Batch) -> Tensor:
+        """Call the network on a training batch, on its device: (B, C', H', W')."""
+
+    @abstractmethod
+    def restore(self, batch: Batch) -> list[Tensor]:
+        """Call the network on whole images, which are on the CPU: each (C', H', W'), on the CPU."""
+
+    @abstractmethod
+    def draw(self, image: Tensor, restored: Tensor, target: Tensor, *, name: str) -> NDArray[np.uint8]:
+        """Draw one image of a validation for TensorBoard: (H, W, 3)."""
+
+    @abstractmethod
+    def save(self, restored: Tensor, folder: Path, name: str) -> None:
+        """Save one restored image in a folder under a name without suffix."""
+
+    @property
+    def evaluation_autocast(self) -> torch.dtype | None:
+        """The precision that the trainer asked for; whoever opens an autocast region of his own has to pass it on."""
+        device = self.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimise what requires gradients; step the schedule with the optimiser."""
+        optimizer = self.make_optimizer(p for p in self.net.parameters() if p.requires_grad)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler: Any = self.make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the optimisers' classes, of which Lightning keeps the states only."""
+        checkpoint["optimizers"] = [_class_path(optimizer) for optimizer in self.trainer.optimizers]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network, with the first differences.
+
+        Raises:
+            ValueError: if a tensor is missing, unknown or of another shape.
+        """
+        differing = _differing(self.state_dict(), checkpoint["state_dict"])
+        if differing:
+            raise ValueError(
+                f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
+                f"{differing}; use the config.yaml in the checkpoint's log folder"
+            )
+
+    def check_resumption(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
+        """Refuse a checkpoint that training cannot go on from.
+
+        Args:
+            checkpoint: what Lightning saved.
+            trainer: of the run that is to go on.
+
+        Raises:
+            ValueError: if it is of another network or optimiser, or of a run that is at its end already.
+        """
+        self.on_load_checkpoint(checkpoint)
+        optimizer = _class_path(self.make_optimizer(p for p in self.net.parameters() if p.requires_grad))
+        trained = checkpoint.get("optimizers", [])
+        if trained not in ([], [optimizer]):
+            raise ValueError(
+                f"model.optimizer ({optimizer}) must be the one that ckpt_path was trained with, got "
+                f"{', '.join(trained)}: choose that, or start afresh from its weights with --model.pretrained"
+            )
+        progress = checkpoint["loops"]["fit_loop"]
+        # At the validation that ends an epoch, Lightning has not counted it yet.
+        counted = "ready" if progress["epoch_loop.batch_progress"]["is_last_batch"] else "processed"
+        epochs = progress["epoch_progress"]["current"][counted]
+        limits = {"steps": (trainer.max_steps, checkpoint["global_step"]), "epochs": (trainer.max_epochs, epochs)}
+        for unit, (limit, taken) in limits.items():
+            if limit is not None and -1 < limit <= taken:
+                raise ValueError(
+                    f"trainer.max_{unit} ({limit}) must be above the {taken} {unit} that ckpt_path has been trained "
+                    f"for: raise --trainer.max_{unit} to go on (and the schedule's length with it)"
+                )
+
+    def check_patches(self, data: LightningDataModule | None) -> None:
+        """Refuse a data module whose training patches the network cannot take.
+
+        Raises:
+            ValueError: if their side is no multiple of the network's `size_multiple`.
+        """
+        multiple = getattr(self.net, "size_multiple", 1)
+        if isinstance(data, RestorationDataModule) and data.patch_size % multiple:
+            lower = data.patch_size // multiple * multiple
+            raise ValueError(
+                f"patch_size ({data.patch_size}) must be a multiple of {multiple} for {type(self.net).__name__}: give "
+                f"--data.patch_size {f'{lower} or ' if lower else ''}{lower + multiple}"
+            )
+
+    def on_fit_start(self) -> None:
+        """Refuse patches that the network cannot take, before the first one is read."""
+        self.check_patches(data_module(self.trainer))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        restored = self.call(batch)
+        _check_shapes(restored, batch["target"])
+        loss = self.loss(restored, batch["target"])
+        self._unchecked.append((loss.detach(), batch["name"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before NaN or infinity reaches the weights; log the gradient's norm and the learning rate."""
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        batches, self._unchecked = self._unchecked, []
+        # One transfer for all: each would wait for the device.
+        *losses, norm_value = torch.stack([*(loss.to(norm) for loss, _ in batches), norm]).tolist()
+        for loss, (_, names) in zip(losses, batches, strict=True):
+            self._require_finite("loss", loss, names)
+        # float16's gradient scaler expects infinite gradients now and then, and skips those steps.
+        if self.trainer.precision != "16-mixed":
+            self._require_finite("gradient norm", norm_value, [name for _, names in batches for name in names])
+        self.log_dict({"train/gradient_norm": norm, "train/learning_rate": optimizer.param_groups[0]["lr"]})
+
+    def _require_finite(self, quantity: str, value: float, names: Sequence[str]) -> None:
+        if not torch.isfinite(torch.tensor(value)):
+            raise NonFiniteError(
+                f"{quantity} must be finite, got {value} at step {self.trainer.global_step + 1} on the batch of "
+                f"{', '.join(names)}: look at these images, lower the learning rate or clip the gradient "
+                "(--trainer.gradient_clip_val)"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last validation."""
+        self._scores = []
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the scores of the last test."""
+        self._scores = []
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Restore and score the images of a batch; `restored` is for those who show them."""
+        return self._evaluate(batch, list(data_sets(self.trainer, "val"))[dataloader_idx])
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Restore and score the images of a batch."""
+        return self._evaluate(batch, list(data_sets(self.trainer, "test"))[dataloader_idx])
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
+        """Restore the images of a batch, each (C', H', W')."""
+        return self.restore(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means; of a validation of its own, outside training, also report every score."""
+        evaluation = self._conclude("val")
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._report(evaluation)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means, print the table and write metrics.json."""
+        self._report(self._conclude("test"))
+
+    def _evaluate(self, batch: Batch, data_set: str) -> dict[str, Any]:
+        restored = self.restore(batch)
+        for image, target, name in zip(restored, batch["target"].cpu(), batch["name"], strict=True):
+            _check_shapes(image, target)
+            pair = image.to(target)[None], target[None]
+            try:
+                values = {key: metric.measure(*pair).item() for key, metric in self.metrics.items()}
+            except ValueError as error:
+                error.add_note(f"This was image {name} of {data_set}.")
+                raise
+            self._scores.append(ImageScore(data_set, name, values))
+        return {"restored": restored}
+
+    def _conclude(self, stage: Literal["val", "test"]) -> Evaluation:
+        evaluation = Evaluation(
+            gather(self._scores),
+            {key: metric.protocol for key, metric in self.metrics.items()},
+            expected_images(self.trainer, stage),
+        )
+        means = evaluation.means()
+        if len(means) > 1:
+            values = {f"{stage}/{name}/{key}": mean[key] for name, mean in means.items() for key in mean}
+            self.log_dict(values, sync_dist=True)
+        for index, (key, value) in enumerate(evaluation.average().items()):
+            self.log(f"{stage}/{key}", value, prog_bar=index == 0, sync_dist=True)
+        return evaluation
+
+    def _report(self, evaluation: Evaluation) -> None:
+        folder = log_folder(self.trainer)
+        if self.trainer.is_global_zero:
+            data = data_module(self.trainer)
+            weights = self.trainer.ckpt_path or self.pretrained
+            evaluation.report(
+                folder,
+                data=None if data is None else type(data).__name__,
+                weights=None if weights is None else Path(weights),
+                seed=current_seed(),
+            )
+
+
+def _initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
+    if pretrained is None:
+        if net is None:
+            raise ValueError("net (null) must be a network, or pretrained a checkpoint to infer it from, got neither")
+        return net
+    loaded = load_network(pretrained)
+    if net is None:
+        # Loaded networks are in eval mode.
+        return loaded.train()
+    weights = loaded.state_dict()
+    differing = _differing(net.state_dict(), weights)
+    if differing:
+        raise ValueError(
+            f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got other tensors: "
+            f"{differing}; leave net out to infer it from the checkpoint, or choose the net that was trained"
+        )
+    net.load_state_dict(weights)
+    return net
+
+
+def _differing(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Name the first tensors whose presence or shape differs; an empty string if none does."""
+    keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
+    shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _class_path(instance: object) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
+    return "×".join(map(str, tensors[key].shape)) or "scalar" if key in tensors else "absent"
+
+
+def _check_shapes(restored: Tensor, target: Tensor) -> None:
+    # L1 and mean squared error would broadcast, with no more than a warning.
+    if restored.shape != target.shape:
+        raise ValueError(
+            f"net's output (shape {tuple(restored.shape)}) must have the target's shape, got {tuple(target.shape)}: "
+            "choose a net and data of the same channels and scale"
+        )
