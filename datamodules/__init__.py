@@ -3,20 +3,26 @@
 from datamodules.base import PairedImageDataModule, RestorationDataModule
 from datamodules.cassi_scenes import CASSIDataModule
 from datamodules.demo import DemoDataModule
+from datamodules.denoising import GaussianDenoisingDataModule, JPEGDataModule
 from datamodules.errors import DataError
 from datamodules.folders import PairedFolderDataModule
 from datamodules.gopro import GoProDataModule
 from datamodules.ntire2022 import NTIRE2022DataModule
 from datamodules.paired import PairedImageDataset
 from datamodules.rain13k import Rain13kDataModule
+from datamodules.realblur import RealBlurDataModule
 from datamodules.reside import RESIDEDataModule
+from datamodules.sidd import SIDDDataModule
+from datamodules.super_resolution import SuperResolutionDataModule
 from datamodules.transforms import PairedTransform
 
 __all__ = [
     "CASSIDataModule",
     "DataError",
     "DemoDataModule",
+    "GaussianDenoisingDataModule",
     "GoProDataModule",
+    "JPEGDataModule",
     "NTIRE2022DataModule",
     "PairedFolderDataModule",
     "PairedImageDataModule",
@@ -24,5 +30,8 @@ __all__ = [
     "PairedTransform",
     "RESIDEDataModule",
     "Rain13kDataModule",
+    "RealBlurDataModule",
     "RestorationDataModule",
+    "SIDDDataModule",
+    "SuperResolutionDataModule",
 ]

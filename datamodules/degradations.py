@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from datamodules.images import jpeg
 from datamodules.imresize import cubic, imresize
 
 Range = tuple[float, float]
@@ -22,9 +23,11 @@ class Degradation(ABC):
 
     Attributes:
         scale: how much larger than the degraded image the clean one is.
+        reach: pixels at each border of a degraded image that depend on how the clean one goes on beyond.
     """
 
     scale: int = 1
+    reach: int = 0
 
     @abstractmethod
     def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
@@ -121,13 +124,15 @@ class Rain(Degradation):
 
 @dataclass(frozen=True)
 class GaussianNoise(Degradation):
-    """White Gaussian noise, I = J + n with n ~ N(0, σ²) per pixel and channel, as sensors' read noise; clipped.
+    """White Gaussian noise, I = J + n with n ~ N(0, σ²) per pixel and channel, as sensors' read noise.
 
     Args:
         sigma: σ in grey levels of 255, at least 0.
+        clip: to [0, 1], as a sensor does; denoising benchmarks do not.
     """
 
     sigma: Range = (5.0, 50.0)
+    clip: bool = True
 
     def __post_init__(self) -> None:
         _check("sigma", self.sigma, 0, math.inf)
@@ -135,7 +140,49 @@ class GaussianNoise(Degradation):
     def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
         """Add noise of one strength to the whole image."""
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
-        return np.clip(image + sigma * rng.standard_normal(image.shape, np.float32), 0, 1)
+        noisy = image + sigma * rng.standard_normal(image.shape, np.float32)
+        return np.clip(noisy, 0, 1, out=noisy) if self.clip else noisy
+
+
+@dataclass(frozen=True)
+class BenchmarkNoise(Degradation):
+    """The white Gaussian noise of denoising benchmarks, the same numbers for every image of a size; not clipped.
+
+    SwinIR's test script draws it by NumPy's legacy generator of seed 0, in double precision, blue before red.
+    (Restormer's draws the same numbers red before blue.)
+
+    Args:
+        sigma: σ in grey levels of 255, at least 0.
+    """
+
+    sigma: float = 25.0
+
+    def __post_init__(self) -> None:
+        _check("sigma", self.sigma, 0, math.inf)
+
+    def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
+        """Add noise; `rng` is not used."""
+        noise = np.random.RandomState(0).normal(0, self.sigma / 255, image.shape)
+        return (image + noise[..., ::-1]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class JPEGCompression(Degradation):
+    """JPEG's artefacts, by encoding and decoding the image in 8 bits; blocks begin at its upper left corner.
+
+    Args:
+        quality: of the encoder, 1 to 100; rounded to whole numbers.
+    """
+
+    quality: Range = (10.0, 40.0)
+
+    def __post_init__(self) -> None:
+        _check("quality", self.quality, 1, 100)
+
+    def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
+        """Compress the whole image at one quality."""
+        levels = jpeg(_to_8_bit(image), round(rng.uniform(*self.quality)))
+        return levels.astype(np.float32) / np.float32(255)
 
 
 @dataclass(frozen=True)
@@ -175,6 +222,11 @@ class MotionBlur(Degradation):
         _check("length", self.length, 0, math.inf)
         _check("angle", self.angle, -180, 180)
 
+    @property
+    def reach(self) -> int:  # type: ignore[override]
+        """Half of the longest path, and a pixel that it may enter."""
+        return math.ceil(self.length[1] / 2) + 1
+
     def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
         """Blur all channels along one path."""
         kernel = motion_kernel(rng.uniform(*self.length), rng.uniform(*self.angle))
@@ -188,12 +240,19 @@ class BicubicDownsampling(Degradation):
 
     Args:
         scale: whole factor by which both sides shrink, at least 1.
+        eight_bit: shrink 8-bit levels, which are rounded after each axis, as the benchmarks' files are made.
     """
 
     scale: int = 2
+    eight_bit: bool = False
 
     def __post_init__(self) -> None:
         _check("scale", self.scale, 1, 100)
+
+    @property
+    def reach(self) -> int:  # type: ignore[override]
+        """The kernel is four pixels of the result wide."""
+        return 2 if self.scale > 1 else 0
 
     def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
         """Shrink; nothing is random.
@@ -206,6 +265,8 @@ class BicubicDownsampling(Degradation):
             raise ValueError(
                 f"sides of the image ({height}×{width}) must be multiples of scale ({self.scale}); crop it"
             )
+        if self.eight_bit:
+            return imresize(_to_8_bit(image), 1 / self.scale).astype(np.float32) / np.float32(255)
         return np.clip(imresize(image, 1 / self.scale), 0, 1)
 
 
@@ -227,6 +288,14 @@ class Chain(Degradation):
     def scale(self) -> int:  # type: ignore[override]
         """Product of the steps' scales."""
         return math.prod(step.scale for step in self.steps)
+
+    @property
+    def reach(self) -> int:  # type: ignore[override]
+        """Each step adds its own to what the ones before it leave of theirs."""
+        reach = 0
+        for step in self.steps:
+            reach = math.ceil(reach / step.scale) + step.reach
+        return reach
 
     def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
         """Apply every step to the result of the one before."""
@@ -299,6 +368,10 @@ def _rotated_grid(radius: int, angle: float) -> tuple[NDArray, NDArray]:
     right, down = np.meshgrid(np.arange(-radius, radius + 1.0), np.arange(-radius, radius + 1.0))
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     return sine * right - cosine * down, cosine * right + sine * down
+
+
+def _to_8_bit(image: NDArray) -> NDArray:
+    return np.rint(image * 255).clip(0, 255).astype(np.uint8)
 
 
 def _check(name: str, value: Range | float, low: float, high: float) -> None:

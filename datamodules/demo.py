@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import RestorationDataModule
 from datamodules.degradations import Degradation, Rain
-from datamodules.images import to_tensor
+from datamodules.degraded import degraded_sample
 from datamodules.photographs import photograph
 from datamodules.transforms import PairedTransform
 
@@ -124,7 +124,7 @@ class _Patches(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((_TRAIN_STREAM, self.seed, number))
         chosen = rng.choice(len(self.names), p=self.chances)
         clean, _ = self.transform(self.photographs[chosen], self.photographs[chosen], rng)
-        return _sample(clean, self.degradation, rng, f"{self.names[chosen]}-{number}")
+        return degraded_sample(clean, self.degradation, rng, f"{self.names[chosen]}-{number}")
 
 
 class _HeldOut(Dataset[dict[str, Any]]):
@@ -138,13 +138,7 @@ class _HeldOut(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, clean = self.images[index]
-        return _sample(clean, self.degradation, np.random.default_rng((*self.seed, index)), name)
-
-
-def _sample(clean: NDArray, degradation: Degradation, rng: np.random.Generator, name: str) -> dict[str, Any]:
-    target = to_tensor(clean)
-    degraded = degradation.apply(np.ascontiguousarray(target.permute(1, 2, 0).numpy()), rng)
-    return {"input": to_tensor(degraded), "target": target, "name": name}
+        return degraded_sample(clean, self.degradation, np.random.default_rng((*self.seed, index)), name)
 
 
 def _halves(image: NDArray) -> list[NDArray]:

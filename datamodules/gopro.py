@@ -1,87 +1,112 @@
-"""GoPro: motion blur made by averaging the frames of high-speed videos."""
+"""GoPro: motion blur made by averaging the frames of high-speed videos; and HIDE, made likewise, to test on."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args
 
-from datamodules.base import PairedImageDataModule
+from datamodules.benchmarks import BenchmarkDataModule
 from datamodules.errors import DataError
 from datamodules.layout import find_data_set, shortfall
 from datamodules.paired import Pairs, pair_folders
 
-COUNTS = {"train": 2103, "test": 1111}
+TestSet = Literal["GoPro", "HIDE"]
+
+TRAIN_COUNT = 2103
 
 
-class GoProDataModule(PairedImageDataModule):
-    """GoPro (Nah, Kim and Lee, CVPR 2017), to be downloaded by the user: 2103 training and 1111 test pairs of 720×1280.
+class GoProDataModule(BenchmarkDataModule):
+    """GoPro (Nah, Kim and Lee, CVPR 2017; CC BY 4.0), to be downloaded: 2103 training and 1111 test pairs of 720×1280.
 
     Either layout::
 
-        GoPro/{train,test}/{input,target}                       as the repository of Restormer arranges it
+        GoPro/{train,test}/{input,target}                       as the repository of Restormer arranges it, or
+        {train,test}/GoPro/{input,target}                       as its scripts download it
         GOPRO_Large/{train,test}/GOPRxxxx_xx_xx/{blur,sharp}    as released, one folder a video
 
-    Restormer trains on crops of 512×512 at a step of 256, in the first layout. In the second an image is called
+    Restormer trains on crops of 512×512 at a step of 256, in the first layout. In the last an image is called
     `GOPRxxxx_xx_xx-000001`, as in the first.
 
+    HIDE (Shen et al., ICCV 2019; 2025 test pairs of pedestrians; terms: its page) is what networks of GoPro are also
+    tested on. Layout: `HIDE/{input,target}`, `HIDE/test/{input,target}` or `test/HIDE/{input,target}` in `root`.
+
     Args:
-        root: the folder `GoPro` or `GOPRO_Large`, or the one that it is in.
+        root: the folder `GoPro` or `GOPRO_Large`, or the one that it is in, which is also HIDE's.
         val_images: test images, evenly spaced, that validate during training; 0 for none. GoPro has no validation
             split, and published recipes watch the test set.
+        test_sets: GoPro, HIDE or both.
         **kwargs: of `PairedImageDataModule`.
 
     Raises:
-        ValueError: if `val_images` is negative.
+        ValueError: if `val_images` is negative or there is no such test set.
     """
 
-    def __init__(self, root: Path, *, val_images: int = 20, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    counts: ClassVar[dict[str, int]] = {"GoPro": 1111, "HIDE": 2025}
+
+    def __init__(
+        self, root: Path, *, val_images: int = 20, test_sets: Sequence[TestSet] = ("GoPro",), **kwargs: Any
+    ) -> None:
+        super().__init__(root, test_sets=test_sets, val_sets=["GoPro"] if val_images else [], **kwargs)
         if val_images < 0:
             raise ValueError(f"val_images ({val_images}) must be at least 0; 0 trains without validation")
-        self.root = Path(root)
+        unknown = [name for name in test_sets if name not in get_args(TestSet)]
+        if unknown:
+            raise ValueError(f"test_sets ({', '.join(unknown)}) must be among {', '.join(get_args(TestSet))}")
         self.val_images = val_images
-
-    @property
-    def published_counts(self) -> dict[str, int]:
-        """Number of images of the test set, as published; see base class."""
-        return {"GoPro": COUNTS["test"]}
 
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""
-        return self._pairs("train")
+        pairs = self._pairs("train")
+        if message := shortfall("GoPro/train", pairs, TRAIN_COUNT):
+            self._say(message)
+        return pairs
 
     def val_pairs(self) -> dict[str, Pairs]:
         """Find the test images that validate."""
-        if not self.val_images:
-            return {}
-        pairs = self._pairs("test")
-        count = min(self.val_images, len(pairs))
-        chosen = [i * len(pairs) // count for i in range(count)]
-        return {"GoPro": _select(pairs, chosen)}
+        sets = super().val_pairs()
+        for name, pairs in sets.items():
+            count = min(self.val_images, len(pairs))
+            sets[name] = _select(pairs, [i * len(pairs) // count for i in range(count)])
+        return sets
 
-    def test_pairs(self) -> dict[str, Pairs]:
-        """Find the test pairs."""
-        return {"GoPro": self._pairs("test")}
+    def find_set(self, name: str) -> Pairs | None:
+        """Find the test pairs of GoPro or HIDE; see base class."""
+        if name == "GoPro":
+            # Where HIDE is asked for as well, GoPro may be absent.
+            alone = self.test_sets == ["GoPro"]
+            return self._pairs("test") if alone or self._is_here() else None
+        for place in ("HIDE", "HIDE/test", "test/HIDE"):
+            if (self.root / place / "input").is_dir() or (self.root / place / "target").is_dir():
+                return self._pair(self.root / place / "input", self.root / place / "target", place)
+        return None
+
+    def _is_here(self) -> bool:
+        places = (
+            self.root / "GoPro",
+            self.root / "GOPRO_Large",
+            self.root / "test" / "GoPro",
+            self.root / "test/input",
+        )
+        return any(place.is_dir() for place in places) or any(self.root.glob("test/*/blur"))
 
     def _pairs(self, split: str) -> Pairs:
         folder = find_data_set(self.root, ("GoPro", "GOPRO_Large")) / split
+        if (folder / "GoPro").is_dir():
+            folder = folder / "GoPro"
         videos = [path.parent for path in sorted(folder.glob("*/blur"))]
         if videos:
             parts = [self._pair(video / "blur", video / "sharp", f"{split}/{video.name}") for video in videos]
             names = [f"{v.name}-{name}" for v, part in zip(videos, parts, strict=True) for name in part.names]
-            pairs = Pairs(
+            return Pairs(
                 tuple(path for part in parts for path in part.inputs),
                 tuple(path for part in parts for path in part.targets),
                 tuple(names),
             )
-        elif (folder / "input").is_dir():
-            pairs = self._pair(folder / "input", folder / "target", split)
-        else:
-            raise DataError(
-                f"root ({self.root}) must hold {folder} with input and target, or blur and sharp in a folder for each "
-                "video, got neither; download the data set, or check the path"
-            )
-        if message := shortfall(f"GoPro/{split}", pairs, COUNTS[split]):
-            self._say(message)
-        return pairs
+        if (folder / "input").is_dir():
+            return self._pair(folder / "input", folder / "target", split)
+        raise DataError(
+            f"root ({self.root}) must hold {folder} with input and target, or blur and sharp in a folder for each "
+            "video, got neither; download the data set, or check the path"
+        )
 
     @staticmethod
     def _pair(inputs: Path, targets: Path, place: str) -> Pairs:

@@ -58,17 +58,18 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
         raise DataError(
             f"{argument} ({folder}) must be readable, got {error.strerror}; check its permissions"
         ) from error
-    images = [
-        path
-        for path in entries
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    ]
+    images = [path for path in entries if _is_image(path)]
     if not images:
         raise DataError(
             f"{argument} ({folder}) must hold images ({', '.join(IMAGE_SUFFIXES)}), got {len(entries)} other entries; "
             "point it at the folder that holds the images themselves"
         )
     return images
+
+
+def has_images(folder: Path) -> bool:
+    """Whether a folder holds an image itself, as `list_images` counts them; False if there is no such folder."""
+    return folder.is_dir() and any(_is_image(path) for path in folder.iterdir())
 
 
 def read_image(path: str | Path) -> NDArray:
@@ -198,12 +199,35 @@ def to_array(tensor: Tensor, dtype: DTypeLike = np.uint8) -> NDArray:
     return np.ascontiguousarray(pixels.numpy().astype(dtype))
 
 
-def convert_channels(array: NDArray, channels: int) -> NDArray:
+def jpeg(array: NDArray, quality: int) -> NDArray:
+    """Write an image as JPEG and read it again, in memory.
+
+    Args:
+        array: shape (H, W, C), grey or RGB, uint8.
+        quality: 1 to 100; colour is stored at half the resolution.
+
+    Returns:
+        The shape of `array`, uint8.
+
+    Raises:
+        ValueError: if the quality is out of range, or the array cannot be a JPEG.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality ({quality}) must lie in [1, 100]; benchmarks use 10, 20, 30 and 40")
+    if array.dtype != _UINT8 or array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise ValueError(f"array must be uint8, (H, W, 1) or (H, W, 3), got {array.dtype} {array.shape}; convert it")
+    encoded = cv2.imencode(".jpg", _swap_red_and_blue(array), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if array.shape[2] == 3 else cv2.IMREAD_GRAYSCALE)
+    return _swap_red_and_blue(np.asarray(decoded).reshape(array.shape))
+
+
+def convert_channels(array: NDArray, channels: int, *, studio: bool = False) -> NDArray:
     """Give an image the channels that a net takes: alpha is dropped, grey repeated, colour reduced to its luma.
 
     Args:
         array: shape (H, W, C) with C = 1, 3 or 4.
         channels: 1 (BT.601 luma of colour images) or 3.
+        studio: make luma that of MATLAB's `rgb2ycbcr`, 16/255 to 235/255 of white, instead of the whole range.
 
     Returns:
         Shape (H, W, channels), dtype of `array`.
@@ -213,7 +237,15 @@ def convert_channels(array: NDArray, channels: int) -> NDArray:
         return np.ascontiguousarray(colours)
     if channels == 3:
         return np.repeat(colours, 3, axis=2)
+    if studio:
+        white = _white(array.dtype)
+        luma = 16 / 255 * white + (colours * np.array([65481.0, 128553.0, 24966.0])).sum(2, keepdims=True) / 255_000
+        return (luma if white == 1 else np.floor(luma + 0.5)).astype(array.dtype)
     return cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def _white(dtype: np.dtype) -> int:

@@ -33,6 +33,24 @@ def find_data_set(root: str | Path, names: tuple[str, ...]) -> Path:
     )
 
 
+def find_folder(root: Path, *names: str) -> Path | None:
+    """Find a folder in `root` by one of several names, in upper or lower case; links count.
+
+    Args:
+        root: where to look; need not exist.
+        names: what the folder may be called, the best name first.
+
+    Returns:
+        The folder; None if there is none.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    for name in names:
+        for folder in folders:
+            if folder.name.casefold() == name.casefold():
+                return folder
+    return None
+
+
 def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
     """Say in a sentence that a set has not as many pairs as published; None if it has."""
     if len(pairs) == published:

@@ -80,6 +80,9 @@ def pair_folders(
 class PairedImageDataset(Dataset[dict[str, object]]):
     """Reads pairs of images, each a dict of `input`, `target` (float32 in [0, 1]) and `name`.
 
+    Of a larger target, rows and columns beyond a multiple of `scale` are left out at the bottom and right: the inputs
+    of super-resolution benchmarks are made without them.
+
     Args:
         inputs: files of degraded images.
         targets: the clean image of each, in the same order.
@@ -150,12 +153,11 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         Raises:
             DataError: if a file is no complete image, or the sizes of the pair do not fit.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"index ({index}) must be in [0, {len(self)})")
-        file = index % len(self.inputs)
+        file = self._file(index)
         image = convert_channels(read_image(self.inputs[file]), self.channels)
         target = convert_channels(read_image(self.targets[file]), self.channels)
         wanted = (self.scale * image.shape[0], self.scale * image.shape[1])
+        target = whole_multiple(target, self.scale)
         if self.crop_targets:
             target = _centre(target, wanted)
         if target.shape[:2] != wanted:
@@ -165,10 +167,24 @@ class PairedImageDataset(Dataset[dict[str, object]]):
                 f"{target.shape[0]}×{target.shape[1]}; replace the wrong file"
             )
         if self.transform is not None:
-            # The index keeps processes apart that start from the same torch seed.
-            rng = np.random.default_rng((int(torch.randint(2**62, ())), index))
-            image, target = self.transform(image, target, rng)
+            image, target = self.transform(image, target, self._generator(index))
         return {"input": to_tensor(image), "target": to_tensor(target), "name": self.names[file]}
+
+    def _file(self, index: int) -> int:
+        """Number of the file that an index of the data set means."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"index ({index}) must be in [0, {len(self)})")
+        return index % len(self.inputs)
+
+    @staticmethod
+    def _generator(index: int) -> np.random.Generator:
+        # The index keeps processes apart that start from the same torch seed.
+        return np.random.default_rng((int(torch.randint(2**62, ())), index))
+
+
+def whole_multiple(image: NDArray, scale: int) -> NDArray:
+    """Leave out rows and columns of (H, W, C) beyond multiples of `scale`, at the bottom and right."""
+    return image[: image.shape[0] // scale * scale, : image.shape[1] // scale * scale]
 
 
 def _centre(image: NDArray, size: tuple[int, int]) -> NDArray:

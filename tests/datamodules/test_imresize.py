@@ -58,6 +58,23 @@ def test_cubic_interpolates():
     assert cubic(np.array([-2.0, -1, 0, 1, 2, 3])).tolist() == [0, 0, 1, 0, 0, 0]
 
 
+def test_8_bit_images_are_rounded_after_each_axis_rows_first(rng):
+    image = rng.integers(0, 256, (12, 18, 3)).astype(np.uint8)
+
+    def along(levels, axis):
+        # Whole, by a matrix; beyond the border the image is mirrored.
+        weights, positions = contributions(levels.shape[axis], 1 / 3)
+        matrix = np.zeros((len(weights), levels.shape[axis]))
+        reflected = np.pad(np.arange(levels.shape[axis]), 12, mode="symmetric")[positions + 12]
+        np.add.at(matrix, (np.arange(len(weights))[:, None], reflected), weights)
+        return np.floor(np.moveaxis(np.tensordot(matrix, levels, (1, axis)), 0, axis) + 0.5).clip(0, 255)
+
+    resized = imresize(image, 1 / 3)
+    assert resized.dtype == np.uint8
+    np.testing.assert_array_equal(resized, along(along(image.astype(float), 0), 1))
+    assert (resized != along(along(image.astype(float), 1), 0)).any()
+
+
 @pytest.mark.parametrize("scale", [0, -1, float("nan")])
 def test_scale_must_be_positive(scale):
     with pytest.raises(ValueError, match=r"scale .* must be positive"):

@@ -1,0 +1,166 @@
+"""What data modules of several named benchmark sets share."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch.utils.data import Dataset
+
+from datamodules.base import PairedImageDataModule
+from datamodules.degraded import CleanImages, DegradedImageDataset
+from datamodules.errors import DataError
+from datamodules.layout import find_folder, shortfall
+from datamodules.paired import Pairs
+from datamodules.transforms import PairedTransform
+
+
+class BenchmarkDataModule(PairedImageDataModule):
+    """Test sets by name below one folder; subclasses implement `find_set`, and `is_set` where `root` may be a set.
+
+    A folder with some of the test sets is evaluated on those, and the others are named. Inputs may be made from the
+    targets as they are read (`CleanImages`).
+
+    Attributes:
+        counts: images of each published set; others may have any number.
+        aliases: other names of the sets' folders.
+        absent_test_sets: test sets that are not there, after `setup("test")` or `setup("predict")`.
+
+    Args:
+        root: the folder that holds the sets.
+        test_sets: their names.
+        val_sets: those that validate during training.
+        **kwargs: of `PairedImageDataModule`.
+    """
+
+    counts: ClassVar[Mapping[str, int]]
+    aliases: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    def __init__(self, root: Path, *, test_sets: Sequence[str], val_sets: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+        self.test_sets = list(test_sets)
+        self.val_sets = list(val_sets)
+        self.absent_test_sets: list[str] = []
+
+    @abstractmethod
+    def find_set(self, name: str) -> Pairs | None:
+        """Find a set; None if it is not there, DataError if a part of it is not."""
+
+    def is_set(self, folder: Path) -> bool:
+        """Whether a folder holds the images of a set."""
+        return False
+
+    def own_set(self) -> str | None:
+        """Name of the set that `root` is itself; None: it is none, or holds one of the test sets."""
+        if any(find_folder(self.root, name, *self.aliases.get(name, ())) for name in self.test_sets):
+            return None
+        if not self.is_set(self.root):
+            return None
+        folder = self.root.resolve().name
+        known = {alias.casefold(): name for name in self.counts for alias in (name, *self.aliases.get(name, ()))}
+        return known.get(folder.casefold(), folder)
+
+    def folder_of(self, name: str) -> Path | None:
+        """The folder of a set: in `root` by one of its names, or `root` itself; None if there is none."""
+        return find_folder(self.root, name, *self.aliases.get(name, ())) or (
+            self.root if name == self.own_set() else None
+        )
+
+    @property
+    def published_counts(self) -> dict[str, int]:
+        """Number of images of the chosen test sets, as published; see base class."""
+        own = self.own_set()
+        names = self.test_sets if own is None else [own]
+        return {name: self.counts[name] for name in names if name in self.counts}
+
+    def val_pairs(self) -> dict[str, Pairs]:
+        """Find the sets that validate.
+
+        Raises:
+            DataError: if one of them is absent.
+        """
+        return {name: self._required(name, "val_sets") for name in self.val_sets}
+
+    def test_pairs(self) -> dict[str, Pairs]:
+        """Find the test sets that are there, or the one that `root` is.
+
+        Raises:
+            DataError: if there is none, or one is absent of which no published size is known.
+        """
+        if own := self.own_set():
+            return {own: self._required(own, "root")}
+        found = {name: self._found(name) for name in self.test_sets if name in self.counts}
+        found |= {name: self._required(name, "test_sets") for name in self.test_sets if name not in self.counts}
+        self.absent_test_sets = [name for name in self.test_sets if found[name] is None]
+        if len(self.absent_test_sets) == len(self.test_sets):
+            raise DataError(
+                f"root ({self.root}) must hold a test set ({', '.join(self.test_sets)}), got "
+                f"{self._entries()}; download one, or choose others with test_sets"
+            )
+        if self.absent_test_sets:
+            self._say(
+                f"test sets absent from {self.root}: {', '.join(self.absent_test_sets)}; "
+                "the mean over sets is not the published one"
+            )
+        return {name: pairs for name in self.test_sets if (pairs := found[name]) is not None}
+
+    def _required(self, name: str, argument: str) -> Pairs:
+        pairs = self._found(name)
+        if pairs is None:
+            raise DataError(
+                f"{argument} ({name}) must be in {self.root}, got {self._entries()}; choose among these"
+                + (", or give an empty list to train without validation" if argument == "val_sets" else "")
+            )
+        return pairs
+
+    def _found(self, name: str) -> Pairs | None:
+        pairs = self.find_set(name)
+        if pairs is not None and name in self.counts and (message := shortfall(name, pairs, self.counts[name])):
+            self._say(message)
+        return pairs
+
+    def _entries(self) -> str:
+        if not self.root.is_dir():
+            return "no such folder"
+        return ", ".join(sorted(path.name for path in self.root.iterdir())[:8]) or "an empty folder"
+
+    def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> Dataset:
+        if not isinstance(pairs, CleanImages):
+            return super()._dataset(pairs, transform, repeat)
+        patch_size = None if transform is None else transform.patch_size
+        return DegradedImageDataset(pairs, patch_size, augment=self.augment, repeat=repeat, channels=self.channels)
+
+
+def join(parts: Mapping[str, Pairs], argument: str) -> Pairs:
+    """Make one set of several.
+
+    Args:
+        parts: sets by name, at least one; names of images get their set's in front where there are several.
+        argument: what the user calls the sets, for the error message.
+
+    Returns:
+        All pairs, in order.
+
+    Raises:
+        DataError: if some have inputs on disk and others not.
+    """
+    sets = list(parts.values())
+    if len(sets) == 1:
+        return sets[0]
+    names = tuple(f"{name}-{image}" for name, pairs in parts.items() for image in pairs.names)
+    inputs, targets = (_chain(getattr(pairs, kind) for pairs in sets) for kind in ("inputs", "targets"))
+    made = [pairs for pairs in sets if isinstance(pairs, CleanImages)]
+    if not made:
+        return Pairs(inputs, targets, names)
+    if len(made) < len(sets):
+        lacking = ", ".join(name for name, pairs in parts.items() if isinstance(pairs, CleanImages))
+        raise DataError(
+            f"{argument} ({', '.join(parts)}) must all have inputs on disk or all have none, got none for {lacking}; "
+            "add them, or train on fewer sets"
+        )
+    return CleanImages(inputs, targets, names, made[0].degradation, made[0].studio)
+
+
+def _chain(parts: Iterable[tuple[Path, ...]]) -> tuple[Path, ...]:
+    return tuple(path for part in parts for path in part)

@@ -1,0 +1,184 @@
+"""SIDD: photographs of smartphones with the noise of their sensors, and clean ones averaged of many."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datamodules.base import PairedImageDataModule
+from datamodules.cubes import read_blocks
+from datamodules.errors import DataError
+from datamodules.images import convert_channels, to_tensor
+from datamodules.layout import shortfall
+from datamodules.paired import Pairs, pair_folders
+from datamodules.transforms import PairedTransform
+
+TEST_COUNT = 1280
+
+# Folders of the two halves, as Uformer, Restormer and NAFNet arrange them.
+_HALVES = (("input", "groundtruth"), ("input_crops", "target_crops"), ("input_crops", "gt_crops"), ("input", "target"))
+# The files of the validation blocks, and the variables in them.
+_NOISY, _CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
+_VALIDATION = ("", "test", "val", "validation")
+
+
+@dataclass(frozen=True)
+class BlockPairs(Pairs):
+    """Two files of blocks: `inputs` and `targets` are one file each, `names` has a name for each block.
+
+    Attributes:
+        noisy: shape (scenes, blocks, H, W, 3), uint8.
+        clean: the same.
+    """
+
+    noisy: NDArray
+    clean: NDArray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class SIDDDataModule(PairedImageDataModule):
+    """SIDD (Abdelhamed, Lin and Brown, CVPR 2018), to be downloaded by the user under the terms of its page.
+
+    Trained on are crops of the 320 pairs of SIDD-Medium, which every repository cuts in its own way; validated and
+    tested on are the 1280 validation blocks of 256×256 (the benchmark's own clean blocks are not public). Layout::
+
+        SIDD/train/{input,groundtruth}                                     as Uformer's script cuts them, or
+        SIDD/train/{input_crops,target_crops} or {input_crops,gt_crops}    as Restormer's and NAFNet's do
+        SIDD/ValidationNoisyBlocksSrgb.mat, ValidationGtBlocksSrgb.mat     as released (40×32×256×256×3), or in test
+        SIDD/{test,val}/{input,groundtruth}                                the same blocks, or others, as images
+
+    A block of the files is called `0001_01` (scene, block). The files are kept in memory whole, 503 MB.
+
+    Args:
+        root: the folder `SIDD`, or the one that it is in.
+        **kwargs: of `PairedImageDataModule`.
+    """
+
+    def __init__(self, root: Path, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+
+    @property
+    def published_counts(self) -> dict[str, int]:
+        """Number of validation blocks, as published; see base class."""
+        return {"SIDD": TEST_COUNT}
+
+    def train_pairs(self) -> Pairs:
+        """Find the training crops."""
+        pairs = self._folders("train")
+        if pairs is None:
+            halves = ", ".join("{" + ",".join(pair) + "}" for pair in _HALVES)
+            raise DataError(
+                f"root ({self.root}) must hold train with {halves}, got none; cut the crops by the script of Uformer "
+                "or Restormer, or check the path"
+            )
+        return pairs
+
+    def val_pairs(self) -> dict[str, Pairs]:
+        """Find the validation blocks."""
+        return self.test_pairs()
+
+    def test_pairs(self) -> dict[str, Pairs]:
+        """Find the validation blocks, as released or as images."""
+        pairs = self._blocks() or next(filter(None, map(self._folders, _VALIDATION)), None)
+        if pairs is None:
+            raise DataError(
+                f"root ({self.root}) must hold {_NOISY}.mat and {_CLEAN}.mat, or test or val with input and "
+                "groundtruth, got neither; download the data set, or check the path"
+            )
+        if message := shortfall("SIDD", pairs, TEST_COUNT):
+            self._say(message)
+        return {"SIDD": pairs}
+
+    def _bases(self) -> tuple[Path, Path]:
+        return self.root / "SIDD", self.root
+
+    def _folders(self, split: str) -> Pairs | None:
+        for base in self._bases():
+            for noisy, clean in _HALVES:
+                inputs, targets = base / split / noisy, base / split / clean
+                # Another arrangement may share the first half.
+                if inputs.is_dir() and (targets.is_dir() or (noisy, clean) == _HALVES[-1]):
+                    return pair_folders(
+                        inputs,
+                        targets,
+                        input_argument=f"root's {split}/{noisy}",
+                        target_argument=f"root's {split}/{clean}",
+                    )
+        return None
+
+    def _blocks(self) -> Pairs | None:
+        for folder in (base / split for base in self._bases() for split in _VALIDATION):
+            noisy, clean = folder / f"{_NOISY}.mat", folder / f"{_CLEAN}.mat"
+            if noisy.is_file() or clean.is_file():
+                return read_block_pairs(noisy, clean)
+        return None
+
+    def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> Dataset:
+        if isinstance(pairs, BlockPairs):
+            return BlockDataset(pairs, channels=self.channels)
+        return super()._dataset(pairs, transform, repeat)
+
+
+class BlockDataset(Dataset[dict[str, object]]):
+    """Takes pairs of blocks, each a dict of `input`, `target` (float32 in [0, 1]) and `name`.
+
+    Args:
+        pairs: the blocks.
+        channels: 1 or 3, see `convert_channels`.
+
+    Raises:
+        ValueError: if `channels` is another.
+    """
+
+    def __init__(self, pairs: BlockPairs, *, channels: int = 3) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"channels ({channels}) must be 1 (grey) or 3 (RGB)")
+        self.pairs = pairs
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """Take the blocks of one place.
+
+        Args:
+            index: 0 ≤ index < len(self).
+
+        Returns:
+            `input` and `target` of shape (channels, H, W), `name`.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index ({index}) must be in [0, {len(self)})")
+        place = divmod(index, self.pairs.noisy.shape[1])
+        noisy, clean = (convert_channels(array[place], self.channels) for array in (self.pairs.noisy, self.pairs.clean))
+        return {"input": to_tensor(noisy), "target": to_tensor(clean), "name": self.pairs.names[index]}
+
+
+def read_block_pairs(noisy: Path, clean: Path) -> BlockPairs:
+    """Read SIDD's two files of validation blocks.
+
+    Args:
+        noisy: `ValidationNoisyBlocksSrgb.mat`, of any MATLAB version.
+        clean: `ValidationGtBlocksSrgb.mat`.
+
+    Returns:
+        The pairs, named by scene and block.
+
+    Raises:
+        DataError: if a file is missing, damaged, or holds no such blocks, or the two do not match.
+    """
+    blocks = read_blocks(noisy, _NOISY), read_blocks(clean, _CLEAN)
+    if blocks[0].shape != blocks[1].shape:
+        raise DataError(
+            f"blocks of {clean} must be as many and as large as those of {noisy}, {blocks[0].shape}, got "
+            f"{blocks[1].shape}; download both again"
+        )
+    scenes, count = blocks[0].shape[:2]
+    names = tuple(f"{scene:04}_{block:02}" for scene in range(1, scenes + 1) for block in range(1, count + 1))
+    return BlockPairs((noisy,), (clean,), names, *blocks)

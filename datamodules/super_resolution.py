@@ -1,0 +1,135 @@
+"""Super-resolution: DIV2K and Flickr2K to train on, and the five sets that papers test on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from datamodules.benchmarks import BenchmarkDataModule, join
+from datamodules.degradations import BicubicDownsampling
+from datamodules.degraded import CleanImages
+from datamodules.errors import DataError
+from datamodules.images import has_images, list_images
+from datamodules.layout import find_folder
+from datamodules.paired import Pairs, pair_folders
+
+TEST_SETS = ("Set5", "Set14", "BSDS100", "Urban100", "Manga109")
+SCALES = (2, 3, 4, 8)
+
+# Where the releases of the training images keep them; the folder around is called by the first word.
+_RELEASED = {"DIV2K": "DIV2K_train", "DIV2K_valid": "DIV2K_valid", "Flickr2K": "Flickr2K"}
+# High and low resolution in the folder of a test set.
+_LAYOUTS = (("HR", "LR_bicubic/X{scale}"), ("GTmod12", "LRbicx{scale}"))
+
+
+class SuperResolutionDataModule(BenchmarkDataModule):
+    """Photographs and their bicubic reductions, to be downloaded by the user.
+
+    DIV2K (Agustsson and Timofte, CVPRW 2017; 800 training and 100 validation images) and Flickr2K (Lim et al., CVPRW
+    2017; 2650) are for academic research only; Set5, Set14, BSDS100, Urban100 and Manga109 were collected by papers
+    that state no licence, but for Manga109, which is for academic use on request. Layouts of a set::
+
+        Set5/{HR,LR_bicubic/X2}                                 names `baby.png` and `babyx2.png`, or the same
+        Set5/{GTmod12,LRbicx2}                                  as BasicSR arranges them
+        DIV2K/{DIV2K_train_HR,DIV2K_train_LR_bicubic/X2}        as released; Flickr2K likewise, without `_train`
+        Set5/*.png                                              high resolution only
+
+    Where a set has no folder of low-resolution images for the scale, they are made by MATLAB's bicubic `imresize` of
+    8-bit levels, from targets cropped to a multiple of the scale; that is told. So made, those of Set5 at scales 2, 3
+    and 4 equal the distributed files exactly; at 8 those are rounded once only.
+
+    Args:
+        root: the folder that the sets are in, or a test set's own.
+        scale: 2, 3, 4 or 8.
+        train_sets: what to train on: DIV2K, Flickr2K, or other folders in one of the layouts.
+        val_sets: what validates during training; DIV2K_valid is DIV2K's own validation set.
+        test_sets: what to test on: of the five, or other folders.
+        **kwargs: of `PairedImageDataModule`.
+
+    Raises:
+        ValueError: if the scale is another.
+    """
+
+    counts: ClassVar[dict[str, int]] = {
+        "Set5": 5,
+        "Set14": 14,
+        "BSDS100": 100,
+        "Urban100": 100,
+        "Manga109": 109,
+        "DIV2K": 800,
+        "DIV2K_valid": 100,
+        "Flickr2K": 2650,
+    }
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"BSDS100": ("B100", "BSD100")}
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        scale: int = 2,
+        train_sets: Sequence[str] = ("DIV2K",),
+        val_sets: Sequence[str] = ("Set5",),
+        test_sets: Sequence[str] = TEST_SETS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, test_sets=test_sets, val_sets=val_sets, scale=scale, **kwargs)
+        if scale not in SCALES:
+            raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}")
+        self.train_sets = list(train_sets)
+
+    def train_pairs(self) -> Pairs:
+        """Find the training pairs.
+
+        Raises:
+            DataError: if a set is absent, or some have low-resolution images and others not.
+        """
+        if not self.train_sets:
+            raise DataError("train_sets ([]) must name a set to train on; DIV2K is usual")
+        return join({name: self._required(name, "train_sets") for name in self.train_sets}, "train_sets")
+
+    def is_set(self, folder: Path) -> bool:
+        """See base class: images, or a half of a set, are inside."""
+        return any(self._halves(folder)) or has_images(folder)
+
+    def find_set(self, name: str) -> Pairs | None:
+        """Find a set; see base class."""
+        if stem := _RELEASED.get(name):
+            for base in (find_folder(self.root, stem.partition("_")[0]), self.root):
+                if base and (high := find_folder(base, f"{stem}_HR")):
+                    return self._pair(name, high, base / f"{stem}_LR_bicubic/X{self.scale}")
+        folder = self.folder_of(name)
+        return None if folder is None else self._pairs(name, folder)
+
+    def _pairs(self, name: str, folder: Path) -> Pairs:
+        high, low = self._halves(folder)
+        if high is None and low is None and has_images(folder):
+            high = folder
+        if high is None:
+            raise DataError(
+                f"root's {name} ({folder}) must hold {' or '.join(pair[0] for pair in _LAYOUTS)} with the "
+                f"high-resolution images, or these themselves, got {'low-resolution images only' if low else 'none'}; "
+                "download the set, or check the path"
+            )
+        return self._pair(name, high, low)
+
+    def _halves(self, folder: Path) -> tuple[Path | None, Path | None]:
+        """Folders of high and low resolution in a test set's folder."""
+        found: tuple[Path | None, Path | None] = None, None
+        for high_name, low_name in _LAYOUTS:
+            high, low = find_folder(folder, high_name), folder / low_name.format(scale=self.scale)
+            found = high or found[0], low if low.is_dir() else found[1]
+            if all(found):
+                break
+        return found
+
+    def _pair(self, name: str, high: Path, low: Path | None) -> Pairs:
+        if low is not None and low.is_dir():
+            return pair_folders(
+                low,
+                high,
+                scale=self.scale,
+                input_argument=f"root's {name}/{low.parent.name}/{low.name}",
+                target_argument=f"root's {name}/{high.name}",
+            )
+        self._say(f"{name} has no low-resolution images for scale {self.scale}: they are made by bicubic reduction")
+        degradation = BicubicDownsampling(self.scale, eight_bit=True)
+        return CleanImages.of(list_images(high, f"root's {name}/{high.name}"), degradation)
