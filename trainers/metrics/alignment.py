@@ -89,7 +89,7 @@ def aligned_psnr(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
     for pair in _aligned_pairs(preds, target, quantise):
         error = (pair.preds - pair.target).square().sum() / (pair.mask.sum() * len(pair.preds))
         values.append(10 * torch.log10(PEAK**2 / error))
-    return torch.stack(values)
+    return torch.stack(values).to(preds.device)
 
 
 def aligned_ssim(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Tensor:
@@ -112,7 +112,7 @@ def aligned_ssim(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
     for pair in _aligned_pairs(preds, target, quantise):
         mask = pair.mask[RADIUS:-RADIUS, RADIUS:-RADIUS]
         values.append(((similarity(pair.preds[None], pair.target[None])[0] * mask).sum((1, 2)) / mask.sum()).mean())
-    return torch.stack(values)
+    return torch.stack(values).to(preds.device)
 
 
 class AlignedPSNR(ImageMetric):
