@@ -2,5 +2,6 @@
 
 from trainers.errors import NonFiniteError
 from trainers.restoration import RestorationTask
+from trainers.spectral import SpectralTask
 
-__all__ = ["NonFiniteError", "RestorationTask"]
+__all__ = ["NonFiniteError", "RestorationTask", "SpectralTask"]

@@ -1,6 +1,7 @@
 """Every recipe and part under configs/ is instantiated and, shrunk by overrides, trained or tested for a few steps."""
 
 import json
+import math
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -13,10 +14,11 @@ import yaml
 
 from datamodules import RestorationDataModule
 from datamodules.images import write_image
-from glmha import GLMHA, ChannelAttention, Restormer
+from glmha import GLMHA, MST, CassiMSTPlusPlus, ChannelAttention, MSTPlusPlus, Restormer
 from nystra.hosts.dehazeformer import DehazeFormer
 from tests import goldens
-from trainers import RestorationTask
+from tests.spectral_data import write_arad, write_cassi
+from trainers import RestorationTask, SpectralTask
 
 Lowrank = Callable[..., int]
 
@@ -28,6 +30,8 @@ TRAINING = [path for path in RECIPES if "eval" not in path.parts]
 
 # One block a level, four channels: the structure stays the recipe's.
 SHRUNK_NET = {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}
+# One stage or one block a level; their channels are the data's bands.
+SHRUNK_SPECTRAL_NETS = {"glmha.MSTPlusPlus": {"stage": 1}, "glmha.MST": {"num_blocks": [1, 1, 1]}}
 SHRUNK_RUN = {
     "accelerator": "cpu",
     "max_steps": 2,
@@ -55,12 +59,24 @@ def overrides(recipe: Path, folder: Path) -> list[str]:
         data |= {"epoch_length": 4, "eval_size": 16}
     else:
         data |= {"root": folder}
-    return [*options("model.net", SHRUNK_NET), *options("trainer", SHRUNK_RUN), *options("data", data)]
+    model = yaml.safe_load(recipe.read_text())["model"]["init_args"]
+    net = (
+        SHRUNK_SPECTRAL_NETS.get(model["net"]["class_path"], SHRUNK_NET) if "class_path" in model["net"] else SHRUNK_NET
+    )
+    borders = metrics_without_border(model.get("metrics", []))
+    return [*options("model.net", net), *options("trainer", SHRUNK_RUN), *options("data", data), *borders]
+
+
+def metrics_without_border(metrics: list[dict[str, Any]]) -> list[str]:
+    """Where metrics leave out more than there is of small images, the same ones without a border."""
+    if not any("border" in metric.get("init_args", {}) for metric in metrics):
+        return []
+    return ["--model.metrics", json.dumps([{**metric, "init_args": {"border": 0}} for metric in metrics])]
 
 
 @pytest.fixture
 def data(pairs: Path) -> Path:
-    """One folder that is laid out as Rain13K and as GoPro, with the images of `pairs`."""
+    """One folder that is laid out as Rain13K and as GoPro, with the images of `pairs`, and as ARAD_1K and CASSI's."""
     root = pairs.parent / "data"
     root.mkdir()
     (root / "train").symlink_to(pairs / "train")
@@ -69,7 +85,8 @@ def data(pairs: Path) -> Path:
         (root / "test" / kind).symlink_to(pairs / "test" / kind)
     for name in ("Rain100L", "Rain100H"):
         (root / "test" / name).symlink_to(pairs / "test")
-    return root
+    write_arad(root)
+    return write_cassi(root)
 
 
 @pytest.mark.parametrize("recipe", TRAINING, ids=name)
@@ -96,12 +113,45 @@ def test_the_deraining_evaluation_needs_a_checkpoint_only(lowrank: Lowrank, data
     assert record["metrics"]["psnr-y-rounded"] == "PSNR on MATLAB's rounded Y, uint8, border 0"
 
 
+@pytest.mark.parametrize(
+    ("kind", "make_net", "options"),
+    [
+        ("ntire2022", lambda: MSTPlusPlus(stage=1), []),
+        ("cassi", lambda: MST(num_blocks=[1, 1, 1]), []),
+        ("cassi", lambda: CassiMSTPlusPlus(stage=1), ["--data.net_mask", "plain"]),
+    ],
+    ids=["MST++", "MST", "MST++ for CASSI"],
+)
+def test_the_spectral_evaluations_need_a_checkpoint_only(
+    lowrank: Lowrank, data: Path, tmp_path: Path, kind, make_net, options
+):
+    torch.save({"state_dict": make_net().state_dict()}, tmp_path / "net.pth")
+    recipe = CONFIGS / "eval" / f"{kind}.yaml"
+    metrics = yaml.safe_load(recipe.read_text())["model"]["init_args"]["metrics"]
+    arguments = ["--config", name(recipe), "--data.root", data, "--data.num_workers", 0, *options]
+    arguments += ["--model.pretrained", tmp_path / "net.pth", *metrics_without_border(metrics)]
+    assert lowrank("test", *arguments) == 0
+    record = json.loads(next(Path.cwd().rglob("metrics.json")).read_text())
+    assert record["partial"] is True
+    assert len(record["metrics"]) == len(metrics)
+    assert all(math.isfinite(value) for value in record["average"].values())
+    assert lowrank("predict", *arguments) == 0
+    assert list(Path.cwd().rglob("images/*/*.mat"))
+
+
+def test_arad_is_measured_without_its_border():
+    for recipe in RECIPES:
+        if "ntire" in recipe.stem:
+            metrics = yaml.safe_load(recipe.read_text())["model"]["init_args"]["metrics"]
+            assert {metric["init_args"]["border"] for metric in metrics} == {128}
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_recipes_parse_at_full_size(recipe: Path, lowrank: Lowrank, capsys):
     assert lowrank("fit", "--config", name(recipe), "--print_config") == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["trainer"]["logger"]["init_args"]["name"]
-    assert config["model"]["class_path"] == f"trainers.{RestorationTask.__name__}"
+    assert config["model"]["class_path"] in [f"trainers.{task.__name__}" for task in (RestorationTask, SpectralTask)]
 
 
 @pytest.mark.parametrize("recipe", COMPARISONS, ids=name)
