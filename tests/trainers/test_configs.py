@@ -7,16 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
 from datamodules import RestorationDataModule
-from datamodules.images import write_image
 from glmha import GLMHA, MST, CassiMSTPlusPlus, ChannelAttention, MSTPlusPlus, Restormer
-from nystra.hosts.dehazeformer import DehazeFormer
-from tests import goldens
 from tests.spectral_data import write_arad, write_cassi
 from trainers import RestorationTask, SpectralTask
 
@@ -152,22 +148,6 @@ def test_recipes_parse_at_full_size(recipe: Path, lowrank: Lowrank, capsys):
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["trainer"]["logger"]["init_args"]["name"]
     assert config["model"]["class_path"] in [f"trainers.{task.__name__}" for task in (RestorationTask, SpectralTask)]
-
-
-@pytest.mark.parametrize("recipe", COMPARISONS, ids=name)
-def test_comparisons_run(lowrank: Lowrank, recipe: Path, tmp_path: Path):
-    sots = tmp_path / "sots"
-    rng = np.random.default_rng(0)
-    for kind, file, size in (("hazy", "1400_1", 40), ("hazy", "1400_2", 40), ("GT", "1400", 44)):
-        (sots / kind).mkdir(parents=True, exist_ok=True)
-        write_image(sots / kind / f"{file}.png", rng.integers(0, 256, (size, size, 3), np.uint8))
-    weights = goldens.released_form(DehazeFormer, "dehazeformer_small_t")
-    torch.save({"state_dict": weights}, tmp_path / "net.pth")
-    arguments = ["--config", name(recipe), "--pretrained", tmp_path / "net.pth", "--data.root", sots]
-    assert lowrank("compare", *arguments, "--repeats", 1, "--memory", "false", "--output", tmp_path / "out") == 0
-    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert record["images"] == ["1400_1", "1400_2"]
-    assert len(record["variants"]) == 1 + len(yaml.safe_load(recipe.read_text())["kernels"])
 
 
 @pytest.mark.parametrize("part", PARTS, ids=name)
