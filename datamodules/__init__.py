@@ -13,6 +13,7 @@ from datamodules.rain13k import Rain13kDataModule
 from datamodules.realblur import RealBlurDataModule
 from datamodules.reside import RESIDEDataModule
 from datamodules.sidd import SIDDDataModule
+from datamodules.spectral_demo import SpectralDemoDataModule
 from datamodules.super_resolution import SuperResolutionDataModule
 from datamodules.transforms import PairedTransform
 
@@ -33,5 +34,6 @@ __all__ = [
     "RealBlurDataModule",
     "RestorationDataModule",
     "SIDDDataModule",
+    "SpectralDemoDataModule",
     "SuperResolutionDataModule",
 ]

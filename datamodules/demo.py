@@ -1,6 +1,8 @@
 """The demonstration: real photographs, degraded as they are read."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,11 @@ TEST = ("chelsea", "coffee")
 _TRAIN_STREAM, _VAL_STREAM, _TEST_STREAM = range(3)
 
 
-class DemoDataModule(RestorationDataModule):
+Sample = Callable[..., dict[str, Any]]
+"""Makes a sample of a clean photograph (H, W, 3), with keywords `rng` and `name`; workers get a copy."""
+
+
+class PhotographDataModule(RestorationDataModule, ABC):
     """Six natural colour photographs that scikit-image and matplotlib bundle, split by photograph; no download.
 
     Train: astronaut, motorcycle (the left one of a stereo pair; the right one would be the same scene) and rocket.
@@ -30,7 +36,89 @@ class DemoDataModule(RestorationDataModule):
     side, each half cropped around its middle to `eval_size` at most, so that evaluation is quick.
 
     A training sample depends on `seed` and its number in the run alone: a resumed run, another number of workers,
-    and another net in the same recipe all see the same patches. Held-out images have one degradation each, for good.
+    and another net in the same recipe all see the same patches. Held-out images have one sample each, for good.
+    Subclasses say what samples are made of them.
+
+    Args:
+        scale: size of the photographs relative to the network's input.
+        patch_size: side of a training patch, in pixels of the input.
+        batch_size: training patches in a batch, on each device.
+        num_workers: processes that make samples; 0 makes them in the main process.
+        seed: of all patches and samples, at least 0.
+        epoch_length: training patches in an epoch, over all devices.
+        augment: flips and quarter turns of the clean patches.
+        eval_size: largest side of a held-out image in pixels, at least 8 · scale.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    # What sets are called: `demo-val`, `demo-test`.
+    set_name = "demo"
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        patch_size: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        epoch_length: int,
+        augment: bool,
+        eval_size: int,
+    ) -> None:
+        super().__init__(patch_size=patch_size, batch_size=batch_size, num_workers=num_workers)
+        if seed < 0:
+            raise ValueError(f"seed ({seed}) must be at least 0")
+        if epoch_length < batch_size:
+            raise ValueError(f"epoch_length ({epoch_length}) must be at least batch_size ({batch_size})")
+        if eval_size < 8 * scale:
+            raise ValueError(f"eval_size ({eval_size}) must be at least {8 * scale}; use 320")
+        self.scale = scale
+        self.seed = seed
+        self.epoch_length = epoch_length
+        self.augment = augment
+        self.eval_size = eval_size
+
+    @abstractmethod
+    def training_sample(self) -> Sample:
+        """What makes training samples."""
+
+    @abstractmethod
+    def held_out_sample(self) -> Sample:
+        """What makes samples of validation and test."""
+
+    def setup(self, stage: str) -> None:
+        """Read and cut the held-out photographs.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+        """
+        if stage in ("fit", "validate"):
+            self._val_sets = {f"{self.set_name}-val": self._held_out(VAL, _VAL_STREAM)}
+        if stage in ("test", "predict"):
+            self._test_sets = {f"{self.set_name}-test": self._held_out(TEST, _TEST_STREAM)}
+
+    def train_dataloader(self) -> DataLoader:
+        """Make a loader of `epoch_length` new patches an epoch, with the present `patch_size` and `batch_size`."""
+        transform = PairedTransform(self.patch_size * self.scale, augment=self.augment)
+        dataset = _Patches(TRAIN, self.training_sample(), transform, self.seed, self.epoch_length)
+        return self._training_loader(dataset)
+
+    def _held_out(self, names: Sequence[str], stream: int) -> "_HeldOut":
+        multiple = 8 * self.scale
+        size = self.eval_size // multiple * multiple
+        images = {
+            f"{name}-{part}": _centre(half, size, multiple)
+            for name in names
+            for part, half in enumerate(_halves(photograph(name)), start=1)
+        }
+        return _HeldOut(images, self.held_out_sample(), (stream, self.seed))
+
+
+class DemoDataModule(PhotographDataModule):
+    """The photographs of `PhotographDataModule`, degraded.
 
     Args:
         degradation: what happens to the clean images; None for `Rain()`, rain streaks with a light veil.
@@ -58,52 +146,32 @@ class DemoDataModule(RestorationDataModule):
         augment: bool = True,
         eval_size: int = 320,
     ) -> None:
-        super().__init__(patch_size=patch_size, batch_size=batch_size, num_workers=num_workers)
         self.degradation = Rain() if degradation is None else degradation
-        if seed < 0:
-            raise ValueError(f"seed ({seed}) must be at least 0")
-        if epoch_length < batch_size:
-            raise ValueError(f"epoch_length ({epoch_length}) must be at least batch_size ({batch_size})")
-        if eval_size < 8 * self.degradation.scale:
-            raise ValueError(f"eval_size ({eval_size}) must be at least {8 * self.degradation.scale}; use 320")
-        self.seed = seed
-        self.epoch_length = epoch_length
-        self.augment = augment
-        self.eval_size = eval_size
+        super().__init__(
+            scale=self.degradation.scale,
+            patch_size=patch_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            epoch_length=epoch_length,
+            augment=augment,
+            eval_size=eval_size,
+        )
 
-    def setup(self, stage: str) -> None:
-        """Read and cut the held-out photographs.
+    def training_sample(self) -> Sample:
+        """Degrade a patch."""
+        return partial(degraded_sample, degradation=self.degradation)
 
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-        """
-        if stage in ("fit", "validate"):
-            self._val_sets = {"demo-val": self._held_out(VAL, _VAL_STREAM)}
-        if stage in ("test", "predict"):
-            self._test_sets = {"demo-test": self._held_out(TEST, _TEST_STREAM)}
-
-    def train_dataloader(self) -> DataLoader:
-        """Make a loader of `epoch_length` new patches an epoch, with the present `patch_size` and `batch_size`."""
-        transform = PairedTransform(self.patch_size * self.degradation.scale, augment=self.augment)
-        dataset = _Patches(TRAIN, self.degradation, transform, self.seed, self.epoch_length)
-        return self._training_loader(dataset)
-
-    def _held_out(self, names: Sequence[str], stream: int) -> "_HeldOut":
-        multiple = 8 * self.degradation.scale
-        size = self.eval_size // multiple * multiple
-        images = {
-            f"{name}-{part}": _centre(half, size, multiple)
-            for name in names
-            for part, half in enumerate(_halves(photograph(name)), start=1)
-        }
-        return _HeldOut(images, self.degradation, (stream, self.seed))
+    def held_out_sample(self) -> Sample:
+        """Degrade an image."""
+        return self.training_sample()
 
 
 class _Patches(Dataset[dict[str, Any]]):
     def __init__(
         self,
         names: Sequence[str],
-        degradation: Degradation,
+        sample: Sample,
         transform: PairedTransform,
         seed: int,
         length: int,
@@ -112,7 +180,7 @@ class _Patches(Dataset[dict[str, Any]]):
         self.photographs = [photograph(name) for name in names]
         areas = np.array([image.shape[0] * image.shape[1] for image in self.photographs])
         self.chances = areas / areas.sum()
-        self.degradation = degradation
+        self.sample = sample
         self.transform = transform
         self.seed = seed
         self.length = length
@@ -124,13 +192,13 @@ class _Patches(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((_TRAIN_STREAM, self.seed, number))
         chosen = rng.choice(len(self.names), p=self.chances)
         clean, _ = self.transform(self.photographs[chosen], self.photographs[chosen], rng)
-        return degraded_sample(clean, self.degradation, rng, f"{self.names[chosen]}-{number}")
+        return self.sample(clean, rng=rng, name=f"{self.names[chosen]}-{number}")
 
 
 class _HeldOut(Dataset[dict[str, Any]]):
-    def __init__(self, images: dict[str, NDArray], degradation: Degradation, seed: tuple[int, int]) -> None:
+    def __init__(self, images: dict[str, NDArray], sample: Sample, seed: tuple[int, int]) -> None:
         self.images = list(images.items())
-        self.degradation = degradation
+        self.sample = sample
         self.seed = seed
 
     def __len__(self) -> int:
@@ -138,7 +206,7 @@ class _HeldOut(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, clean = self.images[index]
-        return degraded_sample(clean, self.degradation, np.random.default_rng((*self.seed, index)), name)
+        return self.sample(clean, rng=np.random.default_rng((*self.seed, index)), name=name)
 
 
 def _halves(image: NDArray) -> list[NDArray]:

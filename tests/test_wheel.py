@@ -46,6 +46,10 @@ def test_every_recipe_is_in_it(unpacked):
     assert {path.relative_to(unpacked) for path in (unpacked / "configs").rglob("*.yaml")} == recipes
 
 
+def test_the_measured_spectra_are_in_it(unpacked):
+    assert (unpacked / "datamodules/spectra.csv").read_bytes() == (ROOT / "datamodules/spectra.csv").read_bytes()
+
+
 def test_the_command_runs_from_it_and_finds_recipes(unpacked, tmp_path):
     entry = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     assert "lowrank = trainers.cli:main" in entry

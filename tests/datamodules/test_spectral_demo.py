@@ -1,0 +1,110 @@
+"""Measured spectra, and the scenes painted with them."""
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import SpectralDemoDataModule, demo
+from datamodules.photographs import photograph
+from datamodules.spectra import WAVELENGTHS, camera, daylight, reflectances
+from datamodules.spectral_demo import Painter, photographed
+
+
+def make(stage="fit", **kwargs):
+    data = SpectralDemoDataModule(**{"patch_size": 16, "batch_size": 4, "epoch_length": 8, "eval_size": 32, **kwargs})
+    data.setup(stage)
+    return data
+
+
+def test_spectra_are_the_measured_ones():
+    assert (len(WAVELENGTHS), WAVELENGTHS[0], WAVELENGTHS[-1]) == (31, 400, 700)
+    for chart, patches in (("ColorChecker", 24), ("PMC", 30)):
+        table = np.stack(list(reflectances(chart).values()))
+        assert table.shape == (patches, 31)
+        assert 0.03 < table.min() < table.max() < 0.95
+    # Red reflects long waves, white paper all; D65 is 100 at 560 nm by definition.
+    red, white = reflectances("ColorChecker")["red"], reflectances("ColorChecker")["white 9.5 (.05 D)"]
+    assert red[-1] > 10 * red[0]
+    assert white[5:].min() > 0.87
+    assert daylight()[WAVELENGTHS.index(560)] == 100
+    peaks = [WAVELENGTHS[index] for index in camera().argmax(1)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert 440 <= peaks[2] < peaks[1] < peaks[0] <= 620
+    with pytest.raises(ValueError, match="read-only"):
+        daylight()[0] = 0
+    with pytest.raises(ValueError, match=r"chart \(Munsell\) must be one of ColorChecker, PMC"):
+        reflectances("Munsell")
+
+
+def test_a_scene_is_a_mixture_of_its_materials_under_daylight():
+    painter = Painter("PMC", 5)
+    cube = painter.paint(photograph("coffee")[:40, :40], np.random.default_rng(3))
+    assert cube.shape == (40, 40, 31)
+    drawn = np.stack(list(reflectances("PMC").values()))[np.random.default_rng(3).choice(30, 5, replace=False)]
+    seen = (cube.reshape(-1, 31) / daylight() * daylight().max()).astype(np.float64)
+    # Non-negative shares of the five, which sum up to the shade: at least the ambient fifth, at most all light.
+    shares, residuals, rank, _ = np.linalg.lstsq(drawn.T, seen.T, rcond=None)
+    assert rank == 5
+    assert residuals.max() < 1e-9
+    assert shares.min() > -1e-4
+    assert 0.2 - 1e-4 < shares.sum(0).min() < shares.sum(0).max() < 1 + 1e-4
+
+
+def test_the_camera_sees_white_paper_white_and_shadows_noisy():
+    white = np.broadcast_to(daylight() / daylight().max(), (64, 64, 31))
+    seen = photographed(white, np.random.default_rng(0)).astype(float)
+    np.testing.assert_allclose(seen.mean((0, 1)), 254.2, atol=0.6)
+    grey = photographed(0.2 * white, np.random.default_rng(0)).astype(float)
+    np.testing.assert_allclose(grey.mean((0, 1)), 51, atol=0.05)
+    # Shot noise of 2000 electrons, read noise of 10, rounding to 255 levels.
+    expected = np.sqrt((2000 + 100) / 10_000**2 * 255**2 + 1 / 12)
+    np.testing.assert_allclose(grey.std((0, 1)), expected, rtol=0.05)
+
+
+def test_splits_share_neither_photographs_nor_reflectances():
+    training, held_out = make().training_sample(), make().held_out_sample()
+    assert {training.chart, held_out.chart} == {"ColorChecker", "PMC"}
+    data = make()
+    data.setup("test")
+    names = {name.partition("-")[0] for batch in data.train_dataloader() for name in batch["name"]}
+    assert names <= set(demo.TRAIN)
+    assert data.val_set_names == ["spectral-demo-val"]
+    assert data.test_set_names == ["spectral-demo-test"]
+    tested = [batch["name"][0] for batch in data.test_dataloader()[0]]
+    assert tested == ["chelsea-1", "chelsea-2", "coffee-1", "coffee-2"]
+
+
+def test_batches_are_pairs_in_range():
+    for batch in make().train_dataloader():
+        assert batch["input"].shape == (4, 3, 16, 16)
+        assert batch["target"].shape == (4, 31, 16, 16)
+        assert batch["input"].dtype == batch["target"].dtype == torch.float32
+        assert 0 < batch["target"].min() < batch["target"].max() <= 1
+        # Labels that are nearly black would rule the relative error.
+        assert batch["target"].min() > 2e-3
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_scenes_depend_on_the_seed_and_their_number_alone(num_workers):
+    first, again = (list(make(num_workers=workers).train_dataloader()) for workers in (0, num_workers))
+    for one, two in zip(first, again, strict=True):
+        assert torch.equal(one["input"], two["input"])
+        assert torch.equal(one["target"], two["target"])
+    other = next(iter(make(seed=1).train_dataloader()))
+    assert not torch.equal(other["target"], first[0]["target"])
+    held_out = [next(iter(make("test").test_dataloader()[0]))["input"] for _ in range(2)]
+    assert torch.equal(*held_out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"materials": 0}, r"materials \(0\) must be from 1 to 24"),
+        ({"materials": 25}, r"materials \(25\) must be from 1 to 24"),
+        ({"eval_size": 7}, r"eval_size \(7\) must be at least 8"),
+        ({"seed": -1}, r"seed \(-1\) must be at least 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)
