@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.geometry import WindowGeometry, WindowKind
+from nystra.projections import Projections
 
 
 class Cost(NamedTuple):
@@ -50,6 +51,26 @@ class Kernel(abc.ABC):
 
     def _tables(self, kind: WindowKind, geometry: WindowGeometry, query: Tensor) -> Any:
         return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))
+
+    def absorbs(self, heads: int, channels: int) -> bool:
+        """Whether `absorbed` is there and costs less than mapping every token, for h heads of d channels."""
+        return False
+
+    def absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
+        """Attend within windows of tokens without mapping each of them to a query, a key and a value.
+
+        Args:
+            tokens: (W, N, C).
+            projections: maps to queries, keys and values, and of the outputs.
+            geometry: of the windows.
+
+        Returns:
+            Outputs, mapped: (W, N, C).
+
+        Raises:
+            NotImplementedError: if the kernel cannot, see `absorbs`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs every token's query, key and value")
 
     @abc.abstractmethod
     def cost(self, window: tuple[int, int], channels: int) -> Cost:

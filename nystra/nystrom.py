@@ -19,6 +19,7 @@ from nystra.functional import (
 from nystra.geometry import WindowGeometry, WindowKind
 from nystra.kernels import Cost, Kernel
 from nystra.landmark_blocks import BlockTables, IteratedNystrom
+from nystra.projections import KEY, QUERY, VALUE, Projections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +161,27 @@ class PublishedNystrom(IteratedNystrom):
         numerator = cross @ (inverse @ (landmarks @ at_least_float32(value)))
         denominator = cross @ (inverse @ landmarks.sum(3, keepdim=True))
         return numerator.div_(denominator.add_(1e-12)).to(value.dtype)
+
+    def absorbs(self, heads: int, channels: int) -> bool:
+        """See base class: 4hmC against 4C² + 4mC multiply-adds a token."""
+        return heads * self.landmarks < heads * channels + self.landmarks
+
+    def absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
+        """See base class."""
+        marks = Cells.landmarks(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
+        query_mark, key_mark, _ = projections.heads(marks)
+        core = self._kernel(query_mark @ key_mark.mT)
+        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
+        both = self._kernel(projections.logits(tokens, (QUERY, key_mark), (KEY, query_mark)))
+        cross, landmarks = both.chunk(2, 2)
+        heads = core.shape[1]
+        masses = landmarks.sum(1).unflatten(1, (heads, -1))
+        sums = (landmarks.mT @ at_least_float32(tokens)).unflatten(1, (heads, -1))
+        values = projections.sums(VALUE, sums, masses)
+        # Head by head, by one product: (W, h·m, h) with zeros between heads.
+        own = (inverse @ masses.unsqueeze(3)) * torch.eye(heads, dtype=core.dtype, device=core.device).unsqueeze(1)
+        weights = cross.unflatten(2, (heads, -1)) / ((cross @ own.flatten(1, 2)).unsqueeze(3) + 1e-12)
+        return projections.mix(weights.flatten(2), inverse @ values).to(tokens.dtype)
 
     def _kernel(self, logits: Tensor) -> Tensor:
         wide = at_least_float32(logits)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
 from nystra.geometry import PositionBias, WindowGeometry
 from nystra.kernels import Kernel, Softmax
@@ -44,8 +44,12 @@ class WindowAttention(nn.Module):
         """Channels d of a head. Hosts override it."""
         raise NotImplementedError
 
-    def position_bias(self) -> PositionBias | None:
-        """The bias with the present parameters; None where there is none. Hosts override it."""
+    def position_bias(self, window: tuple[int, int] | None = None) -> PositionBias | None:
+        """The bias with the present parameters; None where there is none. Hosts override it.
+
+        Args:
+            window: h and w of the windows that are cut, to which "interpolate" stretches it; None: `window_size`.
+        """
         raise NotImplementedError
 
     def set_window(self, window_size: int, position_bias: BiasMode) -> None:
@@ -66,23 +70,17 @@ class WindowAttention(nn.Module):
         self.bias_mode = position_bias
         self._tables.clear()
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int], shift: tuple[int, int] = (0, 0)
-    ) -> Tensor:
-        """Attend within all windows of a batch.
+    def geometry(
+        self, grid: tuple[int, int], shift: tuple[int, int] = (0, 0), window: tuple[int, int] | None = None
+    ) -> WindowGeometry:
+        """Describe the windows of a batch of feature maps, with the site's bias.
 
         Args:
-            query: (W, heads, N, d), scale folded in.
-            key: (W, heads, N, d).
-            value: (W, heads, N, d).
             grid: windows of a feature map, rows and columns.
             shift: tokens by which the feature map was rolled before it was cut and whose borders are masked.
-
-        Returns:
-            Shape (W, heads, N, d).
+            window: h and w of the windows; None: `window_size`.
         """
+        window = window or self.window_size
         if self.bias_mode == "drop":
-            geometry = WindowGeometry(self.window_size, grid, tables=self._tables)
-        else:
-            geometry = WindowGeometry(self.window_size, grid, shift, self.position_bias(), self._tables)
-        return self.kernel(query, key, value, geometry)
+            return WindowGeometry(window, grid, tables=self._tables)
+        return WindowGeometry(window, grid, shift, self.position_bias(window), self._tables)

@@ -64,10 +64,15 @@ FUNCTION_VERBS = {
     "bench attention": FunctionVerb(
         "trainers.bench_attention", "run_bench_attention", "time of window attention alone, kernel by kernel"
     ),
+    "bench windows": FunctionVerb(
+        "trainers.bench_windows", "run_bench_windows", "time of whole window-attention networks, kernel by kernel"
+    ),
     "compare": FunctionVerb(
         "trainers.compare", "run_compare", "a released window-attention model under other kernels, side by side"
     ),
-    "demo": FunctionVerb("trainers.demo", "run_demo", "train GLMHA and its full-attention twin on rain and compare"),
+    "demo": FunctionVerb(
+        "trainers.demo", "run_demo", "train small networks on bundled photographs and compare them", positional="parts"
+    ),
     "restore": FunctionVerb(
         "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"
     ),

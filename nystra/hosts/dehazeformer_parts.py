@@ -40,11 +40,12 @@ class MetaWindowAttention(WindowAttention):
         """See base class."""
         return self.dim // self.num_heads
 
-    def position_bias(self) -> LogOffsetBias:
+    def position_bias(self, window: tuple[int, int] | None = None) -> LogOffsetBias:
         """See base class; "keep" runs the network at the true offsets, even if none of them was trained."""
-        if self.bias_mode != "interpolate" or self.window_size == self.trained_window_size:
+        window = window or self.window_size
+        if self.bias_mode != "interpolate" or window == self.trained_window_size:
             return LogOffsetBias(self.meta)
-        (trained, _), (height, width) = self.trained_window_size, self.window_size
+        (trained, _), (height, width) = self.trained_window_size, window
         return LogOffsetBias(self.meta, ((trained - 1) / max(height - 1, 1), (trained - 1) / max(width - 1, 1)))
 
     def forward(self, qkv: Tensor, grid: tuple[int, int] = (1, 1)) -> Tensor:
@@ -58,7 +59,8 @@ class MetaWindowAttention(WindowAttention):
             Shape (W, N, C).
         """
         query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.attend(query * self.head_channels**-0.5, key, value, grid).transpose(1, 2).flatten(2)
+        attended = self.kernel(query * self.head_channels**-0.5, key, value, self.geometry(grid))
+        return attended.transpose(1, 2).flatten(2)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         # The buffer is as large as the windows that the weights were trained with: all that it is read for.

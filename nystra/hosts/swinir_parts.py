@@ -29,23 +29,16 @@ class SwinAttention(TableAttention):
         qk_scale: float | None = None,
         proj_drop: float = 0.0,
     ) -> None:
-        super().__init__(dim, window_size, num_heads, qk_scale)
+        super().__init__(dim, window_size, num_heads, qk_scale, proj_drop)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(proj_drop)
 
-    def forward(self, windows: Tensor, grid: tuple[int, int] = (1, 1), shift: tuple[int, int] = (0, 0)) -> Tensor:
-        """Attend within windows (B·R·S, N, C) of feature maps of `grid` R×S, rolled by `shift` tokens: same shape."""
-        dim = windows.shape[-1]
-        # The queries' scale goes into their weights, which are few, and not their tokens.
+    def maps(self) -> tuple[Tensor, Tensor | None]:
+        """See base class."""
         weight, bias = (
-            None if whole is None else torch.cat([whole[:dim] * self.scale, whole[dim:]])
+            None if whole is None else torch.cat([whole[: self.dim] * self.scale, whole[self.dim :]])
             for whole in (self.qkv.weight, self.qkv.bias)
         )
-        qkv = F.linear(windows, weight, bias)
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = self.attend(query, key, value, grid, shift)
-        return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
+        return weight, bias
 
 
 class Mlp(nn.Module):

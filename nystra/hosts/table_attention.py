@@ -1,4 +1,4 @@
-"""What the window attentions of Swin's descendants share: a table of relative position biases, stochastic depth."""
+"""What the window attentions of Swin's descendants share: their maps, a table of position biases, stochastic depth."""
 
 from typing import Any
 
@@ -6,23 +6,32 @@ import torch
 from torch import Tensor, nn
 
 from nystra.geometry import TableBias
+from nystra.projections import Projections
 from nystra.sites import WindowAttention
 
 
 class TableAttention(WindowAttention):
-    """Window attention with a table of relative position biases.
+    """Window attention with a table of relative position biases; subclasses own the map to queries, keys and values.
 
     Args:
         dim: C.
         window_size: h and w of the trained windows, in tokens.
         num_heads: heads; divide C.
         qk_scale: of the queries; None: 1/√(C/heads).
+        proj_drop: dropout of the result.
 
     Raises:
         ValueError: if `num_heads` does not divide `dim`.
     """
 
-    def __init__(self, dim: int, window_size: tuple[int, int], num_heads: int, qk_scale: float | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        window_size: tuple[int, int],
+        num_heads: int,
+        qk_scale: float | None = None,
+        proj_drop: float = 0.0,
+    ) -> None:
         super().__init__(window_size, num_heads)
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads ({num_heads}) must divide embed_dim ({dim})")
@@ -35,6 +44,40 @@ class TableAttention(WindowAttention):
         row, column = (positions.unsqueeze(1) - positions + positions[-1]).unbind(-1)
         self.register_buffer("relative_position_index", row * columns + column)
         self.register_load_state_dict_pre_hook(keep_buffers)
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(proj_drop)
+
+    def maps(self) -> tuple[Tensor, Tensor | None]:
+        """Weights (3C, C) and biases (3C,) to queries, keys and values, the scale in the former. Subclasses override.
+
+        The scale goes into the weights, which are few, and not into the tokens.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self,
+        windows: Tensor,
+        grid: tuple[int, int] = (1, 1),
+        shift: tuple[int, int] = (0, 0),
+        window: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Attend within windows.
+
+        Args:
+            windows: (B·R·S, N, C).
+            grid: windows of a feature map, R and S.
+            shift: tokens by which the feature maps were rolled before they were cut.
+            window: h and w of these windows; None: `window_size`.
+
+        Returns:
+            The shape of `windows`.
+        """
+        geometry = self.geometry(grid, shift, window)
+        projections = Projections.of(*self.maps(), self.proj, self.num_heads)
+        if self.kernel.absorbs(self.num_heads, self.head_channels):
+            return self.drop(self.kernel.absorbed(windows, projections, geometry))
+        query, key, value = projections.heads(windows)
+        return self.drop(self.proj(self.kernel(query, key, value, geometry).transpose(1, 2).flatten(2)))
 
     @property
     def head_channels(self) -> int:
@@ -42,7 +85,7 @@ class TableAttention(WindowAttention):
         return self.dim // self.num_heads
 
     def position_bias(self, window: tuple[int, int] | None = None) -> TableBias:
-        """See base class; `window`: h and w to which "interpolate" stretches the table, None: `window_size`."""
+        """See base class."""
         rows, columns = 1.0, 1.0
         if self.bias_mode == "interpolate":
             sides = zip(self.trained_window_size, window or self.window_size, strict=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nystra.geometry import WindowGeometry, merge, partition
+from nystra.geometry import merge, partition
 from nystra.hosts.table_attention import TableAttention, stochastic_depth
 
 
@@ -34,54 +34,14 @@ class UformerAttention(TableAttention):
         qk_scale: float | None = None,
         proj_drop: float = 0.0,
     ) -> None:
-        super().__init__(dim, window_size, num_heads, qk_scale)
+        super().__init__(dim, window_size, num_heads, qk_scale, proj_drop)
         self.qkv = Projection(dim, qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(proj_drop)
 
-    def forward(
-        self,
-        windows: Tensor,
-        grid: tuple[int, int] = (1, 1),
-        shift: tuple[int, int] = (0, 0),
-        window: tuple[int, int] | None = None,
-    ) -> Tensor:
-        """Attend within windows.
-
-        Args:
-            windows: (B·R·S, N, C).
-            grid: windows of a feature map, R and S.
-            shift: tokens by which the feature maps were rolled before they were cut.
-            window: h and w of these windows; None: `window_size`.
-
-        Returns:
-            The shape of `windows`.
-        """
+    def maps(self) -> tuple[Tensor, Tensor | None]:
+        """See base class."""
         query, both = self.qkv.to_q, self.qkv.to_kv
-        # The queries' scale goes into their weights, which are few; one product makes all three.
-        weight = torch.cat([query.weight * self.scale, both.weight])
         bias = None if query.bias is None else torch.cat([query.bias * self.scale, both.bias])
-        qkv = F.linear(windows, weight, bias).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = self.attend(qkv[0], qkv[1], qkv[2], grid, shift, window)
-        return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        grid: tuple[int, int],
-        shift: tuple[int, int] = (0, 0),
-        window: tuple[int, int] | None = None,
-    ) -> Tensor:
-        """See base class; `window` as of `forward`."""
-        if window is None or window == self.window_size:
-            return super().attend(query, key, value, grid, shift)
-        if self.bias_mode == "drop":
-            geometry = WindowGeometry(window, grid, tables=self._tables)
-        else:
-            geometry = WindowGeometry(window, grid, shift, self.position_bias(window), self._tables)
-        return self.kernel(query, key, value, geometry)
+        return torch.cat([query.weight * self.scale, both.weight]), bias
 
 
 class LocallyEnhanced(nn.Module):

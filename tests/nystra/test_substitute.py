@@ -22,14 +22,14 @@ class Attention(WindowAttention):
     def head_channels(self) -> int:
         return 8 // self.num_heads
 
-    def position_bias(self) -> TableBias:
+    def position_bias(self, window: tuple[int, int] | None = None) -> TableBias:
         return TableBias(self.table, self.trained_window_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         windows = partition(self.qkv(x), self.window_size)
         query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         grid = (x.shape[1] // self.window_size[0], x.shape[2] // self.window_size[1])
-        out = self.attend(query * self.head_channels**-0.5, key, value, grid)
+        out = self.kernel(query * self.head_channels**-0.5, key, value, self.geometry(grid))
         return merge(out.transpose(1, 2).flatten(2), self.window_size, grid)
 
 

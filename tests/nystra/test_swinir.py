@@ -185,8 +185,8 @@ def test_the_embedding_of_positions_fixes_the_size():
 def unmasked(net: SwinIR) -> SwinIR:
     """The net with windows that are shifted and not masked."""
     for site in net.sites():
-        attend = site.attend
-        site.attend = lambda query, key, value, grid, shift, attend=attend: attend(query, key, value, grid)
+        geometry = site.geometry
+        site.geometry = lambda grid, shift, window, geometry=geometry: geometry(grid)
     return net
 
 

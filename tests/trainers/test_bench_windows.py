@@ -1,0 +1,62 @@
+"""The verb `bench windows`: every kernel in a whole network, exact where it should be, and its errors."""
+
+import json
+
+import pytest
+import torch
+
+import nystra
+from trainers import bench_windows
+from trainers.bench_windows import Absent, ExplicitSoftmax, run_bench_windows
+from trainers.cli import main
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A network that is timed in moments."""
+    arguments = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "upscale": 1}
+    monkeypatch.setitem(bench_windows.NETWORKS, "small", lambda: nystra.hosts.swinir.SwinIR(**arguments))
+
+
+def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, capsys):
+    file = tmp_path / "times.json"
+    arguments = ["--network", "small", "--window", "8", "--height", "16", "--width", "16", "--repeats", "1"]
+    main(["bench", "windows", *arguments, "--kernels+=Nystrom", "--memory", "true", "--output", str(file)])
+    written = json.loads(file.read_text())
+    labels = ["explicit softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
+    assert list(written["results"]) == [f"{name}, {kind}" for name in labels for kind in ("float32", "bfloat16")]
+    for values in written["results"].values():
+        assert values["seconds"] > 0
+        assert values["bytes"] >= 0
+    assert written["results"]["explicit softmax, float32"]["explicit"] == 1
+    assert written["attention_share"] == pytest.approx(
+        1 - 1 / written["results"]["attention taken out, float32"]["explicit"]
+    )
+    assert "window 8, position bias" in capsys.readouterr().out
+
+
+def test_explicit_softmax_is_exact_attention_and_absent_attention_gives_the_values():
+    query, key, value = torch.randn(3, 4, 2, 16, 4).unbind(0)
+    geometry = nystra.WindowGeometry((4, 4), (2, 2), (2, 2))
+    exact = nystra.Softmax()(query, key, value, geometry)
+    torch.testing.assert_close(ExplicitSoftmax()(query, key, value, geometry), exact)
+    assert torch.equal(Absent()(query, key, value, geometry), value)
+
+
+@pytest.mark.parametrize("name", ["swinir-light-x2", "dehazeformer-t", "uformer-t"])
+def test_networks_have_the_released_sizes(name):
+    parameters = {"swinir-light-x2": 910152, "dehazeformer-t": 687404, "uformer-t": 5291853}
+    assert sum(weight.numel() for weight in bench_windows.NETWORKS[name]().parameters()) == parameters[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"network": "vgg"}, r"network \(vgg\) must be one of swinir-light-x2, "),
+        ({"network": "small", "repeats": 0}, r"repeats \(0\) must be at least 1"),
+        ({"network": "small", "window": 6}, r"landmarks \(16\) must divide the 6×6 window"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused(small, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run_bench_windows(**arguments)

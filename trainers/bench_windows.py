@@ -1,0 +1,180 @@
+"""Time and memory of whole window-attention networks, kernel by kernel, side by side in one run."""
+
+import copy
+import dataclasses
+import functools
+import json
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import nystra
+from datamodules.files import atomic_file
+from nystra.geometry import WindowKind
+from nystra.hosts.dehazeformer import DehazeFormer
+from nystra.hosts.swinir import SwinIR
+from nystra.hosts.uformer import Uformer
+from nystra.sites import BiasMode
+from trainers.bench_attention import explicit_softmax
+from trainers.measure import inference, interleaved_medians, peak_memory
+
+# Released sizes. Times do not depend on the weights.
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "swinir-light-x2": functools.partial(
+        SwinIR, embed_dim=60, window_size=8, mlp_ratio=2, upscale=2, upsampler="pixelshuffledirect"
+    ),
+    "swinir-m-x2": functools.partial(
+        SwinIR,
+        embed_dim=180,
+        depths=(6,) * 6,
+        num_heads=(6,) * 6,
+        window_size=8,
+        mlp_ratio=2,
+        upscale=2,
+        upsampler="pixelshuffle",
+    ),
+    "uformer-t": functools.partial(Uformer, embed_dim=16, modulator=True),
+    "uformer-b": functools.partial(Uformer, depths=(1, 2, 8, 8, 2, 8, 8, 2, 1), modulator=True),
+    "dehazeformer-t": functools.partial(
+        DehazeFormer,
+        depths=(4, 4, 4, 2, 2),
+        attn_ratio=(0, 0.5, 1, 0, 0),
+    ),
+    "dehazeformer-b": DehazeFormer,
+}
+KERNELS: tuple[nystra.Kernel, ...] = (
+    nystra.Nystrom.as_published(16, 2),
+    nystra.Nystrom(),
+    nystra.LandmarkPooling(16, 16, "own"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplicitSoftmax(nystra.Softmax):
+    """Exact attention as window models are published: N×N logits and weights are written."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
+        """See base class."""
+        return explicit_softmax(query, key, value, tables)
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent(nystra.Kernel):
+    """The values themselves: what is left of a network without the attention product."""
+
+    def cost(self, window: tuple[int, int], channels: int) -> nystra.kernels.Cost:
+        """See base class."""
+        return nystra.kernels.Cost(0, 0)
+
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> None:
+        """See base class: none."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
+        """See base class."""
+        return value
+
+
+EXPLICIT, ABSENT = "explicit softmax", "attention taken out"
+
+
+def run_bench_windows(
+    *,
+    network: str = "swinir-m-x2",
+    window: int = 32,
+    position_bias: BiasMode = "keep",
+    height: int = 96,
+    width: int = 96,
+    kernels: Sequence[nystra.Kernel] | None = None,
+    half: bool = True,
+    memory: bool = False,
+    repeats: int = 3,
+    threads: int = 2,
+    output: Path | None = None,
+) -> dict[str, dict[str, float]]:
+    """Time a whole window-attention network under every kernel, on the CPU, on one input, in turn after a warm-up.
+
+    Beside the kernels stand explicit softmax (N×N weights written, as the models are published), the fused one, and the
+    network with the attention product taken out: what no attention can be faster than.
+
+    Args:
+        network: a released size: swinir-light-x2, swinir-m-x2, uformer-t, uformer-b, dehazeformer-t or dehazeformer-b.
+        window: side of the windows, in tokens.
+        position_bias: what becomes of the position bias in them: keep, interpolate or drop (with the shift masks).
+        height: of the image, in pixels; the network's own padding counts.
+        width: of the image.
+        kernels: to be timed; null: the authors' arithmetic, Nystrom and LandmarkPooling, with 16 landmarks.
+        half: whether all of them are also timed in bfloat16, with channels-last weights.
+        memory: whether peak memory is measured, in a process for each.
+        repeats: counted calls of each, of which the median counts.
+        threads: of the processor.
+        output: JSON file for the figures; null: only the table.
+
+    Returns:
+        "kernel, precision" → seconds, times faster than explicit and fused softmax in float32, bytes where measured.
+
+    Raises:
+        ValueError: if there is no such network, a number is below 1 or a kernel does not fit the windows.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"network ({network}) must be one of {', '.join(NETWORKS)}")
+    numbers = {"window": window, "height": height, "width": width, "repeats": repeats, "threads": threads}
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} ({number}) must be at least 1")
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    exact: Any = NETWORKS[network]().eval().requires_grad_(False)
+    exact.set_window(window, position_bias)
+    image = torch.rand(1, 3, height, width)
+    nets: dict[str, tuple[nn.Module, Tensor]] = {}
+    for kernel in (ExplicitSoftmax(), nystra.Softmax(), *(KERNELS if kernels is None else kernels), Absent()):
+        net = copy.deepcopy(exact)
+        nystra.substitute(net, kernel)
+        label = {ExplicitSoftmax: EXPLICIT, Absent: ABSENT}.get(type(kernel), str(kernel))
+        nets[f"{label}, float32"] = (net, image)
+        if half:
+            low = copy.deepcopy(net).bfloat16().to(memory_format=torch.channels_last)
+            nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
+    # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
+    peaks = {label: peak_memory(inference, net, x) for label, (net, x) in nets.items()} if memory else {}
+    medians = interleaved_medians(
+        {label: functools.partial(inference, net, x) for label, (net, x) in nets.items()}, repeats=repeats
+    )
+    explicit, fused = medians[f"{EXPLICIT}, float32"], medians["Softmax(), float32"]
+    results = {
+        label: {"seconds": seconds, "explicit": explicit / seconds, "fused": fused / seconds}
+        | ({"bytes": peaks[label]} if memory else {})
+        for label, seconds in medians.items()
+    }
+    share = 1 - medians[f"{ABSENT}, float32"] / explicit
+    bias = {"keep": "position bias", "interpolate": "interpolated position bias", "drop": "no position bias"}
+    title = f"{network}, window {window}, {bias[position_bias]}, 1×3×{height}×{width}, {threads} threads, medians"
+    _show(results, title, share)
+    if output is not None:
+        about = {**numbers, "network": network, "position_bias": position_bias, "attention_share": share}
+        with atomic_file(output) as file:
+            versions = {"torch": torch.__version__, "machine": platform.machine()}
+            file.write(json.dumps({**about, **versions, "results": results}, indent=2).encode())
+    return results
+
+
+def _show(results: dict[str, dict[str, float]], title: str, share: float) -> None:
+    table = Table(title=title)
+    table.add_column("")
+    for column in ("seconds", "× explicit", "× fused", "memory MiB"):
+        table.add_column(column, justify="right")
+    for name, values in results.items():
+        memory = f"{values['bytes'] / 2**20:.0f}" if "bytes" in values else ""
+        table.add_row(name, f"{values['seconds']:.3f}", f"{values['explicit']:.2f}", f"{values['fused']:.2f}", memory)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"attention is {share:.0%} of the explicit original's time: no kernel can make it more than "
+        f"{1 / (1 - share):.1f} times faster"
+    )
