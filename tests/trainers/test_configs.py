@@ -26,8 +26,12 @@ TRAINING = [path for path in RECIPES if "eval" not in path.parts]
 
 # One block a level, four channels: the structure stays the recipe's.
 SHRUNK_NET = {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}
-# One stage or one block a level; their channels are the data's bands.
-SHRUNK_SPECTRAL_NETS = {"glmha.MSTPlusPlus": {"stage": 1}, "glmha.MST": {"num_blocks": [1, 1, 1]}}
+# Those of other classes: one stage or one block a level (channels are the data's bands), four channels.
+SHRUNK_NETS = {
+    "glmha.MSTPlusPlus": {"stage": 1},
+    "glmha.MST": {"num_blocks": [1, 1, 1]},
+    "nystra.hosts.swinir.SwinIR": {"img_size": 16, "embed_dim": 4},
+}
 SHRUNK_RUN = {
     "accelerator": "cpu",
     "max_steps": 2,
@@ -56,9 +60,7 @@ def overrides(recipe: Path, folder: Path) -> list[str]:
     else:
         data |= {"root": folder}
     model = yaml.safe_load(recipe.read_text())["model"]["init_args"]
-    net = (
-        SHRUNK_SPECTRAL_NETS.get(model["net"]["class_path"], SHRUNK_NET) if "class_path" in model["net"] else SHRUNK_NET
-    )
+    net = SHRUNK_NETS.get(model["net"]["class_path"], SHRUNK_NET) if "class_path" in model["net"] else SHRUNK_NET
     borders = metrics_without_border(model.get("metrics", []))
     return [*options("model.net", net), *options("trainer", SHRUNK_RUN), *options("data", data), *borders]
 

@@ -7,28 +7,61 @@ import torch
 
 import glmha
 from trainers import demo
+from trainers.demo_learned import run_learned_demo
+from trainers.demo_substitution import run_substitution_demo
 from trainers.measure import inference, interleaved_medians, peak_memory
 
 
-def test_the_demonstration_leaves_table_pictures_and_figures(tmp_path, capsys):
-    rows = demo.run_demo(tmp_path, steps=2)
+def test_the_learned_part_leaves_table_pictures_and_figures(lowrank, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert lowrank("demo", "learned", "--steps", 2, "--output", output) == 0
+    figures = json.loads((output / "learned" / "metrics.json").read_text())
+    rows = figures["results"]
     assert list(rows) == ["input", "CSA", "GLMHA"]
-    assert 15 < rows["input"].psnr < 30
-    assert rows["GLMHA"].macs < rows["CSA"].macs
+    assert 15 < rows["input"]["psnr"] < 30
+    assert rows["GLMHA"]["macs"] < rows["CSA"]["macs"]
     # With one head a level the calibration has as many parameters as smaller keys and values save, Eq. (8).
-    assert rows["GLMHA"].parameters == rows["CSA"].parameters
-    figures = json.loads((tmp_path / "metrics.json").read_text())
-    assert figures["results"]["GLMHA"]["psnr"] == rows["GLMHA"].psnr
-    assert figures["psnr_in_bfloat16"]["GLMHA"] == pytest.approx(rows["GLMHA"].psnr, abs=0.2)
-    assert figures["psnr_in_bfloat16"]["GLMHA"] != rows["GLMHA"].psnr
-    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert list(tmp_path.glob("GLMHA/**/events.out.tfevents.*"))
+    assert rows["GLMHA"]["parameters"] == rows["CSA"]["parameters"]
+    assert figures["psnr_in_bfloat16"]["GLMHA"] == pytest.approx(rows["GLMHA"]["psnr"], abs=0.2)
+    assert figures["psnr_in_bfloat16"]["GLMHA"] != rows["GLMHA"]["psnr"]
+    assert (output / "learned" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert list(output.glob("learned/GLMHA/**/events.out.tfevents.*"))
+    # Another part was not asked for.
+    assert {path.name for path in output.iterdir()} == {"learned", "summary.txt"}
     assert "tensorboard --logdir" in capsys.readouterr().out
 
 
-def test_steps_must_be_positive(tmp_path):
+def test_parts_run_in_their_order_into_one_summary(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def part(name):
+        def run(output, **options):
+            calls.append((name, output, options))
+            return f"{name} says so"
+
+        return run
+
+    monkeypatch.setattr(demo, "PARTS", {name: part(name) for name in demo.PARTS})
+    demo.run_demo([*reversed(demo.PARTS)], output=tmp_path, steps=3)
+    assert calls == [(name, tmp_path / name, {"steps": 3}) for name in demo.PARTS]
+    calls.clear()
+    demo.run_demo(output=tmp_path)
+    assert calls == [(name, tmp_path / name, {}) for name in demo.PARTS]
+    summary = (tmp_path / "summary.txt").read_text()
+    assert summary.index("learned says so") < summary.index("substitution says so")
+    assert summary in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("run", [demo.run_demo, run_learned_demo, run_substitution_demo])
+def test_steps_must_be_positive(tmp_path, run):
     with pytest.raises(ValueError, match=r"steps \(0\) must be at least 1"):
-        demo.run_demo(tmp_path, steps=0)
+        run(output=tmp_path, steps=0)
+
+
+def test_parts_must_be_known(tmp_path):
+    with pytest.raises(ValueError, match=r"parts \(spectrum\) must be of learned, "):
+        demo.run_demo(["learned", "spectrum"], output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_of_a_larger_input_is_larger():
