@@ -121,25 +121,32 @@ class LandmarkPooling(Kernel):
         # Cell by cell, (W, h, s, m, t): weights then lie as the products with the cells' tokens read them.
         key_cells, value_cells = (tokens.unflatten(2, (cells, -1)) for tokens in (key, value))
         masses = add(at_least_float32(landmark.unsqueeze(2) @ key_cells.transpose(3, 4)), tables.mean)
-        weights = masses.softmax(4).to(key.dtype)
+        most = masses.detach().amax(4, keepdim=True)
+        exponentials = (masses - most).exp()
+        sums = exponentials.sum(4, keepdim=True)
+        mass = (most + sums.log()).squeeze(4).transpose(2, 3)
+        weights = (exponentials / sums).to(key.dtype)
         far_key, far_value = ((weights @ tokens).transpose(2, 3) for tokens in (key_cells, value_cells))
-        mass = masses.logsumexp(4).transpose(2, 3)
-        offset = mass - at_least_float32(far_key @ landmark.unsqueeze(4)).squeeze(4)
-        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact).
+        offset = (mass - at_least_float32(far_key @ landmark.unsqueeze(4)).squeeze(4)).unsqueeze(3)
+        query = query.unflatten(2, (blocks, -1))
         groups, count = tables.near.shape
-        far = at_least_float32(query.unflatten(2, (blocks, -1)) @ far_key.transpose(3, 4)) + offset.unsqueeze(3)
-        logits = far.flatten(2, 3).unflatten(2, (groups, -1))
-        if count:
-            near_key, near_value = (self._take(tensor, tables.near, cells) for tensor in (key, value))
-            near = at_least_float32(query.unflatten(2, (groups, -1)) @ near_key.transpose(3, 4))
-            logits = torch.cat([logits, near], 4)
-        # In place: the logits are the largest tensor here.
-        probabilities = logits.add_(tables.bias).softmax(4).to(value.dtype)
-        far_part, near_part = probabilities.split([cells, probabilities.shape[4] - cells], 4)
+        if not count:
+            logits = at_least_float32(query @ far_key.transpose(3, 4)).add_(tables.bias).add_(offset)
+            return layout.scatter((logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3))
+        near_key, near_value = (self._take(tensor, tables.near, cells) for tensor in (key, value))
+        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). They are the largest
+        # tensor here, and changed in place.
+        if groups == blocks:
+            keys, values = torch.cat([far_key, near_key], 3), torch.cat([far_value, near_value], 3)
+            logits = at_least_float32(query @ keys.transpose(3, 4)).add_(tables.bias)
+            logits[..., :cells].add_(offset)
+            return layout.scatter((logits.softmax(4).to(value.dtype) @ values).flatten(2, 3))
+        far = at_least_float32(query @ far_key.transpose(3, 4)).add_(offset).flatten(2, 3).unflatten(2, (groups, -1))
+        near = at_least_float32(query.flatten(2, 3).unflatten(2, (groups, -1)) @ near_key.transpose(3, 4))
+        probabilities = torch.cat([far, near], 4).add_(tables.bias).softmax(4).to(value.dtype)
+        far_part, near_part = probabilities.split([cells, near.shape[4]], 4)
         result = (far_part.flatten(2, 3).unflatten(2, (blocks, -1)) @ far_value).flatten(2, 3)
-        if count:
-            result = result + (near_part @ near_value).flatten(2, 3)
-        return layout.scatter(result)
+        return layout.scatter(result + (near_part @ near_value).flatten(2, 3))
 
     def _take(self, tokens: Tensor, near: Tensor, cells: int) -> Tensor:
         """Tokens of the near cells of each group: (W, h, N, d) → (W, h, groups, n·t, d)."""

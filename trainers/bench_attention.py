@@ -36,6 +36,7 @@ def run_bench_attention(
     channels: int = 30,
     bias: bool = True,
     kernels: Sequence[nystra.Kernel] | None = None,
+    compiled: bool = False,
     repeats: int = 7,
     threads: int = 2,
     output: Path | None = None,
@@ -49,6 +50,7 @@ def run_bench_attention(
         channels: of a head.
         bias: whether there is a position bias (a random table).
         kernels: to be timed beside exact attention, fused and explicit; null: the package's, with 16 landmarks.
+        compiled: whether every kernel is also timed as `torch.compile` makes it, which needs a C++ compiler.
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
         output: JSON file for the figures; null: only the table.
@@ -79,6 +81,11 @@ def run_bench_attention(
         FUSED: functools.partial(nystra.Softmax(), query, key, value, geometry),
         **{str(kernel): functools.partial(kernel, query, key, value, geometry) for kernel in chosen},
     }
+    if compiled:
+        for kernel in chosen:
+            attend = torch.compile(kernel.attend, dynamic=False)
+            tables = kernel.tables(kind, query.dtype)
+            calls[f"{kernel}, compiled"] = functools.partial(attend, query, key, value, tables)
     with torch.inference_mode():
         medians = interleaved_medians(calls, repeats=repeats)
     results = {

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import nystra
 from trainers.bench_attention import EXPLICIT, FUSED, run_bench_attention
@@ -18,6 +19,15 @@ def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
     assert record["results"][FUSED]["fused"] == 1
     assert record["results"][EXPLICIT]["explicit"] == 1
     assert "2×2×64×4, position bias" in capsys.readouterr().out
+
+
+def test_kernels_are_timed_compiled_too(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call) or call)
+    kernel = nystra.Nystrom(4, 4)
+    results = run_bench_attention(window=4, windows=1, heads=1, channels=2, kernels=[kernel], compiled=True, repeats=1)
+    assert compiled == [kernel.attend]
+    assert list(results) == [EXPLICIT, FUSED, str(kernel), f"{kernel}, compiled"]
 
 
 @pytest.mark.parametrize(
