@@ -134,8 +134,8 @@ class LandmarkPooling(Kernel):
             logits = at_least_float32(query @ far_key.transpose(3, 4)).add_(tables.bias).add_(offset)
             return layout.scatter((logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3))
         near_key, near_value = (self._take(tensor, tables.near, cells) for tensor in (key, value))
-        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). They are the largest
-        # tensor here, and changed in place.
+        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). The largest tensor
+        # here, they are changed in place.
         if groups == blocks:
             keys, values = torch.cat([far_key, near_key], 3), torch.cat([far_value, near_value], 3)
             logits = at_least_float32(query @ keys.transpose(3, 4)).add_(tables.bias)

@@ -1,5 +1,6 @@
 """Networks of both halves of the package: loaded from one path, called in one range."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def load_network(source: Path, **options: Any) -> nn.Module:
         return load(weights, **options)
     except CheckpointError as error:
         raise CheckpointError(str(error).replace("the given state dict", name)) from None
+
+
+def takes(net: nn.Module, side: int) -> bool:
+    """Whether a network takes images of this height (width): as its `takes` says, else multiples of `size_multiple`."""
+    rule: Callable[[int], bool] | None = getattr(net, "takes", None)
+    return side % getattr(net, "size_multiple", 1) == 0 if rule is None else rule(side)
 
 
 def in_unit_range(net: nn.Module, image: Tensor) -> Tensor:

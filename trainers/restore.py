@@ -1,5 +1,6 @@
 """The verb `restore`: image files of any size, depth and kind through a released or trained network."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 import nystra
 from datamodules.errors import DataError
 from datamodules.images import IMAGE_SUFFIXES, list_images, read_image, to_array, to_tensor, write_image
-from trainers.networks import in_unit_range, load_network
+from trainers.networks import in_unit_range, load_network, takes
 from trainers.tiling import TilePlan, plan_tiles, restore_bands
 
 # A restored image is not compressed with losses again.
@@ -249,6 +250,7 @@ def _restore_file(
         overlap=options.overlap,
         size_multiple=getattr(net, "size_multiple", 1),
         scale=getattr(net, "scale", 1),
+        taken=functools.partial(takes, net),
     )
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:

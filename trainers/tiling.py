@@ -12,6 +12,7 @@ ramp keeps its width and the discarded margins grow.) A network that looks at th
 attention does, gives a different result for each tiling.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from itertools import chain, pairwise
 import torch
 from torch import Tensor, nn
 
-from trainers.networks import in_unit_range
+from trainers.networks import in_unit_range, takes
 
 # Weights are multiples of 2⁻¹², so products of two of them, and all sums up to 1, are exact in float32.
 _WEIGHT_LEVELS = 4096
@@ -91,7 +92,14 @@ class TilePlan:
 
 
 def plan_tiles(
-    height: int, width: int, *, tile: int | None, overlap: int, size_multiple: int = 1, scale: int = 1
+    height: int,
+    width: int,
+    *,
+    tile: int | None,
+    overlap: int,
+    size_multiple: int = 1,
+    scale: int = 1,
+    taken: Callable[[int], bool] | None = None,
 ) -> TilePlan:
     """Lay tiles of equal size over an image, evenly spaced, so that neighbours overlap by at least `overlap`.
 
@@ -106,6 +114,7 @@ def plan_tiles(
         overlap: pixels that neighbours share at least, 0 <= overlap <= tile − size_multiple.
         size_multiple: what the network's input sides must be multiples of.
         scale: output pixels per input pixel.
+        taken: which multiples of `size_multiple` the network takes; None: all.
 
     Returns:
         The plan.
@@ -120,18 +129,27 @@ def plan_tiles(
     if tile is not None and tile < size_multiple:
         raise ValueError(f"tile ({tile}) must be at least {size_multiple}, the network's size multiple; 512 is usual")
     side = None if tile is None else tile // size_multiple * size_multiple
+    while side and taken and not taken(side):
+        side -= size_multiple
+    if side == 0:
+        raise ValueError(f"tile ({tile}) must be at least the network's smallest input: raise it; 512 is usual")
     if side is not None and side - overlap < size_multiple:
         raise ValueError(
             f"overlap ({overlap}) must be at most {side - size_multiple} with tiles of {side} pixels; "
             "lower it or raise tile"
         )
-    rows = _plan_axis(height, side, overlap, size_multiple, scale)
-    columns = _plan_axis(width, side, overlap, size_multiple, scale)
+    rows = _plan_axis(height, side, overlap, size_multiple, scale, taken)
+    columns = _plan_axis(width, side, overlap, size_multiple, scale, taken)
     return TilePlan(rows, columns, height * scale, width * scale, scale)
 
 
-def _plan_axis(length: int, tile: int | None, overlap: int, multiple: int, scale: int) -> list[Span]:
+def _plan_axis(
+    length: int, tile: int | None, overlap: int, multiple: int, scale: int, taken: Callable[[int], bool] | None
+) -> list[Span]:
     padded = math.ceil(length / multiple) * multiple
+    if tile is None or padded <= tile:
+        while taken and not taken(padded):
+            padded += multiple
     tile = padded if tile is None else min(tile, padded)
     free = (padded - tile) // multiple
     gaps = math.ceil(free / ((tile - overlap) // multiple)) if free else 0
@@ -294,6 +312,7 @@ def restore(
         overlap=overlap,
         size_multiple=getattr(net, "size_multiple", 1),
         scale=getattr(net, "scale", 1),
+        taken=functools.partial(takes, net),
     )
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:

@@ -140,17 +140,16 @@ class Uformer(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """Images whose height and width are multiples of it are taken, at any window."""
-        return 2**LEVELS * self.window_size
+        """What an image's height and width must be multiples of; with enlarged windows see also `takes`."""
+        return 2**LEVELS * self.trained_window_size
 
-    def _takes(self, side: int) -> bool:
-        """Whether every level's map can be cut into windows along an axis of so many pixels."""
-        if side < 1 or side % self.size_multiple == 0:
-            return side > 0
+    def takes(self, side: int) -> bool:
+        """Whether images of this height (width) are taken: every level's map is cut into windows, or is one."""
+        if side < 1 or side % self.size_multiple:
+            return False
         # Levels are attended to whole where an enlarged window is larger than they.
         maps = [side >> level for level in range(LEVELS + 1)]
-        whole = all(length % min(self.window_size, length) == 0 for length in maps)
-        return side % (2**LEVELS * self.trained_window_size) == 0 and whole
+        return all(length % min(self.window_size, length) == 0 for length in maps)
 
     def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
         """Attend within windows of another size.
@@ -182,10 +181,10 @@ class Uformer(nn.Module):
             ValueError: if H or W is no such multiple.
         """
         height, width = image.shape[-2:]
-        if not (self._takes(height) and self._takes(width)):
+        if not (self.takes(height) and self.takes(width)):
             raise ValueError(
-                f"image ({height}×{width}) must have sides that are multiples of {self.size_multiple}, 16 windows of "
-                f"{self.window_size} tokens: pad it, as trainers.tiling.restore does"
+                f"image ({height}×{width}) must have sides that are multiples of {self.size_multiple} and that every "
+                f"level cuts into windows of {self.window_size} tokens: pad it, as trainers.tiling.restore does"
             )
         x = self.input_proj(image.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
         skips = []

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glmha import Restormer
+from nystra.hosts.uformer import Uformer
+from trainers.networks import takes
 from trainers.tiling import plan_tiles, restore, restore_bands
 
 
@@ -91,6 +93,18 @@ def test_restormer_takes_any_size():
     expected = net(F.pad(image[None], (0, 7, 0, 3), mode="reflect"))[0, :, :29, :41]
     torch.testing.assert_close(restore(net, image, tile=None, overlap=0), expected)
     assert restore(net, image, tile=24, overlap=8).shape == image.shape
+
+
+def test_a_network_says_which_sizes_it_takes():
+    net = Uformer(embed_dim=4, num_heads=(1,) * 9, win_size=2).eval()
+    net.set_window(16)
+    assert [side for side in range(300) if takes(net, side)] == [32, 64, 128, 256]
+    # Not 16 windows of 16 pixels, to which multiples alone would pad.
+    assert plan_tiles(50, 70, tile=None, overlap=0, size_multiple=32, taken=net.takes).tile_size == (64, 128)
+    assert plan_tiles(50, 300, tile=250, overlap=8, size_multiple=32, taken=net.takes).tile_size == (64, 128)
+    assert restore(net, torch.rand(3, 50, 140), tile=100, overlap=8).shape == (3, 50, 140)
+    with pytest.raises(ValueError, match=r"tile \(50\) must be at least the network's smallest input"):
+        plan_tiles(50, 50, tile=50, overlap=0, size_multiple=32, taken=lambda side: side >= 64)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 0), (16, 1), (16, 5), (16, 8), (16, 13), (24, 20), (8, 7)])
