@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 import nystra
 from datamodules.files import atomic_file
-from nystra.geometry import TableBias
-from trainers.measure import interleaved_medians
+from nystra.geometry import PositionBias, TableBias
+from trainers.measure import inference, interleaved_medians, peak_memory
 
 FUSED, EXPLICIT = "Softmax, fused", "softmax, explicit"
 KERNELS: tuple[nystra.Kernel, ...] = (
@@ -37,6 +37,7 @@ def run_bench_attention(
     bias: bool = True,
     kernels: Sequence[nystra.Kernel] | None = None,
     compiled: bool = False,
+    memory: bool = False,
     repeats: int = 7,
     threads: int = 2,
     output: Path | None = None,
@@ -51,12 +52,13 @@ def run_bench_attention(
         bias: whether there is a position bias (a random table).
         kernels: to be timed beside exact attention, fused and explicit; null: the package's, with 16 landmarks.
         compiled: whether every kernel is also timed as `torch.compile` makes it, which needs a C++ compiler.
+        memory: whether peak memory is measured, in a process for each; tables of the position bias count.
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
         output: JSON file for the figures; null: only the table.
 
     Returns:
-        Kernel → seconds, how many times faster than the fused and than the explicit softmax.
+        Kernel → seconds, how many times faster than the fused and than the explicit softmax, bytes where measured.
 
     Raises:
         ValueError: if a number is below 1 or a kernel does not fit the window.
@@ -86,10 +88,19 @@ def run_bench_attention(
             attend = torch.compile(kernel.attend, dynamic=False)
             tables = kernel.tables(kind, query.dtype)
             calls[f"{kernel}, compiled"] = functools.partial(attend, query, key, value, tables)
+    # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
+    peaks = {}
+    if memory:
+        site = SingleSite(window, table)
+        for kernel in (nystra.Softmax(), *chosen):
+            site.kernel = kernel
+            label = FUSED if isinstance(kernel, nystra.Softmax) else str(kernel)
+            peaks[label] = {"bytes": peak_memory(inference, site, torch.stack([query, key, value]))}
     with torch.inference_mode():
         medians = interleaved_medians(calls, repeats=repeats)
     results = {
         name: {"seconds": seconds, "fused": medians[FUSED] / seconds, "explicit": medians[EXPLICIT] / seconds}
+        | peaks.get(name, {})
         for name, seconds in medians.items()
     }
     _show(results, f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}, {threads} threads")
@@ -98,6 +109,25 @@ def run_bench_attention(
         with atomic_file(output) as file:
             file.write(json.dumps({**about, "results": results}, indent=2).encode())
     return results
+
+
+class SingleSite(nn.Module):
+    """A kernel at a site of its own, to be sent to a process.
+
+    Args:
+        window: side of the windows.
+        bias: of the site.
+    """
+
+    def __init__(self, window: int, bias: PositionBias | None) -> None:
+        super().__init__()
+        self.kernel: nystra.Kernel = nystra.Softmax()
+        self.window = (window, window)
+        self.bias = bias
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend within windows of queries, keys and values (3, W, h, N, d)."""
+        return self.kernel(tokens[0], tokens[1], tokens[2], nystra.WindowGeometry(self.window, bias=self.bias))
 
 
 def explicit_softmax(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,8 +139,10 @@ def explicit_softmax(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
 def _show(results: dict[str, dict[str, float]], title: str) -> None:
     table = Table(title=f"{title}, medians")
     table.add_column("")
-    for column in ("ms", "× fused", "× explicit"):
+    for column in ("ms", "× fused", "× explicit", "MiB"):
         table.add_column(column, justify="right")
     for name, values in results.items():
-        table.add_row(name, f"{1e3 * values['seconds']:.2f}", f"{values['fused']:.2f}", f"{values['explicit']:.1f}")
+        size = f"{values['bytes'] / 2**20:.1f}" if "bytes" in values else ""
+        times = (f"{1e3 * values['seconds']:.2f}", f"{values['fused']:.2f}", f"{values['explicit']:.1f}")
+        table.add_row(name, *times, size)
     Console().print(table)

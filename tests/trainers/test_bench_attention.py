@@ -13,11 +13,12 @@ from trainers.cli import main
 def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
     options = {"window": 8, "windows": 2, "heads": 2, "channels": 4, "repeats": 1, "threads": 1}
     command = ["bench", "attention", *(f"--{name}={value}" for name, value in options.items())]
-    assert main([*command, f"--output={tmp_path / 'bench.json'}", "--kernels+=Nystrom"]) == 0
+    assert main([*command, f"--output={tmp_path / 'bench.json'}", "--kernels+=Nystrom", "--memory=true"]) == 0
     record = json.loads((tmp_path / "bench.json").read_text())
     assert list(record["results"]) == [EXPLICIT, FUSED, str(nystra.Nystrom())]
     assert record["results"][FUSED]["fused"] == 1
     assert record["results"][EXPLICIT]["explicit"] == 1
+    assert [name for name, values in record["results"].items() if "bytes" in values] == [FUSED, str(nystra.Nystrom())]
     assert "2×2×64×4, position bias" in capsys.readouterr().out
 
 
