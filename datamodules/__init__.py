@@ -7,6 +7,7 @@ from datamodules.denoising import GaussianDenoisingDataModule, JPEGDataModule
 from datamodules.errors import DataError
 from datamodules.folders import PairedFolderDataModule
 from datamodules.gopro import GoProDataModule
+from datamodules.loaders import Stage
 from datamodules.ntire2022 import NTIRE2022DataModule
 from datamodules.paired import PairedImageDataset
 from datamodules.rain13k import Rain13kDataModule
@@ -35,5 +36,6 @@ __all__ = [
     "RestorationDataModule",
     "SIDDDataModule",
     "SpectralDemoDataModule",
+    "Stage",
     "SuperResolutionDataModule",
 ]

@@ -3,15 +3,16 @@
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.errors import DataError
-from datamodules.loaders import NumberedSamples, ResumableLoader, SeededSamples
+from datamodules.loaders import NumberedSamples, ResumableLoader, SeededSamples, Stage, StagedBatches, StagedSamples
 from datamodules.paired import PairedImageDataset, Pairs
 from datamodules.transforms import PairedTransform
 
@@ -60,6 +61,11 @@ class RestorationDataModule(LightningDataModule):
         self._test_sets: Mapping[str, Dataset] = {}
 
     @property
+    def patch_sizes(self) -> list[int]:
+        """Every size that training patches have in the course of a run, in their order."""
+        return [self.patch_size]
+
+    @property
     def val_set_names(self) -> list[str]:
         """Names of the validation sets, in the order of their loaders."""
         return list(self._val_sets)
@@ -94,14 +100,17 @@ class RestorationDataModule(LightningDataModule):
 
     def _training_loader(self, dataset: Dataset, shuffle_seed: int | None = None) -> ResumableLoader:
         """Load a data set of numbered samples (`NumberedSamples`), in a new order in each epoch if there is a seed."""
+        sampler = NumberedSamples(dataset, self._world_size, self._rank, shuffle_seed)
+        return self._loader(dataset, sampler, batch_size=self.batch_size, drop_last=True)
+
+    def _loader(self, dataset: Dataset, sampler: NumberedSamples, **options: Any) -> ResumableLoader:
         return ResumableLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=NumberedSamples(dataset, self._world_size, self._rank, shuffle_seed),
-            drop_last=True,
+            sampler=sampler,
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
+            **options,
         )
 
     def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
@@ -141,6 +150,11 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         repeat: passes over the training images that count as one epoch; raises the epoch's length for small sets.
         channels: 1 (grey) or 3 (RGB) of both images.
         scale: size of a target relative to its input; above 1 for super-resolution.
+        stages: other patch and batch sizes from a step of the optimiser on, in the order of their steps; before the
+            first, `patch_size` and `batch_size` hold. A batch reads as many images as it has patches.
+
+    Raises:
+        ValueError: if a number is out of range, or the stages are not in the order of their steps.
     """
 
     # Whether larger targets are cut at the centre, where a data set's convention is so.
@@ -156,13 +170,26 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         repeat: int = 1,
         channels: int = 3,
         scale: int = 1,
+        stages: Sequence[Stage] = (),
     ) -> None:
         super().__init__(patch_size=patch_size, batch_size=batch_size, num_workers=num_workers)
+        starts = [0, *(stage.start for stage in stages)]
+        if any(later <= earlier for earlier, later in pairwise(starts)):
+            raise ValueError(
+                f"stages must begin after step 0, each later than the one before, got starts {starts[1:]}: sort them; "
+                "before the first, patch_size and batch_size hold"
+            )
+        self.stages = list(stages)
         self.augment = augment
         self.repeat = repeat
         self.channels = channels
         self.scale = scale
         self._train_pairs: Pairs | None = None
+
+    @property
+    def patch_sizes(self) -> list[int]:
+        """See base class."""
+        return [self.patch_size, *(stage.patch_size for stage in self.stages)]
 
     @abstractmethod
     def train_pairs(self) -> Pairs:
@@ -206,10 +233,33 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         """Make a loader of shuffled, augmented patches, with the present `patch_size` and `batch_size`."""
         if self._train_pairs is None:
             raise RuntimeError('setup("fit") must run before train_dataloader()')
-        transform = PairedTransform(self.patch_size, scale=self.scale, augment=self.augment)
         seed = self._run_seed()
-        dataset = self._dataset(self._train_pairs, transform, self.repeat)
-        return self._training_loader(SeededSamples(dataset, seed), seed)
+        samples = {}
+        for patch_size in self.patch_sizes:
+            transform = PairedTransform(patch_size, scale=self.scale, augment=self.augment)
+            samples[patch_size] = SeededSamples(self._dataset(self._train_pairs, transform, self.repeat), seed)
+        if self.stages:
+            return self._staged_loader(samples, seed)
+        return self._training_loader(samples[self.patch_size], seed)
+
+    def _staged_loader(self, samples: Mapping[int, SeededSamples], seed: int) -> ResumableLoader:
+        trainer = self.trainer
+        if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]  # set by a connector
+            raise ValueError(
+                "overfit_batches must be 0 where the data have stages: leave them out (--data.stages '[]')"
+            )
+        dataset = StagedSamples(samples)
+        batches = StagedBatches(
+            dataset,
+            self._world_size,
+            self._rank,
+            seed,
+            stages=[Stage(0, self.patch_size, self.batch_size), *self.stages],
+            batches_per_step=1 if trainer is None else trainer.accumulate_grad_batches,
+            steps_taken=None if trainer is None else lambda: trainer.global_step,
+        )
+        # The sampler makes the batches. (Lightning would take a batch sampler apart.)
+        return self._loader(dataset, batches, batch_size=None, collate_fn=default_collate)
 
     def _datasets(self, sets: Mapping[str, Pairs]) -> dict[str, Dataset]:
         return {name: self._dataset(pairs) for name, pairs in sets.items()}

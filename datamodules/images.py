@@ -255,8 +255,11 @@ def _white(dtype: np.dtype) -> int:
 
 
 def _swap_red_and_blue(image: NDArray) -> NDArray:
-    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
-    return np.ascontiguousarray(image[..., order])
+    image = np.ascontiguousarray(image)
+    if image.shape[2] == 1:
+        return image
+    # Many times as fast as indexing.
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
 def _is_truncated(data: bytes) -> bool:

@@ -175,12 +175,14 @@ class ImageTask(LightningModule, ABC):
             ValueError: if their side is no multiple of the network's `size_multiple`.
         """
         multiple = getattr(self.net, "size_multiple", 1)
-        if isinstance(data, RestorationDataModule) and data.patch_size % multiple:
-            lower = data.patch_size // multiple * multiple
-            raise ValueError(
-                f"patch_size ({data.patch_size}) must be a multiple of {multiple} for {type(self.net).__name__}: give "
-                f"--data.patch_size {f'{lower} or ' if lower else ''}{lower + multiple}"
-            )
+        for index, size in enumerate(data.patch_sizes if isinstance(data, RestorationDataModule) else []):
+            if size % multiple:
+                lower = size // multiple * multiple
+                raise ValueError(
+                    f"patch_size ({size}) must be a multiple of {multiple} for {type(self.net).__name__}: give "
+                    f"{'--data.stages one of' if index else '--data.patch_size'} "
+                    f"{f'{lower} or ' if lower else ''}{lower + multiple}"
+                )
 
     def on_fit_start(self) -> None:
         """Refuse patches that the network cannot take, before the first one is read."""
