@@ -176,12 +176,15 @@ class PublishedNystrom(IteratedNystrom):
         cross, landmarks = both.chunk(2, 2)
         heads = core.shape[1]
         masses = landmarks.sum(1).unflatten(1, (heads, -1))
-        sums = (landmarks.mT @ at_least_float32(tokens)).unflatten(1, (heads, -1))
-        values = projections.sums(VALUE, sums, masses)
+        # The large products are bfloat16's own, which loses nothing beside the rounding of the tokens; float16 would
+        # not hold the sums.
+        wide = torch.float32 if tokens.dtype == torch.float16 else tokens.dtype
+        sums = landmarks.to(wide).mT @ tokens.to(wide)
+        values = projections.sums(VALUE, sums.to(core.dtype).unflatten(1, (heads, -1)), masses)
         # Head by head, by one product: (W, h·m, h) with zeros between heads.
         own = (inverse @ masses.unsqueeze(3)) * torch.eye(heads, dtype=core.dtype, device=core.device).unsqueeze(1)
         weights = cross.unflatten(2, (heads, -1)) / ((cross @ own.flatten(1, 2)).unsqueeze(3) + 1e-12)
-        return projections.mix(weights.flatten(2), inverse @ values).to(tokens.dtype)
+        return projections.mix(weights.flatten(2).to(wide), (inverse @ values).to(wide)).to(tokens.dtype)
 
     def _kernel(self, logits: Tensor) -> Tensor:
         wide = at_least_float32(logits)

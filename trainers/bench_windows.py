@@ -21,6 +21,7 @@ from nystra.hosts.dehazeformer import DehazeFormer
 from nystra.hosts.swinir import SwinIR
 from nystra.hosts.uformer import Uformer
 from nystra.sites import BiasMode
+from nystra.substitute import find_sites
 from trainers.bench_attention import explicit_softmax
 from trainers.measure import inference, interleaved_medians, peak_memory
 
@@ -92,6 +93,7 @@ def run_bench_windows(
     width: int = 96,
     kernels: Sequence[nystra.Kernel] | None = None,
     half: bool = True,
+    compiled: bool = False,
     memory: bool = False,
     repeats: int = 3,
     threads: int = 2,
@@ -110,6 +112,8 @@ def run_bench_windows(
         width: of the image.
         kernels: to be timed; null: the authors' arithmetic, Nystrom and LandmarkPooling, with 16 landmarks.
         half: whether all of them are also timed in bfloat16, with channels-last weights.
+        compiled: whether all but explicit softmax are also timed with `torch.compile` of the modules around each site,
+            which needs a C++ compiler.
         memory: whether peak memory is measured, in a process for each.
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
@@ -143,13 +147,17 @@ def run_bench_windows(
             nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
     # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
     peaks = {label: peak_memory(inference, net, x) for label, (net, x) in nets.items()} if memory else {}
+    if compiled:
+        nets |= {
+            f"{label}, compiled": (compile_sites(net), x) for label, (net, x) in nets.items() if EXPLICIT not in label
+        }
     medians = interleaved_medians(
         {label: functools.partial(inference, net, x) for label, (net, x) in nets.items()}, repeats=repeats
     )
     explicit, fused = medians[f"{EXPLICIT}, float32"], medians["Softmax(), float32"]
     results = {
         label: {"seconds": seconds, "explicit": explicit / seconds, "fused": fused / seconds}
-        | ({"bytes": peaks[label]} if memory else {})
+        | ({"bytes": peaks[label]} if label in peaks else {})
         for label, seconds in medians.items()
     }
     share = 1 - medians[f"{ABSENT}, float32"] / explicit
@@ -162,6 +170,14 @@ def run_bench_windows(
             versions = {"torch": torch.__version__, "machine": platform.machine()}
             file.write(json.dumps({**about, **versions, "results": results}, indent=2).encode())
     return results
+
+
+def compile_sites(net: nn.Module) -> nn.Module:
+    """A copy of a network whose modules around each window attention are compiled, for one size of image."""
+    result = copy.deepcopy(net)
+    for name in find_sites(result):
+        result.get_submodule(name.rpartition(".")[0]).compile(dynamic=False)
+    return result
 
 
 def _show(results: dict[str, dict[str, float]], title: str, share: float) -> None:

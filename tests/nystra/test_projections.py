@@ -79,3 +79,15 @@ def test_maps_are_absorbed_where_that_is_cheaper():
     assert not nystra.LandmarkPooling().absorbs(6, 30)
     with pytest.raises(NotImplementedError, match="LandmarkPooling needs every token's query"):
         nystra.LandmarkPooling().absorbed(torch.empty(0), None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loses_no_more_than_the_rounding_of_the_tokens(dtype):
+    torch.manual_seed(0)
+    module = SwinAttention(60, (16, 16), 6).eval().requires_grad_(requires_grad=False)
+    module.bias_mode, module.kernel = "drop", nystra.Nystrom.as_published(4, 3)
+    assert module.kernel.absorbs(6, 10)
+    windows = 3 * torch.randn(4, 256, 60)
+    exact = module(windows)
+    half = module.to(dtype)(windows.to(dtype)).float()
+    assert (half - exact).norm() < (0.01 if dtype == torch.bfloat16 else 0.002) * exact.norm()

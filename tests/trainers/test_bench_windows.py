@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 import nystra
 from trainers import bench_windows
@@ -33,6 +34,18 @@ def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, ca
         1 - 1 / written["results"]["attention taken out, float32"]["explicit"]
     )
     assert "window 8, position bias" in capsys.readouterr().out
+
+
+def test_networks_are_timed_compiled_too(small, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **_: compiled.append(type(module).__name__))
+    sizes = {"window": 8, "height": 16, "width": 16, "repeats": 1}
+    results = run_bench_windows(network="small", **sizes, kernels=[nystra.Nystrom()], half=False, compiled=True)
+    labels = ["explicit softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
+    names = [f"{name}, float32" for name in labels]
+    assert list(results) == [*names, *(f"{name}, compiled" for name in names[1:])]
+    # Two blocks of three networks.
+    assert compiled == ["SwinBlock"] * 6
 
 
 def test_explicit_softmax_is_exact_attention_and_absent_attention_gives_the_values():
