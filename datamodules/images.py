@@ -10,8 +10,9 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, refuse
 from datamodules.files import atomic_file
+from datamodules.packs import is_packed, list_pack, read_packed
 
 _UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
 _WHITE = {_UINT8: 255, _UINT16: 65535, _FLOAT32: 1}
@@ -36,7 +37,7 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
     """List the images of one folder, sorted by name.
 
     Hidden files and sub-folders are passed over; suffixes count in either case. A link to a missing image is listed,
-    so that reading it says which one it is.
+    so that reading it says which one it is. Images in a pack (`datamodules.packs`) count as the folder's own.
 
     Args:
         folder: an existing folder, or a link to one.
@@ -51,16 +52,17 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing there"
-        raise DataError(f"{argument} ({folder}) must be an existing folder of images, got {found}; check the path")
+        refuse(f"{argument} ({folder}) must be an existing folder of images, got {found}; check the path")
+        return []
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(
             f"{argument} ({folder}) must be readable, got {error.strerror}; check its permissions"
         ) from error
-    images = [path for path in entries if _is_image(path)]
+    images = [path for path in entries if _is_image(path)] + list_pack(folder)
     if not images:
-        raise DataError(
+        refuse(
             f"{argument} ({folder}) must hold images ({', '.join(IMAGE_SUFFIXES)}), got {len(entries)} other entries; "
             "point it at the folder that holds the images themselves"
         )
@@ -69,7 +71,7 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
 
 def has_images(folder: Path) -> bool:
     """Whether a folder holds an image itself, as `list_images` counts them; False if there is no such folder."""
-    return folder.is_dir() and any(_is_image(path) for path in folder.iterdir())
+    return folder.is_dir() and (any(_is_image(path) for path in folder.iterdir()) or bool(list_pack(folder)))
 
 
 def read_image(path: str | Path) -> NDArray:
@@ -78,7 +80,7 @@ def read_image(path: str | Path) -> NDArray:
     The EXIF orientation of a JPEG is applied. Palettes are expanded; grey with alpha comes back as RGBA.
 
     Args:
-        path: an image file; its content, not its suffix, decides how it is decoded.
+        path: an image file; its content, not its suffix, decides how it is decoded. Or one in a pack.
 
     Returns:
         Shape (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA); uint8, uint16, or float32 in [0, 1].
@@ -87,6 +89,8 @@ def read_image(path: str | Path) -> NDArray:
         DataError: if the file is missing, truncated, no image, or holds pixels of another type or range.
     """
     path = Path(path)
+    if is_packed(path):
+        return read_packed(path)
     try:
         data = path.read_bytes()
     except OSError as error:

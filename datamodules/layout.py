@@ -1,9 +1,13 @@
 """Published data sets on disk: where they are, and whether they are whole."""
 
+import json
 from pathlib import Path
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, note_shortfall
 from datamodules.paired import Pairs
+
+RECORD = "prepared.json"
+"""What `lowrank prepare` leaves in a folder that it has finished: what it was made of, and how."""
 
 
 def find_data_set(root: str | Path, names: tuple[str, ...]) -> Path:
@@ -52,7 +56,20 @@ def find_folder(root: Path, *names: str) -> Path | None:
 
 
 def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
-    """Say in a sentence that a set has not as many pairs as published; None if it has."""
-    if len(pairs) == published:
+    """Say in a sentence that a set has not as many pairs as published; None if it has, or if that is being collected.
+
+    Crops that `lowrank prepare` cut count as the images that they are of.
+    """
+    record = _record(pairs)
+    count = len(pairs) if record is None else json.loads(record.read_text())["images"]
+    if count == published:
         return None
-    return f"{name} has {len(pairs)} pairs, {published} as published: results are not comparable with published ones"
+    message = f"{name} has {count} pairs, {published} as published: results are not comparable with published ones"
+    # `collect_faults` has its own place for it.
+    return None if note_shortfall(message) else message
+
+
+def _record(pairs: Pairs) -> Path | None:
+    """The record of prepared crops, in a folder around them."""
+    around = pairs.targets[0].parents[:5] if pairs.targets else ()
+    return next((folder / RECORD for folder in around if (folder / RECORD).is_file()), None)

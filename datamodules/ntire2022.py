@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import RestorationDataModule
 from datamodules.cubes import Window, read_cube
-from datamodules.errors import DataError
+from datamodules.errors import DataError, note_shortfall, refuse
 from datamodules.images import convert_channels, list_images, read_image, to_tensor
 from datamodules.loaders import SeededSamples
 from datamodules.transforms import PairedTransform
@@ -155,28 +155,41 @@ class NTIRE2022DataModule(RestorationDataModule):
 
     def _scenes(self, folder: Path, split: str, published: int) -> list[Scene]:
         photographs = {path.stem: path for path in list_images(folder / "Train_RGB", "root's Train_RGB")}
-        cubes = {path.stem: path for path in sorted((folder / "Train_Spec").glob("*.mat"))}
+        cubes = {path.stem: path for path in _cubes(folder / "Train_Spec")}
         text = folder / "split_txt" / f"{split}_list.txt"
         if text.is_file():
-            names = [line.strip() for line in text.read_text().splitlines() if line.strip()]
+            # Lists that were edited on Windows may begin with a mark.
+            names = [line.strip() for line in text.read_text("utf-8-sig").splitlines() if line.strip()]
             source = f"names {text}"
+            if not names:
+                refuse(f"list ({text}) must name the scenes that {split}, one a line, got none; download it again")
+                return []
         else:
             names = [name for name in photographs if _split(name) == split]
             source = f"names {folder / 'Train_RGB'}"
         names = sorted(name for name in names if name not in UNUSABLE)
         absent = [name for name in names if name not in photographs or name not in cubes]
         if absent or not names:
-            raise DataError(
+            refuse(
                 f"root ({folder}) must hold Train_RGB and Train_Spec of every scene that {source}, got {len(absent)} "
                 f"of {len(names)} without: {', '.join(absent[:5])}; add the missing files, or take these names from "
-                "the list"
+                "the list",
+                [
+                    f"scene {name} of {text if text.is_file() else folder / 'Train_RGB'} must have a photograph in "
+                    f"Train_RGB and a cube in Train_Spec of {folder}, got "
+                    f"{'no photograph' if name not in photographs else 'no cube'}; add the missing file"
+                    for name in absent
+                ],
             )
-        if len(names) != published:
-            self._say(
-                f"ARAD_1K-{split} has {len(names)} scenes, {published} as published: results are not comparable with "
+        scenes = [Scene(name, photographs[name], cubes[name]) for name in names if name not in absent]
+        if len(scenes) != published:
+            message = (
+                f"ARAD_1K-{split} has {len(scenes)} scenes, {published} as published: results are not comparable with "
                 "published ones"
             )
-        return [Scene(name, photographs[name], cubes[name]) for name in names]
+            if not note_shortfall(message):
+                self._say(message)
+        return scenes
 
 
 class Scenes(Dataset[dict[str, object]]):
@@ -310,6 +323,11 @@ def read_scene(scene: Scene, window: Window = (slice(None), slice(None))) -> tup
     size = image.shape[0], image.shape[1]
     cube = read_cube(scene.cube, ("cube",), bands=BANDS, size=size, window=window)
     return image[window], cube.astype(np.float32)
+
+
+def _cubes(folder: Path) -> list[Path]:
+    """Files of cubes; their suffix counts in either case."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".mat")
 
 
 def _split(name: str) -> str:

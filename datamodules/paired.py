@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, refuse
 from datamodules.images import convert_channels, list_images, read_image, to_tensor
 
 Transform = Callable[[NDArray, NDArray, np.random.Generator], tuple[NDArray, NDArray]]
@@ -65,13 +65,18 @@ def pair_folders(
     """
     degraded = _by_key(list_images(inputs, input_argument), input_argument, f"x{scale}" if scale > 1 else "")
     clean = _by_key(list_images(targets, target_argument), target_argument, "")
-    alone = [degraded[key] for key in degraded.keys() - clean.keys()]
-    alone += [clean[key] for key in clean.keys() - degraded.keys()]
-    if alone:
-        raise DataError(
+    alone = [degraded.pop(key) for key in sorted(degraded.keys() - clean.keys())]
+    unasked = [clean[key] for key in sorted(clean.keys() - degraded.keys())]
+    if alone or unasked:
+        refuse(
             f"{input_argument} ({inputs}) must match {target_argument} ({targets}) name by name, got "
-            f"{len(degraded)} and {len(clean)} images, {len(alone)} without counterpart: {_some(alone)}; "
-            "add the missing files or remove these"
+            f"{len(degraded) + len(alone)} and {len(clean)} images, {len(alone + unasked)} without counterpart: "
+            f"{_some(alone + unasked)}; add the missing files or remove these",
+            [
+                f"image {path} must have a counterpart in {folder}, got none; add the missing file or remove this one"
+                for paths, folder in ((alone, targets), (unasked, inputs))
+                for path in paths
+            ],
         )
     files = tuple(degraded.values())
     return Pairs(files, tuple(clean[key] for key in degraded), tuple(path.stem for path in files))
@@ -156,16 +161,9 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         file = self._file(index)
         image = convert_channels(read_image(self.inputs[file]), self.channels)
         target = convert_channels(read_image(self.targets[file]), self.channels)
-        wanted = (self.scale * image.shape[0], self.scale * image.shape[1])
-        target = whole_multiple(target, self.scale)
-        if self.crop_targets:
-            target = _centre(target, wanted)
-        if target.shape[:2] != wanted:
-            raise DataError(
-                f"target {self.targets[file]} must be {wanted[0]}×{wanted[1]} pixels (height × width) for input "
-                f"{self.inputs[file]} of {image.shape[0]}×{image.shape[1]} at scale {self.scale}, got "
-                f"{target.shape[0]}×{target.shape[1]}; replace the wrong file"
-            )
+        target = fit_target(
+            target, image, self.scale, self.targets[file], self.inputs[file], crop_targets=self.crop_targets
+        )
         if self.transform is not None:
             image, target = self.transform(image, target, self._generator(index))
         return {"input": to_tensor(image), "target": to_tensor(target), "name": self.names[file]}
@@ -180,6 +178,38 @@ class PairedImageDataset(Dataset[dict[str, object]]):
     def _generator(index: int) -> np.random.Generator:
         # The index keeps processes apart that start from the same torch seed.
         return np.random.default_rng((int(torch.randint(2**62, ())), index))
+
+
+def fit_target(
+    target: NDArray, image: NDArray, scale: int, target_path: Path, image_path: Path, *, crop_targets: bool = False
+) -> NDArray:
+    """Cut a target to what its input needs.
+
+    Args:
+        target: shape (H', W', C).
+        image: shape (H, W, C).
+        scale: size of a target relative to its input; rows and columns beyond a multiple of it are left out.
+        target_path: file of the target, for the error message.
+        image_path: file of the input.
+        crop_targets: cut a larger target at the centre; else it must fit.
+
+    Returns:
+        Shape (scale·H, scale·W, C).
+
+    Raises:
+        DataError: if the sizes do not fit.
+    """
+    wanted = (scale * image.shape[0], scale * image.shape[1])
+    target = whole_multiple(target, scale)
+    if crop_targets:
+        target = _centre(target, wanted)
+    if target.shape[:2] != wanted:
+        raise DataError(
+            f"target {target_path} must be {wanted[0]}×{wanted[1]} pixels (height × width) for input {image_path} of "
+            f"{image.shape[0]}×{image.shape[1]} at scale {scale}, got {target.shape[0]}×{target.shape[1]}; replace the "
+            "wrong file"
+        )
+    return target
 
 
 def whole_multiple(image: NDArray, scale: int) -> NDArray:
@@ -200,7 +230,7 @@ def _by_key(files: Iterable[Path], argument: str, suffix: str) -> dict[str, Path
         for prefix in _KNOWN_PREFIXES:
             key = key.removeprefix(prefix)
         if key in keyed:
-            raise DataError(
+            refuse(
                 f"{argument} ({path.parent}) must name each image once, got {keyed[key].name} and {path.name}; "
                 "remove one of them"
             )

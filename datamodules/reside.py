@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from datamodules.base import PairedImageDataModule
-from datamodules.errors import DataError
+from datamodules.errors import DataError, refuse
 from datamodules.images import list_images
 from datamodules.layout import shortfall
 from datamodules.paired import Pairs
@@ -101,10 +101,16 @@ def scene_pairs(hazy: Path, clean: Path) -> Pairs:
     scenes = {path.stem: path for path in list_images(clean, "root's GT")}
     inputs = list_images(hazy, "root's hazy")
     targets = [scenes.get(path.stem) or scenes.get(path.stem.partition("_")[0]) for path in inputs]
+    matched = [(path, target) for path, target in zip(inputs, targets, strict=True) if target]
     alone = [path.name for path, target in zip(inputs, targets, strict=True) if target is None]
     if alone:
-        raise DataError(
+        refuse(
             f"root's GT ({clean}) must hold the scene of every image in {hazy}, got none for {len(alone)}: "
-            f"{', '.join(alone[:5])}; add the missing files"
+            f"{', '.join(alone[:5])}; add the missing files",
+            [f"image {hazy / name} must have its scene in {clean}, got none; add the missing file" for name in alone],
         )
-    return Pairs(tuple(inputs), tuple(target for target in targets if target), tuple(path.stem for path in inputs))
+    return Pairs(
+        tuple(path for path, _ in matched),
+        tuple(target for _, target in matched),
+        tuple(path.stem for path, _ in matched),
+    )

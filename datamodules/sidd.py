@@ -9,13 +9,14 @@ from torch.utils.data import Dataset
 
 from datamodules.base import PairedImageDataModule
 from datamodules.cubes import read_blocks
-from datamodules.errors import DataError
-from datamodules.images import convert_channels, to_tensor
+from datamodules.errors import DataError, refuse
+from datamodules.images import convert_channels, list_images, to_tensor
 from datamodules.layout import shortfall
 from datamodules.paired import Pairs, pair_folders
 from datamodules.transforms import PairedTransform
 
 TEST_COUNT = 1280
+MEDIUM_COUNT = 320
 
 # Folders of the two halves, as Uformer, Restormer and NAFNet arrange them.
 _HALVES = (("input", "groundtruth"), ("input_crops", "target_crops"), ("input_crops", "gt_crops"), ("input", "target"))
@@ -158,6 +159,38 @@ class BlockDataset(Dataset[dict[str, object]]):
         place = divmod(index, self.pairs.noisy.shape[1])
         noisy, clean = (convert_channels(array[place], self.channels) for array in (self.pairs.noisy, self.pairs.clean))
         return {"input": to_tensor(noisy), "target": to_tensor(clean), "name": self.pairs.names[index]}
+
+
+def medium_pairs(folder: Path) -> Pairs:
+    """Match the images of SIDD-Medium as released: `0001_NOISY_SRGB_010.PNG` with `0001_GT_SRGB_010.PNG`.
+
+    Args:
+        folder: `SIDD_Medium_Srgb/Data`, with a folder for each scene.
+
+    Returns:
+        The pairs, named `0001_010`.
+
+    Raises:
+        DataError: if a noisy or a clean image is without the other.
+    """
+    found: dict[str, dict[str, Path]] = {"NOISY": {}, "GT": {}}
+    for scene in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for path in list_images(scene, f"root's {scene.name}"):
+            for kind, files in found.items():
+                number, mark, rest = path.stem.upper().partition(f"_{kind}_SRGB")
+                if mark:
+                    files[number + rest] = path
+    noisy, clean = found["NOISY"], found["GT"]
+    names = sorted(noisy.keys() & clean.keys())
+    alone = [(noisy.get(name) or clean[name]) for name in sorted(noisy.keys() ^ clean.keys())]
+    if alone or not names:
+        refuse(
+            f"root's {folder.name} ({folder}) must hold a NOISY_SRGB and a GT_SRGB image of every number, got "
+            f"{len(names)} pairs and {len(alone)} images alone: {', '.join(path.name for path in alone[:5])}; add the "
+            "missing files",
+            [f"image {path} must have a counterpart beside it, got none; add the missing file" for path in alone],
+        )
+    return Pairs(tuple(noisy[name] for name in names), tuple(clean[name] for name in names), tuple(names))
 
 
 def read_block_pairs(noisy: Path, clean: Path) -> BlockPairs:
