@@ -78,8 +78,8 @@ FUNCTION_VERBS = {
     ),
 }
 
-PARTS = ("net/", "data/")
-"""Folders of what recipes include; no recipes themselves."""
+PARTS = ("net/", "data/", "attention/")
+"""Folders of what recipes include, or what is given with one; no recipes themselves."""
 
 LOGGER = {
     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",

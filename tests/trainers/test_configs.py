@@ -12,7 +12,18 @@ import torch
 import yaml
 
 from datamodules import RestorationDataModule
-from glmha import GLMHA, MST, CassiMSTPlusPlus, ChannelAttention, MSTPlusPlus, Restormer
+from glmha import (
+    GLMHA,
+    MST,
+    CassiMSTPlusPlus,
+    ChannelAttention,
+    LinformerChannelAttention,
+    MSTPlusPlus,
+    PerformerChannelAttention,
+    ReformerChannelAttention,
+    Restormer,
+)
+from glmha.attention import decode_options
 from tests.spectral_data import write_arad, write_cassi
 from trainers import RestorationTask, SpectralTask
 
@@ -21,8 +32,17 @@ Lowrank = Callable[..., int]
 CONFIGS = Path(str(files("configs")))
 PARTS = sorted(path for folder in ("net", "data") for path in (CONFIGS / folder).glob("*.yaml"))
 COMPARISONS = sorted((CONFIGS / "nystra").glob("*.yaml"))
-RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - set(PARTS) - set(COMPARISONS))
+# What is given with a recipe, after it.
+ATTENTIONS = sorted((CONFIGS / "attention").glob("*.yaml"))
+RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - set(PARTS) - set(COMPARISONS) - set(ATTENTIONS))
 TRAINING = [path for path in RECIPES if "eval" not in path.parts]
+PAPER = sorted((CONFIGS / "glmha").glob("*.yaml"))
+CLASSES = {
+    "glmha": GLMHA,
+    "linformer": LinformerChannelAttention,
+    "performer": PerformerChannelAttention,
+    "reformer": ReformerChannelAttention,
+}
 
 # One block a level, four channels: the structure stays the recipe's.
 SHRUNK_NET = {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}
@@ -99,6 +119,44 @@ def test_recipes_train_and_test(lowrank: Lowrank, recipe: Path, data: Path):
     assert list(Path.cwd().rglob("metrics.json"))
 
 
+def test_the_papers_tasks_and_attentions_are_there():
+    assert [path.stem for path in PAPER] == ["mst_cassi", "mst_plus_plus_ntire", "restormer_gopro", "restormer_rain13k"]
+    assert [path.stem for path in ATTENTIONS] == list(CLASSES)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=name)
+@pytest.mark.parametrize("recipe", PAPER, ids=name)
+def test_every_task_of_the_paper_trains_with_every_attention(
+    lowrank: Lowrank, recipe: Path, attention: Path, data: Path
+):
+    shrunk = [*overrides(recipe, data), "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
+    both = ["--config", name(recipe), "--config", name(attention), *shrunk, "--best_checkpoint.save_top_k", "0"]
+    assert lowrank("fit", *both) == 0
+    [last] = Path.cwd().rglob("last.ckpt")
+    assert last.is_relative_to(Path.cwd() / "logs" / attention.stem / recipe.stem)
+    weights = torch.load(last, weights_only=True)["state_dict"]
+    records = [decode_options(value)["class"] for key, value in weights.items() if key.endswith("_extra_state")]
+    assert set(records) == {CLASSES[attention.stem].__name__}
+
+
+@pytest.mark.parametrize("recipe", [path for path in PAPER if path.stem.startswith("restormer")], ids=name)
+def test_restormers_stages_are_upstreams(lowrank: Lowrank, recipe: Path, data: Path, capsys):
+    assert lowrank("fit", "--config", name(recipe), "--print_config") == 0
+    values = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    stages = [{"start": 0, "patch_size": values["patch_size"], "batch_size": values["batch_size"]}, *values["stages"]]
+    starts = [stage["start"] for stage in stages]
+    lengths = [end - start for start, end in zip(starts, [*starts[1:], 300_000], strict=True)]
+    assert lengths == [92_000, 64_000, 48_000, 36_000, 36_000, 24_000]
+    assert [stage["patch_size"] for stage in stages] == [128, 160, 192, 256, 320, 384]
+    assert [stage["batch_size"] for stage in stages] == [8, 5, 4, 2, 1, 1]
+    # They reach the data module, and its sizes the network.
+    arguments = ["--config", name(recipe), *overrides(recipe, data)]
+    stage = "[{start: 1, patch_size: %d, batch_size: 1}]"
+    assert lowrank("fit", *arguments, "--data.stages", stage % 20) == 2
+    assert "patch_size (20) must be a multiple of 8" in capsys.readouterr().err
+    assert lowrank("fit", *arguments, "--data.stages", stage % 24) == 0
+
+
 def test_the_deraining_evaluation_needs_a_checkpoint_only(lowrank: Lowrank, data: Path, tmp_path: Path, capsys):
     net = Restormer(**SHRUNK_NET)
     torch.save({"params": net.state_dict()}, tmp_path / "deraining.pth")
@@ -159,11 +217,13 @@ def test_parts_are_used_by_a_recipe(part: Path):
 
 @pytest.mark.parametrize(("attention", "parameters"), [("csa", 26.13e6), ("glmha", 24.47e6)])
 def test_restormer_has_its_published_size(attention: str, parameters: float):
-    config = yaml.safe_load((CONFIGS / f"net/restormer_{attention}.yaml").read_text())
+    config = yaml.safe_load((CONFIGS / "net/restormer.yaml").read_text())
     arguments = config["init_args"]
     assert config["class_path"] == "glmha.Restormer"
-    chosen = arguments.pop("attention")
-    factory = ChannelAttention if attention == "csa" else lambda c, h: GLMHA(c, h, **chosen["init_args"])
+    assert arguments.pop("attention") == "glmha.ChannelAttention"
+    part = yaml.safe_load((CONFIGS / "attention/glmha.yaml").read_text())
+    chosen = part["model"]["init_args"]["net"]["init_args"]["attention"]["init_args"]
+    factory = ChannelAttention if attention == "csa" else lambda c, h: GLMHA(c, h, **chosen)
     with torch.device("meta"):
         net = Restormer(**arguments, attention=factory)
     assert sum(parameter.numel() for parameter in net.parameters()) == pytest.approx(parameters, rel=5e-4)
