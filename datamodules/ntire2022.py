@@ -111,9 +111,9 @@ class NTIRE2022DataModule(RestorationDataModule):
         Raises:
             DataError: if folders or scenes are missing, or there are fewer patches than a batch.
         """
-        folder = self._folder()
+        folder = self.folder()
         if stage == "fit":
-            self._train_scenes = self._scenes(folder, "train", TRAIN_COUNT)
+            self._train_scenes = self.scenes("train")
             patches = len(self._patches())
             if patches < self.batch_size:
                 raise DataError(
@@ -124,7 +124,7 @@ class NTIRE2022DataModule(RestorationDataModule):
             photographs = list_images(folder / "Test_RGB", "root's Test_RGB")
             self._test_sets = {"ARAD_1K-test": Photographs(photographs)}
             return
-        valid = {"ARAD_1K-valid": Scenes(self._scenes(folder, "valid", VALID_COUNT))}
+        valid = {"ARAD_1K-valid": Scenes(self.scenes("valid"))}
         if stage in ("fit", "validate"):
             self._val_sets = valid
         else:
@@ -143,7 +143,8 @@ class NTIRE2022DataModule(RestorationDataModule):
             self._preloaded = {scene.name: read_scene(scene) for scene in scenes}
         return Patches(scenes, self._preloaded, self.patch_size, self.stride, self.augment)
 
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
+        """Find the folder that holds `Train_RGB` or `Test_RGB`; DataError if there is none."""
         candidates = (self.root, self.root / "ARAD_1K", self.root / "dataset")
         for folder in candidates:
             if (folder / "Train_RGB").is_dir() or (folder / "Test_RGB").is_dir():
@@ -153,7 +154,9 @@ class NTIRE2022DataModule(RestorationDataModule):
             "neither; download the data set, or check the path"
         )
 
-    def _scenes(self, folder: Path, split: str, published: int) -> list[Scene]:
+    def scenes(self, split: str) -> list[Scene]:
+        """Find the scenes of a split, "train" or "valid"; DataError if files of some are missing."""
+        folder, published = self.folder(), {"train": TRAIN_COUNT, "valid": VALID_COUNT}[split]
         photographs = {path.stem: path for path in list_images(folder / "Train_RGB", "root's Train_RGB")}
         cubes = {path.stem: path for path in _cubes(folder / "Train_Spec")}
         text = folder / "split_txt" / f"{split}_list.txt"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -40,8 +40,8 @@ class FunctionVerb:
         module: where the function is.
         function: its name; its arguments are the verb's options.
         description: one line for `lowrank --help`.
-        positional: the argument that is given without a name, a list; it may be left out if the function has a default
-            for it. None: no such.
+        positional: the argument that is given without a name: one value, or a list, which may be left out if the
+            function has a default for it. None: no such.
     """
 
     module: str
@@ -72,6 +72,12 @@ FUNCTION_VERBS = {
     ),
     "demo": FunctionVerb(
         "trainers.demo", "run_demo", "train small networks on bundled photographs and compare them", positional="parts"
+    ),
+    "prepare": FunctionVerb(
+        "trainers.prepare",
+        "run_prepare",
+        "check a downloaded data set, and cut the crops to train on",
+        positional="dataset",
     ),
     "restore": FunctionVerb(
         "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"
@@ -170,15 +176,22 @@ def _call(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
     skip: set[str | int] = set()
     if verb.positional is not None:
         argument = inspect.signature(function).parameters[verb.positional]
-        (kind,) = get_args(argument.annotation)
-        if argument.default is inspect.Parameter.empty:
+        if get_origin(argument.annotation) is Literal:
+            parser.add_argument(verb.positional, type=argument.annotation, help=f"which {verb.positional}")
+        elif argument.default is inspect.Parameter.empty:
+            (kind,) = get_args(argument.annotation)
             parser.add_argument(verb.positional, nargs="+", type=kind, help=f"one or more {verb.positional}")
         else:
+            (kind,) = get_args(argument.annotation)
             parser.add_argument(
                 verb.positional, nargs="*", type=kind, default=argument.default, help=f"any number of {verb.positional}"
             )
         skip.add(verb.positional)
     parser.add_function_arguments(function, skip=skip)
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:
+            # `--verify` says as much as `--verify true`.
+            action.nargs, action.const = "?", True
     try:
         config = parser.parse_args(_find_configs(arguments))
     except ArgumentError as error:

@@ -1,0 +1,373 @@
+"""Training crops and packs of images, made of a downloaded data set: in parallel, resumable, complete or absent."""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.degraded import CleanImages
+from datamodules.errors import DataError
+from datamodules.files import atomic_file
+from datamodules.images import list_images, read_image, write_image
+from datamodules.layout import RECORD
+from datamodules.packs import write_pack
+from datamodules.paired import Pairs, fit_target, whole_multiple
+from datamodules.processes import run
+
+Progress = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it is done, and how much there is."""
+
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where crops are.
+
+    Attributes:
+        size: side in pixels of the target; of a smaller image all is taken. None: whole images.
+        step: pixels between neighbours; the last of a row or column ends at the image's edge.
+        random: crops of an image at random places instead.
+        seed: of these.
+    """
+
+    size: int | None
+    step: int | None = None
+    random: int | None = None
+    seed: int = 0
+
+    def windows(self, height: int, width: int, name: str, scale: int = 1) -> list[Window]:
+        """Rows and columns of every crop.
+
+        Args:
+            height: of the image that is cut: the input's, at a scale above 1.
+            width: of it.
+            name: of the image; random places depend on it and the seed alone.
+            scale: how many pixels of the target a pixel of that image is.
+        """
+        if self.size is None:
+            return [(slice(0, height), slice(0, width))]
+        sides = [min(side, self.size // scale) for side in (height, width)]
+        room = [whole - side for whole, side in zip((height, width), sides, strict=True)]
+        if self.random is not None:
+            rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
+            corners = [tuple(int(rng.integers(free + 1)) for free in room) for _ in range(self.random)]
+        else:
+            step = (self.step or self.size) // scale
+            rows, columns = ([*range(0, free, step), free] for free in room)
+            corners = [(row, column) for row in rows for column in columns]
+        return [(slice(top, top + sides[0]), slice(left, left + sides[1])) for top, left in corners]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made.
+
+    Attributes:
+        dataset: what it is made of.
+        pairs: the images.
+        folder: what appears when all is made.
+        inputs: folder in it for crops of inputs.
+        targets: folder in it for crops of targets.
+        cut: where crops are.
+        scale: size of a target relative to its input.
+        pack: make packs (`datamodules.packs`) instead of a file each; of whole images nothing else can be made.
+
+    Raises:
+        ValueError: if a side, step or number is not positive, or crops would not lie on the pixels of the inputs.
+    """
+
+    dataset: str
+    pairs: Pairs
+    folder: Path
+    inputs: str
+    targets: str
+    cut: Cut
+    scale: int = 1
+    pack: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = {"crop_size": self.cut.size, "step": self.cut.step, "crops_per_image": self.cut.random}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} ({value}) must be at least 1")
+            if value is not None and name != "crops_per_image" and value % self.scale:
+                raise ValueError(
+                    f"{name} ({value}) must be a multiple of the scale, {self.scale}; it counts pixels of the target"
+                )
+        if self.cut.size is None and not self.pack:
+            raise ValueError(f"pack (False) must be true for {self.dataset}, whose images are trained on whole")
+
+    @property
+    def sources(self) -> dict[str, tuple[Path, ...]]:
+        """The folders that are written and the images of each; inputs that are made as they are read have none."""
+        inputs = {} if isinstance(self.pairs, CleanImages) else {self.inputs: self.pairs.inputs}
+        return {**inputs, self.targets: self.pairs.targets}
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What two runs must agree in for one to go on with what the other began."""
+        return {"dataset": self.dataset, "scale": self.scale, "pack": self.pack, **asdict(self.cut)}
+
+    @property
+    def unfinished(self) -> Path:
+        """The hidden folder beside the final one that holds what is made so far."""
+        return self.folder.with_name(f".{self.folder.name}.unfinished")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run did.
+
+    Attributes:
+        images: images of the whole set.
+        crops: crops of all of them.
+        new: images that this run cut; 0 if all was there.
+    """
+
+    images: int
+    crops: int
+    new: int
+
+
+def prepare(plan: Plan, *, workers: int = 0, progress: Progress = lambda *_: None) -> Made:
+    """Make what a plan says, or what is missing of it.
+
+    All is written into a hidden folder beside `plan.folder`, and becomes `plan.folder` when it is complete and on the
+    disk; a run that is stopped, in whatever way, leaves the hidden folder for the next one to go on with.
+
+    Args:
+        plan: what to make.
+        workers: processes; 0 works in this one.
+        progress: is told how far it is.
+
+    Returns:
+        What is there now, and how much of it is new.
+
+    Raises:
+        DataError: if `plan.folder` holds something else, another run is at work, or images cannot be used: all of these
+            are named, after the others were cut.
+        OSError: if crops cannot be written.
+    """
+    unfinished = plan.unfinished
+    if plan.folder.exists():
+        made = _finished(plan)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return made
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with _locked(unfinished):
+        _check_settings(unfinished / "settings.json", plan)
+        images = len(plan.pairs)
+        if plan.cut.size is None:
+            files = {half: {f"{path.stem}.png": path for path in paths} for half, paths in plan.sources.items()}
+            ready, crops, new = unfinished / "packs", images, images
+        else:
+            ready = unfinished / "crops"
+            new = _cut(plan, ready, unfinished / "log", workers, progress)
+            files = {half: {path.name: path for path in list_images(ready / half)} for half in plan.sources}
+            crops = len(files[plan.targets])
+        if plan.pack:
+            ready = unfinished / "packs"
+            # What a killed run has left there cannot be used.
+            shutil.rmtree(ready, ignore_errors=True)
+            _pack(files, ready, workers, progress)
+        record = {**plan.settings, "images": images, "crops": crops, "source": _digest(plan)}
+        _write_json(ready / RECORD, record)
+        ready.rename(plan.folder)
+    shutil.rmtree(unfinished)
+    return Made(images, crops, new)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An image to cut, with its counterpart, and the folders of their crops."""
+
+    name: str
+    image: Path
+    target: Path
+    folders: tuple[Path, ...]
+    cut: Cut
+    scale: int
+
+
+def _cut(plan: Plan, folder: Path, log: Path, workers: int, progress: Progress) -> int:
+    """Cut what the log does not have, and leave nothing else in the folders; the number of images cut."""
+    done = _read_log(log, plan, folder)
+    folders = tuple(folder / half for half in plan.sources)
+    jobs = [
+        _Job(name, image, target, folders, plan.cut, plan.scale)
+        for name, image, target in zip(plan.pairs.names, plan.pairs.inputs, plan.pairs.targets, strict=True)
+        if name not in done
+    ]
+    faults: list[str] = []
+    with log.open("a") as file:
+        progress("crops", 0, len(jobs))
+        for number, (job, result) in enumerate(zip(jobs, run(_cut_pair, jobs, workers), strict=True), 1):
+            if isinstance(result, str):
+                faults.append(result)
+            else:
+                done[job.name] = result
+                entry = {"name": job.name, "crops": result, "bytes": _sizes(job.image, job.target)}
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+            progress("crops", number, len(jobs))
+    if faults:
+        raise _unusable(faults)
+    wanted = {f"{_crop_name(name, number)}.png" for name, count in done.items() for number in range(count)}
+    for path in (path for half in folders for path in half.iterdir() if path.name not in wanted):
+        # Of an image that the source no longer has, or a file that was being written when a run was killed.
+        path.unlink()
+    return len(jobs)
+
+
+def _cut_pair(job: _Job) -> int | str:
+    """Write the crops of an image and its counterpart; their number, or what is wrong with them."""
+    try:
+        target = read_image(job.target)
+        arrays = [whole_multiple(target, job.scale)]
+        if len(job.folders) == 2:
+            image = read_image(job.image)
+            arrays = [image, fit_target(target, image, job.scale, job.target, job.image)]
+    except DataError as error:
+        return str(error)
+    height, width = (side // job.scale for side in arrays[-1].shape[:2])
+    windows = job.cut.windows(height, width, job.name, job.scale)
+    for folder, array, factor in zip(job.folders, arrays, (1, job.scale)[-len(arrays) :], strict=True):
+        for number, window in enumerate(windows):
+            rows, columns = (slice(factor * edge.start, factor * edge.stop) for edge in window)
+            write_image(folder / f"{_crop_name(job.name, number)}.png", array[rows, columns])
+    return len(windows)
+
+
+def _crop_name(name: str, number: int) -> str:
+    return f"{name}-{number:03}"
+
+
+def _pack(files: Mapping[str, Mapping[str, Path]], folder: Path, workers: int, progress: Progress) -> None:
+    for half, images in files.items():
+        names = sorted(images)
+        paths = [images[name] for name in names]
+        write_pack(folder / half, _counted(names, run(_read, paths, workers), f"pack of {half}", progress))
+
+
+def _counted(
+    names: Sequence[str], images: Iterable[NDArray | str], task: str, progress: Progress
+) -> Iterator[tuple[str, NDArray]]:
+    faults: list[str] = []
+    for number, (name, image) in enumerate(zip(names, images, strict=True), 1):
+        if isinstance(image, str):
+            faults.append(image)
+        elif not faults:
+            yield name, image
+        progress(task, number, len(names))
+    if faults:
+        raise _unusable(faults)
+
+
+def _read(path: Path) -> NDArray | str:
+    """The image, or what is wrong with it."""
+    try:
+        return read_image(path)
+    except DataError as error:
+        return str(error)
+
+
+def _unusable(faults: list[str]) -> DataError:
+    return DataError(f"source must hold usable images only, got {len(faults)} that are not:\n" + "\n".join(faults))
+
+
+def _finished(plan: Plan) -> Made:
+    """What a former run made; DataError if it is not what the plan would make."""
+    remedy = "give another output, or remove it"
+    try:
+        record = json.loads((plan.folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"output ({plan.folder}) must be absent or made by a former run, got neither; {remedy}"
+        ) from error
+    _check_agreement(plan.folder, record, plan)
+    if record["source"] != _digest(plan):
+        raise DataError(f"output ({plan.folder}) must be made of the source as it is now, got another; {remedy}")
+    return Made(record["images"], record["crops"], 0)
+
+
+def _check_settings(path: Path, plan: Plan) -> None:
+    if path.exists():
+        _check_agreement(path.parent, json.loads(path.read_text()), plan)
+    else:
+        _write_json(path, plan.settings)
+
+
+def _check_agreement(folder: Path, former: Mapping[str, object], plan: Plan) -> None:
+    for name, value in plan.settings.items():
+        if former[name] != value:
+            raise DataError(
+                f"output ({folder}) must be of this run's {name} ({value}), got {former[name]} of a former run; "
+                "give the same, or another output, or remove it"
+            )
+
+
+def _read_log(path: Path, plan: Plan, folder: Path) -> dict[str, int]:
+    """Number of crops of every image that former runs have cut and that is still the same."""
+    present = [{path.name for path in (folder / half).glob("*.png")} for half in plan.sources]
+    sources = dict(zip(plan.pairs.names, zip(plan.pairs.inputs, plan.pairs.targets, strict=True), strict=True))
+    done = {}
+    # A run that was killed may have left half a line.
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    _write(path, "".join(f"{line}\n" for line in lines))
+    for line in lines:
+        entry = json.loads(line)
+        name, count = entry["name"], entry["crops"]
+        crops = {f"{_crop_name(name, number)}.png" for number in range(count)}
+        same = name in sources and entry["bytes"] == _sizes(*sources[name])
+        if same and all(crops <= names for names in present):
+            done[name] = count
+    return done
+
+
+def _sizes(*files: Path) -> list[int]:
+    return [file.stat().st_size if file.exists() else 0 for file in files]
+
+
+def _digest(plan: Plan) -> str:
+    """Of the names and sizes of the source's files."""
+    text = json.dumps(
+        [
+            (name, *_sizes(*files))
+            for name, *files in zip(plan.pairs.names, plan.pairs.inputs, plan.pairs.targets, strict=True)
+        ]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    _write(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the system opens the lock when the process ends, however it does."""
+    with (folder / "lock").open("w") as file:
+        if os.name == "posix":
+            import fcntl  # absent elsewhere
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise DataError(
+                    f"output ({folder}) must not be in use, got another run at work; wait for it"
+                ) from error
+        yield

@@ -1,0 +1,79 @@
+"""Work shared out among processes that end with the one that started them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+# Jobs that wait beside those that run, for each process: enough that none idles, few enough to hold in memory.
+_AHEAD = 4
+
+
+def run(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+    """Call a function for every job, in several processes at once.
+
+    Args:
+        function: importable by name.
+        jobs: taken one after another, a few ahead of what is done.
+        workers: processes, at least 0; 0 calls it in this one.
+
+    Yields:
+        The results in the order of the jobs.
+
+    Raises:
+        ValueError: if `workers` is negative, or the system ended a process, as it does when memory runs out.
+    """
+    if workers < 0:
+        raise ValueError(f"workers ({workers}) must be at least 0; 0 works in the main process")
+    if workers == 0:
+        yield from map(function, jobs)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(function, job))
+                if len(waiting) > _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ValueError(
+                f"workers ({workers}) must fit into memory, got a process that was ended by the system; lower workers"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    # A server that has imported the package once forks processes quickly; a fork of this one copies threads' locks.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["datamodules.prepare"])
+    return context
+
+
+def _start() -> None:
+    """Prepare a process: the main one answers Ctrl-C, and takes this one with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

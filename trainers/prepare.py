@@ -1,0 +1,130 @@
+"""The verb `prepare`: looks over a downloaded data set, and makes the crops or packs that networks train on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from datamodules.base import available_cores
+from datamodules.checks import Check, call
+from datamodules.errors import DataError
+from datamodules.plans import CUTS, choose_cut, make_links, make_plans
+from datamodules.prepare import Made, Plan, Progress, prepare
+from datamodules.processes import run
+from datamodules.sources import DatasetName, Source, find_source
+
+
+def run_prepare(
+    dataset: DatasetName,
+    *,
+    source: Path,
+    output: Path | None = None,
+    verify: bool = False,
+    scale: int = 2,
+    crop_size: int | None = None,
+    step: int | None = None,
+    crops_per_image: int | None = None,
+    seed: int = 0,
+    pack: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Look over a downloaded data set, and cut the crops that networks are trained on.
+
+    What is there is held against the published counts. With `output`, crops (GoPro, SIDD, DIV2K), or packs of images
+    that are faster to read, are written there beside links to what they are not made of, in the layout that the data
+    modules take. A run that was stopped is gone on with by the same command; after one that was finished it does
+    nothing.
+
+    Args:
+        dataset: gopro, rain13k, sidd, div2k (with the test sets beside it), reside or ntire2022.
+        source: its folder, or the one that it is in.
+        output: folder for what is made; null: nothing is.
+        verify: read every image and cube first, and name all that cannot be used.
+        scale: of the low-resolution images (div2k).
+        crop_size: side of a crop in pixels of the target; null: as published (gopro 512, sidd 256, div2k 480).
+        step: pixels between neighbouring crops; null: as published (gopro 256, div2k 240).
+        crops_per_image: crops at random places instead of a grid; null: as published (sidd 300).
+        seed: of random places.
+        pack: one uncompressed file of all crops, or of all images of rain13k or reside: faster to read, and larger.
+        workers: processes; 0 works in this one; null: one for each core.
+
+    Raises:
+        DataError: if the source is not there or has faults, all of which are named, or the output holds other things.
+        ValueError: if an option does not fit the data set.
+    """
+    processes = available_cores() if workers is None else workers
+    if processes < 0:
+        raise ValueError(f"workers ({workers}) must be at least 0; 0 works in the main process")
+    if output is not None and dataset not in CUTS:
+        raise ValueError(f"output ({output}) must be null for {dataset}, which is trained on as it is; use verify")
+    found = find_source(dataset, source, scale=scale)
+    _print_table(found)
+    faults = list(found.faults.errors)
+    with _progress_bars() as progress:
+        if verify:
+            faults += found.faults.shortfalls + _verify(found, processes, progress)
+        if faults:
+            raise DataError(
+                f"source ({source}) must hold {dataset} as published, got {len(faults)} faults:\n" + "\n".join(faults)
+            )
+        made: list[tuple[Plan, Made]] = []
+        if output is not None:
+            cut = choose_cut(dataset, crop_size, step, crops_per_image, seed)
+            plans = make_plans(dataset, found, output, cut, scale=scale if dataset == "div2k" else 1, pack=pack)
+            made = [(plan, prepare(plan, workers=processes, progress=progress)) for plan in plans]
+            make_links(dataset, source, output)
+    _print_result(found, verify, made)
+
+
+def _verify(source: Source, workers: int, progress: Progress) -> list[str]:
+    """Everything that is wrong with the files, once each."""
+    checks: list[Check] = [check for part in source.sets for check in part.checks]
+    faults: list[str] = []
+    progress("verify", 0, len(checks))
+    for number, found in enumerate(run(call, checks, workers), 1):
+        faults += found
+        progress("verify", number, len(checks))
+    # A clean image may belong to several degraded ones.
+    return list(dict.fromkeys(faults))
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Progress]:
+    """Show a bar for every task that is told of."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def show(description: str, done: int, total: int) -> None:
+            if description not in tasks:
+                tasks[description] = bars.add_task(description, total=total)
+            bars.update(tasks[description], completed=done, total=total)
+
+        yield show
+
+
+def _print_table(source: Source) -> None:
+    table = Table("part", "here", "published")
+    for part in source.sets:
+        table.add_row(part.name, str(part.count), "any" if part.published is None else str(part.published))
+    Console(markup=False, highlight=False).print(table)
+    if source.absent:
+        print(f"not here: {', '.join(source.absent)}")
+    for message in source.faults.shortfalls:
+        print(message)
+
+
+def _print_result(source: Source, verified: bool, made: list[tuple[Plan, Made]]) -> None:
+    if verified:
+        print(f"verified: every file of {', '.join(part.name for part in source.sets)} can be used")
+    for plan, result in made:
+        kind = "whole images" if plan.cut.size is None else "crops"
+        if result.new:
+            print(f"{plan.folder}: {result.crops} {kind} of {result.images} images, {result.new} of them in this run")
+        else:
+            print(f"{plan.folder}: {result.crops} {kind} of {result.images} images were there: nothing to do")
