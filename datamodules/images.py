@@ -1,5 +1,6 @@
 """Image files and their arrays and tensors: the one place that reads, writes and converts them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,6 +224,12 @@ def jpeg(array: NDArray, quality: int) -> NDArray:
     encoded = cv2.imencode(".jpg", _swap_red_and_blue(array), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if array.shape[2] == 3 else cv2.IMREAD_GRAYSCALE)
     return _swap_red_and_blue(np.asarray(decoded).reshape(array.shape))
+
+
+def jpeg_library() -> str:
+    """The JPEG library that OpenCV decodes with, as it describes it: other versions give other pixels."""
+    found = re.search(r"^ *JPEG: *(.+?) *$", cv2.getBuildInformation(), re.MULTILINE)
+    return found[1] if found else "none"
 
 
 def convert_channels(array: NDArray, channels: int, *, studio: bool = False) -> NDArray:

@@ -105,6 +105,20 @@ def read(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def averaged(path: Path) -> bool | None:
+    """Whether the weights that are taken of a file are an average over training (EMA); None: it does not say.
+
+    Raises:
+        CheckpointError: see `read`.
+    """
+    content = read(path)
+    # Lightning puts the average in the weights' place and keeps those in training beside it.
+    if "pytorch-lightning_version" in content:
+        return "current_model_state" in content
+    container = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+    return {"params_ema": True, "params": False}.get(container or "")
+
+
 def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
     """Take the state dict out of its container and strip wrappers' prefixes from its keys.
 

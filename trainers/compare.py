@@ -21,9 +21,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import nystra
+from datamodules.base import RestorationDataModule
 from datamodules.files import atomic_file
 from datamodules.images import to_array
 from nystra.sites import BiasMode
+from trainers.evaluation import PARTIAL, current_seed, provenance, share, whole_sets
 from trainers.measure import interleaved_medians, peak_memory
 from trainers.metrics import PSNR, SSIM, ImageMetric, psnr
 from trainers.tiling import restore
@@ -94,7 +96,7 @@ def run_compare(
         raise ValueError(f"repeats ({repeats}) and images ({images}) must be at least 1")
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
     variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, position_bias)
-    batches = _samples(data, images)
+    batches, whole = _samples(data, images)
     results: dict[str, list[Tensor]] = {name: [] for name in variants}
     console = Console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, torch.inference_mode():
@@ -120,10 +122,18 @@ def run_compare(
             seconds=seconds[name],
             memory=peak_memory(whole_image, variants[name], first) if memory else None,
         )
-    names = [batch["name"] for batch in batches]
-    _write(output, figures, scores, measures, {"checkpoint": str(pretrained), "images": names})
+    about = {
+        "data": type(data).__name__,
+        "partial": len(batches) < whole,
+        "images": [batch["name"] for batch in batches],
+        "images_expected": whole,
+        "window_size": window_size,
+        "position_bias": position_bias,
+        **provenance(pretrained, current_seed()),
+    }
+    _write(output, figures, scores, measures, about)
     draw(output / "comparison.png", results, batches[0])
-    console.print(comparison_table(figures, [metric.name for metric in measures], len(batches)))
+    console.print(comparison_table(figures, [metric.name for metric in measures], len(batches), whole))
     for metric in measures:
         console.print(f"{metric.name}: {metric.protocol}", soft_wrap=True, highlight=False)
     console.print("fidelity: RGB PSNR, float, against the released model's output; worst: of one image")
@@ -164,7 +174,8 @@ def whole_image(net: nn.Module, image: Tensor) -> Tensor:
         return restore(net, image, tile=None, overlap=0)
 
 
-def _samples(data: LightningDataModule, count: int | None) -> list[dict[str, Any]]:
+def _samples(data: LightningDataModule, count: int | None) -> tuple[list[dict[str, Any]], int]:
+    """Test images, and how many there would be of whole test sets."""
     data.prepare_data()
     data.setup("test")
     loaders = data.test_dataloader()
@@ -173,7 +184,9 @@ def _samples(data: LightningDataModule, count: int | None) -> list[dict[str, Any
     if not every:
         raise ValueError(f"data ({type(data).__name__}) must have test images, got none")
     step = 1 if count is None else max(1, math.ceil(len(every) / count))
-    return [dataset[index] for dataset, index in every[::step][:count]]
+    names = data.test_set_names if isinstance(data, RestorationDataModule) else map(str, range(len(sets)))
+    whole = whole_sets(data, {name: len(dataset) for name, dataset in zip(names, sets, strict=True)})
+    return [dataset[index] for dataset, index in every[::step][:count]], sum(whole.values())
 
 
 def _scores(images: list[Tensor], targets: list[Tensor], metrics: list[ImageMetric]) -> dict[str, list[float]]:
@@ -208,9 +221,11 @@ def _write(
         file.write(json.dumps(record, indent=1).encode())
 
 
-def comparison_table(figures: dict[str, Comparison], metrics: list[str], images: int) -> Table:
-    """The comparison as a table, a line per variant."""
-    result = Table(title=f"{images} images", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+def comparison_table(figures: dict[str, Comparison], metrics: list[str], images: int, whole: int = 0) -> Table:
+    """The comparison as a table, a line per variant; `whole` is the number of images that the test sets have."""
+    result = Table(title=f"{share(images, whole)} images", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    if images < whole:
+        result.caption = PARTIAL
     result.add_column("", overflow="fold")
     for column in (*metrics, "worst drop", "fidelity", "worst", "s/image", "MiB"):
         result.add_column(column, justify="right")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from statistics import fmean
 from typing import Any, Literal
 
@@ -18,9 +19,12 @@ from rich.table import Table
 
 from datamodules.base import RestorationDataModule
 from datamodules.files import atomic_file
+from datamodules.images import jpeg_library
+from glmha.checkpoints import averaged
 
 VERSIONED = ("lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless")
 """Distributions whose versions change scores: OpenCV decodes JPEG, torch and numpy compute."""
+PARTIAL = "partial: images of the benchmark are missing, figures are not comparable with published ones"
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,19 @@ def expected_images(trainer: Trainer, stage: Literal["val", "test"]) -> dict[str
     A set whose published size is not known is whole as it is.
     """
     data, found = data_module(trainer), data_sets(trainer, stage)
+    whole = whole_sets(data, found)
+    return whole if stage == "test" else {name: whole[name] for name in found}
+
+
+def whole_sets(data: LightningDataModule | None, found: Mapping[str, int]) -> dict[str, int]:
+    """Number of images that each data set has when it is whole: those found, and those that are absent.
+
+    Args:
+        data: the data module; None: loaders only.
+        found: data set → number of its images that are there.
+    """
     published = data.published_counts if isinstance(data, RestorationDataModule) else {}
-    names = [*published, *found] if stage == "test" else found
-    return {name: max(published.get(name, 0), found.get(name, 0)) for name in names}
+    return {name: max(published.get(name, 0), found.get(name, 0)) for name in [*published, *found]}
 
 
 def gather(scores: list[ImageScore]) -> list[ImageScore]:
@@ -138,7 +152,7 @@ class Evaluation:
         return any(counts.get(name, 0) < number for name, number in self.expected.items())
 
     def table(self) -> Table:
-        """A row per data set, one for their average, a column per metric."""
+        """A row per data set, one for their average, a column per metric; what is partial says so."""
         table = Table()
         table.add_column("data set")
         table.add_column("images", justify="right")
@@ -146,18 +160,27 @@ class Evaluation:
             table.add_column(metric, justify="right")
         counts, means = self.counts(), self.means()
         for name, mean in means.items():
-            left_out = self.expected.get(name, 0) - counts[name]
-            number = f"{counts[name]} of {counts[name] + left_out}" if left_out > 0 else str(counts[name])
-            table.add_row(name, number, *map(_shown, mean.values()))
+            table.add_row(name, share(counts[name], self.expected.get(name, 0)), *map(_shown, mean.values()))
         for name in self.absent:
             table.add_row(name, f"0 of {self.expected[name]}", *[""] * len(self.protocols))
         if len(means) > 1:
             table.add_section()
             label = f"mean of {len(means)} of {len(self.expected)} sets" if self.absent else "mean of sets"
-            table.add_row(label, str(len(self.scores)), *map(_shown, self.average().values()))
+            number = share(len(self.scores), sum(self.expected.values()))
+            table.add_row(label, number, *map(_shown, self.average().values()))
+        if self.partial:
+            table.caption = PARTIAL
         return table
 
-    def report(self, folder: Path, *, data: str | None, weights: Path | None, seed: int | None) -> Path:
+    def report(
+        self,
+        folder: Path,
+        *,
+        data: str | None,
+        weights: Path | None,
+        seed: int | None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Path:
         """Print the table and write `metrics.json`.
 
         Args:
@@ -165,6 +188,7 @@ class Evaluation:
             data: what the data sets came from (the data module's class); None: loaders without one.
             weights: file that the weights came from; None: they were initialised at random.
             seed: of the run; None: none was set.
+            settings: what else the scores depend on, such as tiles.
 
         Returns:
             The file that was written.
@@ -178,6 +202,8 @@ class Evaluation:
             "metrics": dict(self.protocols),
             "average": _jsonable(self.average()),
             "partial": self.partial,
+            "images": len(self.scores),
+            "images_expected": max(len(self.scores), sum(self.expected.values())),
             "sets_absent": {name: self.expected[name] for name in self.absent},
             "sets": {
                 name: {
@@ -190,9 +216,8 @@ class Evaluation:
                 }
                 for name, mean in means.items()
             },
-            "weights": None if weights is None else {"path": str(weights), "sha256": digest(weights)},
-            "seed": seed,
-            "versions": {name: version(name) for name in VERSIONED},
+            **(settings or {}),
+            **provenance(weights, seed),
         }
         path = folder / "metrics.json"
         with atomic_file(path) as file:
@@ -203,6 +228,25 @@ class Evaluation:
             console.print(f"{metric}: {protocol}", soft_wrap=True, highlight=False)
         console.print(f"every image's values: {path}", soft_wrap=True, highlight=False)
         return path
+
+
+def provenance(weights: Path | None, seed: int | None) -> dict[str, Any]:
+    """What a record of figures says of where they come from: weights, seed, versions.
+
+    Args:
+        weights: file that the weights came from; None: they were initialised at random.
+        seed: of the run; None: none was set.
+    """
+    source = None
+    if weights is not None:
+        source = {"path": str(weights), "sha256": digest(weights), "ema": averaged(weights)}
+    versions = {name: version(name) for name in VERSIONED} | {"jpeg": jpeg_library(), "python": python_version()}
+    return {"weights": source, "seed": seed, "versions": versions}
+
+
+def share(count: int, whole: int) -> str:
+    """How many images of how many, if that is not all of them."""
+    return f"{count} of {whole}" if count < whole else str(count)
 
 
 def digest(path: Path) -> str:

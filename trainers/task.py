@@ -274,6 +274,8 @@ class ImageTask(LightningModule, ABC):
             self.log_dict(values, sync_dist=True)
         for index, (key, value) in enumerate(evaluation.average().items()):
             self.log(f"{stage}/{key}", value, prog_bar=index == 0, sync_dist=True)
+        if stage == "test":
+            self.log("test/partial", float(evaluation.partial), sync_dist=True)
         return evaluation
 
     def _report(self, evaluation: Evaluation) -> None:
@@ -286,6 +288,12 @@ class ImageTask(LightningModule, ABC):
                 data=None if data is None else type(data).__name__,
                 weights=None if weights is None else Path(weights),
                 seed=current_seed(),
+                settings={
+                    "tile": self.tile,
+                    "overlap": self.overlap,
+                    "precision": self.trainer.precision,
+                    "device": self.device.type,
+                },
             )
 
 

@@ -1,6 +1,7 @@
 """Reading, writing and converting images."""
 
 import os
+import re
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from datamodules.errors import DataError
-from datamodules.images import convert_channels, list_images, read_image, to_array, to_tensor, write_image
+from datamodules.images import convert_channels, jpeg_library, list_images, read_image, to_array, to_tensor, write_image
 
 
 def random_image(rng, dtype, channels, size=(7, 9)):
@@ -277,3 +278,7 @@ def test_channels_are_dropped_repeated_or_weighed(dtype):
     assert convert_channels(rgba, 3).tolist() == [[[white, 0, 0]]]
     assert convert_channels(rgba[..., :1], 3).tolist() == [[[white] * 3]]
     np.testing.assert_allclose(convert_channels(rgba, 1), [[[0.299 * white]]], atol=1.5 if white > 1 else 1e-6)
+
+
+def test_the_jpeg_library_is_named_with_its_version():
+    assert re.search(r"jpeg.*\d+\.\d+", jpeg_library())

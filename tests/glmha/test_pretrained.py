@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import glmha
+from glmha.checkpoints import averaged
 from glmha.pretrained import expansion
 from tests import goldens
 
@@ -188,3 +189,19 @@ def test_damaged_weights_are_told_so(change, message):
             weights[key] = value
     with pytest.raises(glmha.CheckpointError, match=message):
         glmha.load_pretrained(weights)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"params": {}}, False),
+        ({"params": {}, "params_ema": {}}, True),
+        ({"state_dict": {}}, None),
+        ({"weight": torch.zeros(1)}, None),
+        ({"state_dict": {}, "pytorch-lightning_version": "2.6"}, False),
+        ({"state_dict": {}, "current_model_state": {}, "pytorch-lightning_version": "2.6"}, True),
+    ],
+)
+def test_a_file_says_whether_its_weights_are_an_average(tmp_path, content, expected):
+    torch.save(content, tmp_path / "net.pth")
+    assert averaged(tmp_path / "net.pth") is expected

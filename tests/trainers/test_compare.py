@@ -11,6 +11,7 @@ from nystra.hosts.dehazeformer import DehazeFormer
 from tests import goldens
 from trainers.cli import main
 from trainers.compare import RELEASED, run_compare
+from trainers.evaluation import digest
 
 
 @pytest.fixture
@@ -41,10 +42,24 @@ def test_every_variant_is_measured_on_the_same_images(checkpoint, tmp_path, caps
     assert figures[str(kernels[0])].worst_fidelity <= figures[str(kernels[0])].fidelity < 200
     record = json.loads((tmp_path / "compare" / "metrics.json").read_text())
     assert len(record["images"]) == 2
+    assert (record["partial"], record["images_expected"]) == (True, 4)
+    assert record["weights"] == {"path": str(checkpoint), "sha256": digest(checkpoint), "ema": None}
+    assert (record["data"], record["window_size"], record["position_bias"]) == ("DemoDataModule", 16, "keep")
+    assert {"torch", "opencv-python-headless", "jpeg"} <= set(record["versions"])
     assert "fidelity" not in record["variants"][RELEASED]
     assert len(record["variants"]["window 16, bias"]["per_image"]["PSNR"]) == 2
     assert (tmp_path / "compare" / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert "LandmarkPooling(landmarks=4" in "".join(capsys.readouterr().out.split("\n"))
+    printed = capsys.readouterr().out
+    assert "LandmarkPooling(landmarks=4" in "".join(printed.split("\n"))
+    assert "2 of 4 images" in printed
+    assert "partial: images of the benchmark are missing" in " ".join(printed.split())
+
+
+def test_all_images_are_no_part(checkpoint, tmp_path, capsys):
+    data = DemoDataModule(eval_size=32)
+    run_compare(data, pretrained=checkpoint, kernels=[], repeats=1, memory=False, output=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["partial"] is False
+    assert "partial" not in capsys.readouterr().out
 
 
 def test_the_command_line_takes_kernels_and_data(checkpoint, tmp_path):

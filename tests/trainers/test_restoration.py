@@ -20,7 +20,7 @@ from datamodules import PairedFolderDataModule
 from datamodules.images import read_image
 from glmha import Restormer
 from trainers import NonFiniteError, RestorationTask
-from trainers.evaluation import Evaluation, ImageScore, gather
+from trainers.evaluation import Evaluation, ImageScore, digest, gather
 from trainers.metrics import PSNR, SSIM, psnr
 
 pytestmark = pytest.mark.filterwarnings(
@@ -133,7 +133,12 @@ def test_test_scores_every_image_and_keeps_the_record(tmp_path, capsys):
     assert record["sets"]["test2"]["mean"]["psnr"] == pytest.approx(one_level_off)
     assert record["partial"] is False
     assert record["weights"] is None
-    assert set(record["versions"]) == {"lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless"}
+    libraries = {"lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless", "jpeg", "python"}
+    assert set(record["versions"]) == libraries
+    assert (record["images"], record["images_expected"]) == (4, 4)
+    settings = {"tile": None, "overlap": 48, "precision": "32-true", "device": "cpu"}
+    assert {key: record[key] for key in settings} == settings
+    assert evaluation.callback_metrics["test/partial"].item() == 0
     assert evaluation.callback_metrics["test/psnr"].item() == pytest.approx(one_level_off)
     assert evaluation.callback_metrics["test/test2/psnr"].item() == pytest.approx(one_level_off)
     printed = capsys.readouterr().out
@@ -142,12 +147,30 @@ def test_test_scores_every_image_and_keeps_the_record(tmp_path, capsys):
 
 
 def test_a_partial_evaluation_says_so(tmp_path, capsys):
-    trainer(tmp_path, limit_test_batches=2).test(RestorationTask(Offset()), DataLoader(Images(3)), verbose=False)
+    evaluation = trainer(tmp_path, limit_test_batches=2)
+    evaluation.test(RestorationTask(Offset()), DataLoader(Images(3)), verbose=False)
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["partial"] is True
+    assert (record["images"], record["images_expected"]) == (2, 3)
+    # TensorBoard has it beside the means.
+    assert evaluation.callback_metrics["test/partial"].item() == 1
     assert record["sets"]["test"]["images"] == 2
     assert record["sets"]["test"]["images_expected"] == 3
-    assert "2 of 3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 of 3" in printed
+    assert "partial: images of the benchmark are missing" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_the_record_says_whether_weights_are_an_average(lowrank: Lowrank, recipe, tmp_path, ema):
+    average = ["--trainer.callbacks+", "lightning.pytorch.callbacks.EMAWeightAveraging"] if ema else []
+    assert lowrank("fit", "--config", recipe, *average) == 0
+    last = next(tmp_path.rglob("last.ckpt"))
+    for options in (["--ckpt_path", last], ["--model.pretrained", last]):
+        assert lowrank("test", "--config", recipe, *average, *options) == 0
+        newest = max(tmp_path.rglob("metrics.json"), key=lambda path: path.stat().st_mtime_ns)
+        weights = json.loads(newest.read_text())["weights"]
+        assert weights == {"path": str(last), "sha256": digest(last), "ema": ema}
 
 
 class Published(PairedFolderDataModule):
@@ -174,6 +197,7 @@ def test_the_average_says_over_how_many_of_the_sets():
     with console.capture() as capture:
         console.print(Evaluation(scores, {"psnr": PSNR().protocol}, {"one": 1, "two": 1, "three": 4}).table())
     assert "mean of 2 of 3 sets" in capture.get()
+    assert "2 of 6" in capture.get()
 
 
 def test_images_of_an_evaluation_stay_where_they_are(tmp_path, pairs):
