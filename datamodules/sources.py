@@ -133,7 +133,11 @@ def _rain13k(root: Path, scale: int) -> Iterator[_Part | str]:
     yield _Part("Rain13K/train", RAIN13K_COUNT, data.train_pairs) if (folder / "train").is_dir() else "Rain13K/train"
     for name, published in data.published_counts.items():
         present = (folder / "test" / name).is_dir()
-        yield _Part(name, published, partial(_tested, Rain13kDataModule(root), name)) if present else name
+        yield _Part(name, published, partial(_rain_set, root, name)) if present else name
+
+
+def _rain_set(root: Path, name: str) -> Pairs:
+    return Rain13kDataModule(root, val_sets=[name]).val_pairs()[name]
 
 
 def _sidd(root: Path, scale: int) -> Iterator[_Part | str]:
