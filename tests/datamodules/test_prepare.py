@@ -370,7 +370,7 @@ def test_rain13k_and_haze_are_verified(tmp_path):
 
 @pytest.mark.parametrize("dataset", ["gopro", "rain13k", "sidd", "div2k", "reside", "ntire2022"])
 def test_a_source_that_is_not_there_is_refused(dataset, tmp_path):
-    with pytest.raises(DataError, match="must (be or )?hold"):
+    with pytest.raises(DataError, match=r"must (be or )?hold"):
         find_source(dataset, tmp_path)
 
 
