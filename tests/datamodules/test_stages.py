@@ -133,7 +133,7 @@ def test_stages_out_of_range_are_refused(values, message):
 @quiet
 @pytest.mark.filterwarnings("ignore:You requested to overfit but enabled")
 def test_overfitting_with_stages_is_refused(folder):
-    with pytest.raises(ValueError, match="overfit_batches must be 0 where data have stages"):
+    with pytest.raises(ValueError, match="overfit_batches must be 0 where the data have stages"):
         fit(make(folder, repeat=2, stages=STAGES), 1, max_steps=2, overfit_batches=2, limit_val_batches=0)
 
 

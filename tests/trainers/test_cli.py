@@ -90,7 +90,7 @@ def test_the_saved_recipe_evaluates_the_checkpoint(lowrank: Lowrank, recipe, tmp
     assert lowrank(verb, "--config", run / "config.yaml", "--ckpt_path", checkpoint) == 0
     if verb != "predict":
         metrics = yaml.safe_load((tmp_path / "logs/run/version_1/metrics.json").read_text())
-        assert metrics["weights"] == {"path": str(checkpoint), "sha256": digest(checkpoint)}
+        assert metrics["weights"] == {"path": str(checkpoint), "sha256": digest(checkpoint), "ema": False}
 
 
 def test_command_line_beats_checkpoint_and_recipe(lowrank: Lowrank, recipe, tmp_path):

@@ -165,7 +165,7 @@ def test_results_inside_the_searched_folder_are_not_restored_again(use, tmp_path
 
 
 def test_table_and_memory_are_printed(use, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "400")
     use(Net())
     write_image(tmp_path / "a [bold].png", picture())
     [image] = run([tmp_path / "a [bold].png"], tmp_path / "out")
