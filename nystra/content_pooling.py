@@ -141,13 +141,19 @@ class BiasChannels(NamedTuple):
 
 
 def _factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Factors (heads, N, r) of a bias (heads, N, N): its projection to its first r left singular vectors."""
+    """Factors (heads, N, r) of a bias (heads, N, N): its projection to its first r left singular vectors.
+
+    The vectors are held fixed by gradients: equal singular values would have none.
+    """
+    wide = bias.double()
     with torch.no_grad():
-        # Computed in float64, and not differentiated: equal singular values have no gradient, the projection has.
-        left, values, _ = torch.linalg.svd(bias.double(), full_matrices=False)
-        root = values[:, None, :rank].clamp_min(torch.finfo(torch.float64).tiny).sqrt()
-        basis = left[..., :rank]
-    return (basis * root).to(bias.dtype), bias.mT @ (basis / root).to(bias.dtype)
+        left, values, _ = torch.linalg.svd(wide, full_matrices=False)
+        left, values = left[..., :rank], values[:, None, :rank]
+        # Beyond a bias' rank there is rounding only, and where a bias is 0 nothing else: such channels are 0.
+        significant = values > torch.finfo(bias.dtype).eps * len(bias[0]) * values[..., :1]
+        root = torch.where(significant, values, 1.0).sqrt()
+        left = torch.where(significant, left, 0.0)
+    return (left * root).to(bias.dtype), (wide.mT @ (left / root)).to(bias.dtype)
 
 
 def _mask_channels(region: Tensor) -> tuple[Tensor, Tensor]:

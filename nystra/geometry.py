@@ -256,7 +256,8 @@ class WindowGeometry:
         )
         kept = self._tables.get(place)
         if kept is None or kept[0] != state:
-            with torch.no_grad():
+            # Kept beyond this call: a tensor made in inference mode could not be used in training.
+            with torch.inference_mode(mode=False), torch.no_grad():
                 kept = (state, make())
             self._tables[place] = kept
         return kept[1]

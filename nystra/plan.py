@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from nystra.content_pooling import ContentPooling
 from nystra.geometry import WindowGeometry
 from nystra.kernels import Kernel, Softmax
 from nystra.landmark_pooling import LandmarkPooling
@@ -27,8 +26,6 @@ CANDIDATES: tuple[Kernel, ...] = (
     LandmarkPooling(16, 16, "own"),
     LandmarkPooling(4, 16, "own"),
     LandmarkPooling(4, 16, "none"),
-    ContentPooling(16, 32, 4),
-    ContentPooling(16, 16, 2),
 )
 """What `plan` tries at every site, beside exact attention."""
 

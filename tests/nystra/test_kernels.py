@@ -208,6 +208,33 @@ def test_gradients_reach_inputs_and_bias(kernel):
     assert torch.autograd.gradcheck(call, (*inputs, table))
 
 
+@pytest.mark.parametrize("table", ["none", "rows", "one head"])
+def test_content_pooling_takes_a_bias_of_any_rank(table):
+    scene = Scene(biased=True)
+    bias = torch.zeros(225, HEADS)
+    if table == "rows":
+        bias += torch.arange(15.0).repeat_interleave(15).unsqueeze(1) / 15
+    elif table == "one head":
+        bias[:, 0] = torch.randn(225, generator=torch.Generator().manual_seed(0))
+    inputs = scene.tokens(torch.float32)
+    geometry = WindowGeometry(scene.window, scene.grid, bias=TableBias(bias, scene.window))
+    exact = Softmax()(*inputs, geometry)
+    # Everything near: only the rank of the bias is left to differ by, 64 for one of noise.
+    assert_close(ContentPooling(4, 4, 4, bias_rank=64)(*inputs, geometry), exact, rtol=1e-4, atol=1e-4)
+    assert ContentPooling(4, 4, 1, bias_rank=8)(*inputs, geometry).isfinite().all()
+
+
+@pytest.mark.parametrize("kernel", [Softmax(), LandmarkPooling(), ContentPooling(), Nystrom(), Performer()])
+def test_tables_made_in_inference_serve_training(kernel):
+    scene = Scene()
+    geometry = scene.geometry(torch.float32)
+    query, key, value = scene.tokens(torch.float32)
+    with torch.inference_mode():
+        kernel(query, key, value, geometry)
+    kernel(query.requires_grad_(), key, value, geometry).sum().backward()
+    assert query.grad.isfinite().all()
+
+
 def test_tables_are_made_once_and_again_when_the_bias_changes():
     scene = Scene()
     geometry = scene.geometry()
