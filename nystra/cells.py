@@ -101,6 +101,18 @@ class Cells:
         """Bring positions (N, 2) into the cells' order."""
         return self.gather(positions[None, None])[0, 0]
 
+    def cut(self, axis: int, border: int) -> tuple[Tensor, Tensor]:
+        """Which blocks and which cells have tokens on both sides of a border: booleans, (m,) and (s,).
+
+        Args:
+            axis: 0: the border lies between rows, 1: between columns.
+            border: the first token beyond it.
+        """
+        places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in self.window), indexing="ij"), -1)
+        beyond = self.order(places.flatten(0, 1))[:, axis] >= border
+        blocks, cells = (beyond.unflatten(0, (count, -1)) for count in (self.num_blocks, self.num_cells))
+        return blocks.any(1) & ~blocks.all(1), cells.any(1) & ~cells.all(1)
+
     def neighbours(self) -> Tensor:
         """Each cell's own number, then those of the cells above, below, left and right; -1 beyond the edge: (s, 5)."""
         return _neighbours(self)

@@ -34,7 +34,18 @@ class Kernel(abc.ABC):
     """Base of all kernels: applies `attend` to every kind of window with the tables made for it."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
-        """Attend within windows: (W, h, N, d) each → (W, h, N, d), dtype of `value`."""
+        """Attend within windows: (W, h, N, d) each → (W, h, N, d), dtype of `value`; under autocast its dtype.
+
+        Autocast says in which precision tokens come; what is computed of them in float32 stays in float32.
+        """
+        if not torch.is_autocast_enabled(query.device.type):
+            return self.attend_all(query, key, value, geometry)
+        dtype = torch.get_autocast_dtype(query.device.type)
+        with torch.autocast(query.device.type, enabled=False):
+            return self.attend_all(query.to(dtype), key.to(dtype), value.to(dtype), geometry)
+
+    def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
+        """Attend within windows of all kinds, outside autocast."""
         kinds = list(geometry.kinds(query.device))
         if len(kinds) == 1:
             return self.attend(query, key, value, self._tables(kinds[0][2], geometry, query))
@@ -65,11 +76,19 @@ class Kernel(abc.ABC):
             geometry: of the windows.
 
         Returns:
-            Outputs, mapped: (W, N, C).
+            Outputs, mapped: (W, N, C); precision as in a call.
 
         Raises:
             NotImplementedError: if the kernel cannot, see `absorbs`.
         """
+        if not torch.is_autocast_enabled(tokens.device.type):
+            return self.attend_absorbed(tokens, projections, geometry)
+        dtype = torch.get_autocast_dtype(tokens.device.type)
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self.attend_absorbed(tokens.to(dtype), projections.to(dtype), geometry)
+
+    def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
+        """What `absorbed` does, outside autocast."""
         raise NotImplementedError(f"{type(self).__name__} needs every token's query, key and value")
 
     @abc.abstractmethod

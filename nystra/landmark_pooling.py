@@ -19,8 +19,9 @@ class LandmarkPooling(Kernel):
     Queries lie in m blocks, keys in s cells nested in them. A block's mean query q̄ weighs the keys of each cell into
     one key k̃, one value ṽ and a mass M; a token of the block sees the summary with the logit q·k̃ + (M - q̄·k̃) + Δ,
     which is exact at q = q̄ but for Δ, the static difference between the token's and the block's bias. Near tokens are
-    attended exactly, in the same softmax. No inverse, no constant to tune: weights are positive, so that every output
-    is a convex combination of values and finite for every input.
+    attended exactly, in the same softmax, and so is what no summary could keep masked: a block and a cell that both lie
+    on the border of a shifted window. No inverse, no constant to tune: weights are positive, so that every output is a
+    convex combination of values and finite for every input.
 
     Args:
         landmarks: m, blocks of queries; must divide the window.
@@ -61,8 +62,9 @@ class LandmarkPooling(Kernel):
         """See base class: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
         layout = self.layout(window)
         tokens = window[0] * window[1]
-        groups, most = self._near(layout).shape
-        exact = int((self._near(layout) >= 0).sum()) / groups
+        near = self._near(layout)
+        groups, most = near.shape
+        exact = int((near >= 0).sum()) / groups
         seen = self.cells - exact + exact * tokens / self.cells
         floats = tokens * (self.cells + most * tokens // self.cells)
         return Cost(3 * self.landmarks * channels + 2 * channels * seen, floats)
@@ -72,7 +74,7 @@ class LandmarkPooling(Kernel):
         layout = self.layout(kind.window)
         blocks, cells = layout.num_blocks, layout.num_cells
         positions = layout.order(kind.positions())
-        near = self._near(layout).to(kind.device)
+        near = _with_cut_cells(self._near(layout), layout, kind).to(kind.device)
         groups = len(near) // blocks
         means, biases = [], []
         # Block by block: N×N values of all heads would not fit for large windows.
@@ -99,7 +101,8 @@ class LandmarkPooling(Kernel):
         mean_table = None
         if kind.has_bias:
             mean_table = torch.stack(means, 1).unflatten(2, (cells, -1)).transpose(1, 2).to(wide).contiguous()
-        return PoolingTables(layout, mean_table, torch.stack(biases, 1).to(wide).contiguous(), near)
+        partition = near.numel() == cells and bool((near.flatten() == torch.arange(cells, device=near.device)).all())
+        return PoolingTables(layout, mean_table, torch.stack(biases, 1).to(wide).contiguous(), near, partition)
 
     def _near(self, layout: Cells) -> Tensor:
         """Numbers of the cells that each group of tokens sees exactly, (groups, n); -1: none. Groups divide blocks."""
@@ -133,7 +136,7 @@ class LandmarkPooling(Kernel):
         if not count:
             logits = at_least_float32(query @ far_key.transpose(3, 4)).add_(tables.bias).add_(offset)
             return layout.scatter((logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3))
-        near_key, near_value = (self._take(tensor, tables.near, cells) for tensor in (key, value))
+        near_key, near_value = (_near_tokens(tensor, tables) for tensor in (key, value))
         # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). The largest tensor
         # here, they are changed in place.
         if groups == blocks:
@@ -148,15 +151,6 @@ class LandmarkPooling(Kernel):
         result = (far_part.flatten(2, 3).unflatten(2, (blocks, -1)) @ far_value).flatten(2, 3)
         return layout.scatter(result + (near_part @ near_value).flatten(2, 3))
 
-    def _take(self, tokens: Tensor, near: Tensor, cells: int) -> Tensor:
-        """Tokens of the near cells of each group: (W, h, N, d) → (W, h, groups, n·t, d)."""
-        by_cell = tokens.unflatten(2, (cells, -1))
-        if self.near == "own":
-            return by_cell
-        if self.near == "block":
-            return tokens.unflatten(2, (near.shape[0], -1))
-        return by_cell[:, :, near.clamp_min(0)].flatten(3, 4)
-
 
 class PoolingTables(NamedTuple):
     """Static tables of landmark-centred pooling for one kind of window.
@@ -165,11 +159,49 @@ class PoolingTables(NamedTuple):
         layout: blocks and cells.
         mean: β, (heads or 1, s, m, tokens of a cell); None: no bias.
         bias: of each group's tokens to its summaries (Δ; minus infinity where their tokens are attended exactly) and to
-            its exact tokens (minus infinity beyond the window's edge), (1, heads·groups, tokens of a group, s + exact).
+            its exact tokens (minus infinity beyond the window's edge): (heads or 1, groups, tokens of a group, s +
+            exact).
         near: numbers of the cells that each group sees exactly, (groups, n), -1 for none.
+        partition: whether `near` holds every cell once, in order: near tokens need no copies then.
     """
 
     layout: Cells
     mean: Tensor | None
     bias: Tensor
     near: Tensor
+    partition: bool
+
+
+def _with_cut_cells(near: Tensor, layout: Cells, kind: WindowKind) -> Tensor:
+    """Add the cells on a border for the blocks on that border: their summary would mix what the mask keeps apart.
+
+    A block on one side masks the cells' tokens on the other side; the mean query of a block on both sides cannot.
+
+    Args:
+        near: numbers of the cells that each group sees exactly, (groups, n); -1: none.
+        layout: blocks and cells.
+        kind: of windows.
+
+    Returns:
+        Shape (groups, n'), n' >= n.
+    """
+    blocks, cells = layout.num_blocks, layout.num_cells
+    exact = torch.zeros(len(near), cells + 1, dtype=torch.bool)
+    exact.scatter_(1, near % (cells + 1), value=True)
+    before = exact[:, :cells].clone()
+    for axis in kind.split_axes:
+        cut_blocks, cut_cells = layout.cut(axis, kind.split[axis] or 0)
+        exact[:, :cells] |= cut_blocks.repeat_interleave(len(near) // blocks).unsqueeze(1) & cut_cells
+    if torch.equal(before, exact[:, :cells]):
+        return near
+    numbers = torch.arange(cells).where(exact[:, :cells], cells).sort(1).values
+    numbers = numbers[:, : int(exact[:, :cells].sum(1).max())]
+    return numbers.where(numbers < cells, -1)
+
+
+def _near_tokens(tokens: Tensor, tables: PoolingTables) -> Tensor:
+    """Tokens of the near cells of each group: (W, h, N, d) → (W, h, groups, n·t, d)."""
+    if tables.partition:
+        return tokens.unflatten(2, (len(tables.near), -1))
+    by_cell = tokens.unflatten(2, (tables.layout.num_cells, -1))
+    return by_cell[:, :, tables.near.clamp_min(0)].flatten(3, 4)

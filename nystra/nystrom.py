@@ -31,6 +31,9 @@ class Nystrom(Kernel):
     W = F Aᵀ(A Aᵀ + λ·tr(A Aᵀ)/m·I)⁻¹, the output is F Ṽ + W (G V - A Ṽ): where W vanishes it falls back to a convex
     estimate instead of 0/0.
 
+    Keys are pooled once for all queries: where the border of a shifted window cuts a cell, both sides see its tokens.
+    Windows shifted by half their side need an even number of cells along each axis.
+
     Args:
         landmarks: m, landmark queries; must divide the window.
         key_landmarks: s, cells of keys; at least m, must divide the window.
@@ -143,7 +146,7 @@ class PublishedNystrom(IteratedNystrom):
 
     threshold: float = 5.0
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
+    def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """See base class; all windows at once, whose largest norms start the pseudo-inverse together."""
         return self.attend(query, key, value, Cells.landmarks(geometry.window, self.landmarks))
 
@@ -166,7 +169,7 @@ class PublishedNystrom(IteratedNystrom):
         """See base class: 4hmC against 4C² + 4mC multiply-adds a token."""
         return heads * self.landmarks < heads * channels + self.landmarks
 
-    def absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
+    def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
         """See base class."""
         marks = Cells.landmarks(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
         query_mark, key_mark, _ = projections.heads(marks)

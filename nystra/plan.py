@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +125,7 @@ def plan(
     finally:
         for name, site in found.items():
             site.kernel = kernels[name]
+            site.forget_tables()
 
 
 class _Planner:
@@ -190,10 +191,20 @@ class _Planner:
         for _ in range(self.repeats):
             for choice, record in zip((kernels, {}), times, strict=True):
                 self.use(choice)
-                start = time.perf_counter()
-                self.net(self.sample)
-                record.append(time.perf_counter() - start)
+                record.append(self._seconds(lambda: self.net(self.sample)))
         return statistics.median(times[0]), statistics.median(times[1])
+
+    def _seconds(self, run: Callable[[], object]) -> float:
+        """Time of a call, to the end of what it started on an accelerator."""
+        self._synchronize()
+        start = time.perf_counter()
+        run()
+        self._synchronize()
+        return time.perf_counter() - start
+
+    def _synchronize(self) -> None:
+        if self.sample.device.type != "cpu":
+            torch.accelerator.synchronize(self.sample.device)
 
     def _options(self, name: str, candidates: Sequence[Kernel]) -> list[Choice]:
         """Exact attention, then the candidates that fit a site's window and are faster there, with their errors."""
@@ -226,9 +237,7 @@ class _Planner:
         times: list[list[float]] = [[] for _ in kernels]
         for turn in range(self.repeats + 1):
             for kernel, record in zip(kernels, times, strict=True):
-                start = time.perf_counter()
-                for call in calls:
-                    kernel(*call)
+                seconds = self._seconds(lambda: [kernel(*call) for call in calls])  # noqa: B023  # called at once
                 if turn:
-                    record.append(time.perf_counter() - start)
+                    record.append(seconds)
         return [statistics.median(record) for record in times]

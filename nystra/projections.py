@@ -42,6 +42,10 @@ class Projections(NamedTuple):
             output.bias,
         )
 
+    def to(self, dtype: torch.dtype) -> Projections:
+        """The same maps in another precision."""
+        return Projections(*(None if part is None else part.to(dtype) for part in self))  # type: ignore[arg-type]
+
     def heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (W, h, N, d) of tokens (W, N, C)."""
         bias = None if self.bias is None else self.bias.flatten()

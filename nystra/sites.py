@@ -14,7 +14,7 @@ class WindowAttention(nn.Module):
     """Base of the hosts' window attentions: projections and bias parameters are the host's, the rest is a kernel.
 
     A subclass owns its parameters under upstream's names, makes queries, keys and values of windows, and calls
-    `attend`. Kernel, window and use of the bias are no part of the state dict.
+    `kernel` with them and its `geometry`. Kernel, window and use of the bias are no part of the state dict.
 
     Args:
         window_size: h and w of the windows, in tokens.
@@ -38,6 +38,10 @@ class WindowAttention(nn.Module):
         self.kernel: Kernel = Softmax()
         self.bias_mode: BiasMode = "keep"
         self._tables: dict[Any, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept tables out of copies and files: they are made again."""
+        return {**super().__getstate__(), "_tables": {}}
 
     @property
     def head_channels(self) -> int:
@@ -68,6 +72,10 @@ class WindowAttention(nn.Module):
             raise ValueError(f"position_bias ({position_bias}) must be one of {', '.join(get_args(BiasMode))}")
         self.window_size = (window_size, window_size)
         self.bias_mode = position_bias
+        self.forget_tables()
+
+    def forget_tables(self) -> None:
+        """Free what kernels kept of bias and masks; the next calls make anew what they need."""
         self._tables.clear()
 
     def geometry(

@@ -136,6 +136,7 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
         before, after = (_cost(site, each) for each in (site.kernel, chosen))
         reports.append(SiteReport(name, tokens, site.num_heads, chosen, before[0], after[0], before[1], after[1]))
         site.kernel = chosen
+        site.forget_tables()
     return SubstitutionReport(tuple(reports))
 
 

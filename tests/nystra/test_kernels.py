@@ -14,6 +14,7 @@ from nystra import (
     Nystromformer,
     Performer,
     PrintedNystrom,
+    PublishedNystrom,
     Softmax,
     WindowGeometry,
 )
@@ -233,6 +234,20 @@ def test_tables_made_in_inference_serve_training(kernel):
         kernel(query, key, value, geometry)
     kernel(query.requires_grad_(), key, value, geometry).sum().backward()
     assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kernel", [Softmax(), LandmarkPooling(), ContentPooling(), Nystrom(), PublishedNystrom()])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_computes_what_half_precision_computes(kernel, dtype):
+    # Logits around 10: sums of their exponentials pass float16's range.
+    scene = Scene()
+    inputs = scene.tokens(torch.float32, scale=2)
+    with torch.autocast("cpu", dtype):
+        automatic = kernel(*inputs, scene.geometry(dtype))
+    halves = kernel(*(tokens.to(dtype) for tokens in inputs), scene.geometry(dtype))
+    assert automatic.dtype == dtype
+    assert automatic.isfinite().all()
+    assert_close(automatic, halves, rtol=0, atol=0)
 
 
 def test_tables_are_made_once_and_again_when_the_bias_changes():

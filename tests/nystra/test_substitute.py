@@ -1,5 +1,8 @@
 """Substitution: sites found, all validated before any is changed, costs reported; keys and weights stay."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +56,18 @@ def test_all_sites_are_swapped_and_reported(net):
     assert not torch.equal(net(x), exact)
     nystra.substitute(net, nystra.Softmax())
     assert torch.equal(net(x), exact)
+
+
+def test_tables_live_no_longer_than_their_kernel_and_are_not_copied(net):
+    with torch.no_grad():
+        net(torch.randn(1, 16, 16, 8))
+        whole = pickle.dumps(net)
+        nystra.substitute(net, nystra.Nystrom(4, 4))
+        assert len(pickle.dumps(net)) == pytest.approx(len(whole), abs=200)
+        assert not net[0]._tables
+        net(torch.randn(1, 16, 16, 8))
+    assert net[0]._tables
+    assert not copy.deepcopy(net)[0]._tables
 
 
 def test_kernels_may_differ_by_site(net):

@@ -1,0 +1,50 @@
+"""What the border of a shifted window keeps apart stays apart, wherever the cells of a kernel lie."""
+
+import pytest
+import torch
+
+from nystra import ContentPooling, Kernel, LandmarkPooling, Nystrom, Softmax
+from nystra.geometry import TableBias, WindowGeometry
+
+HEADS, CHANNELS = 2, 4
+
+
+def leaked(kernel: Kernel, window: int, shift: int) -> float:
+    """Largest weight that a token of the last window gives to tokens that are masked from it, any shifted axis."""
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn((2 * window - 1) ** 2, HEADS, generator=generator)
+    geometry = WindowGeometry((window, window), (1, 1), (shift, shift), TableBias(table, (window, window)))
+    query, key = torch.randn(2, 1, HEADS, window**2, CHANNELS, generator=generator)
+    beyond = torch.arange(window) >= window - shift
+    region = (2 * beyond.unsqueeze(1) + beyond).flatten()
+    # Values mark the region that they are of: the output holds the weights of the four.
+    value = torch.nn.functional.one_hot(region, 4).float().expand(1, HEADS, -1, -1)
+    weights = kernel(query, key, value, geometry)
+    return float((weights * (1 - value)).abs().max())
+
+
+@pytest.mark.parametrize("kernel", [Softmax(), *(LandmarkPooling(9, 9, near) for near in ("none", "own", "cross"))])
+def test_a_border_may_cut_cells(kernel):
+    # Three cells a side, the border through the middle ones.
+    assert leaked(kernel, 12, 6) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        LandmarkPooling(1, 1, "none"),
+        LandmarkPooling(1, 4, "own"),
+        LandmarkPooling(4, 4, "block"),
+        LandmarkPooling(4, 36, "cross"),
+        LandmarkPooling(9, 36, "own"),
+        ContentPooling(16, 16, 2),
+        Nystrom(9, 9),
+    ],
+)
+def test_a_border_may_lie_a_third_from_the_edge(kernel):
+    assert leaked(kernel, 12, 4) < 1e-6
+
+
+@pytest.mark.parametrize("kernel", [Nystrom(4, 4), Nystrom(16, 16), ContentPooling(4, 4, 2), LandmarkPooling()])
+def test_a_border_between_cells_is_kept_by_all(kernel):
+    assert leaked(kernel, 12, 6) < 1e-6
