@@ -18,6 +18,9 @@ from torch import Tensor
 Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
 MASKED = -100.0
+# In bytes. Tables of exact attention grow as N²: those of all sites with windows of 64×64 tokens would fill the memory.
+# Beside the products of so many tokens, making them anew costs little.
+LARGEST_KEPT = 64 * 2**20
 
 
 def partition(features: Tensor, window: tuple[int, int]) -> Tensor:
@@ -237,6 +240,8 @@ class WindowGeometry:
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
         """What `make` computes of a kind of window; kept until the bias changes, unless gradients are to reach it.
 
+        A single tensor of more than `LARGEST_KEPT` bytes is not kept.
+
         Args:
             key: what is computed, hashable (the kernel).
             kind: of which windows.
@@ -259,5 +264,6 @@ class WindowGeometry:
             # Kept beyond this call: a tensor made in inference mode could not be used in training.
             with torch.inference_mode(mode=False), torch.no_grad():
                 kept = (state, make())
-            self._tables[place] = kept
+            if not isinstance(kept[1], Tensor) or kept[1].nbytes <= LARGEST_KEPT:
+                self._tables[place] = kept
         return kept[1]

@@ -265,6 +265,18 @@ def test_tables_are_made_once_and_again_when_the_bias_changes():
     assert len(tables) == 1
 
 
+def test_a_table_too_large_to_keep_is_made_anew(monkeypatch):
+    scene = Scene()
+    geometry = scene.geometry()
+    inputs = scene.tokens()
+    kept = Softmax()(*inputs, geometry)
+    assert geometry._tables
+    geometry._tables.clear()
+    monkeypatch.setattr("nystra.geometry.LARGEST_KEPT", HEADS * 64**2 * 8 - 1)
+    assert torch.equal(Softmax()(*inputs, geometry), kept)
+    assert not geometry._tables
+
+
 def test_a_bias_between_offsets_is_interpolated_and_beyond_them_held():
     table = torch.arange(15, dtype=torch.float64).unsqueeze(1)  # (2·2 - 1)·(2·3 - 1)
     bias = TableBias(table, (2, 3))
