@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import RestorationDataModule
 from datamodules.cassi import DISPERSION, adjoint, initial_estimate, measure, shift
-from datamodules.cubes import read_cube, read_mask
+from datamodules.cubes import list_cubes, read_cube, read_mask
 from datamodules.errors import DataError
 from datamodules.images import to_tensor
+from datamodules.layout import shortfall_of
 from datamodules.loaders import SeededSamples
 from datamodules.transforms import PairedTransform
 
@@ -176,7 +177,7 @@ class CASSIDataModule(RestorationDataModule):
             self._train_cubes = self._read_training_scenes()
         if stage == "fit":
             self._check_patch_size(mask)
-        sets = {"KAIST": _Snapshots(_scenes(self.test_folder, "test"), self._camera)}
+        sets = {"KAIST": _Snapshots(self.test_scenes(), self._camera)}
         if stage in ("fit", "validate"):
             self._val_sets = sets
         else:
@@ -197,7 +198,8 @@ class CASSIDataModule(RestorationDataModule):
         )
         return self._training_loader(SeededSamples(dataset, self._run_seed()))
 
-    def _read_training_scenes(self) -> list[tuple[str, NDArray]]:
+    def train_scenes(self) -> list[Path]:
+        """Find the training scenes; DataError if there are none."""
         # Upstream leaves the rest of CAVE aside.
         files = [path for path in _scenes(self.train_folder, "train") if _number(path) <= TRAIN_COUNT]
         if not files:
@@ -205,21 +207,20 @@ class CASSIDataModule(RestorationDataModule):
                 f"train ({self.train_folder}) must hold scene1.mat to scene{TRAIN_COUNT}.mat, got none of these; "
                 "check the path"
             )
-        if len(files) != TRAIN_COUNT:
-            self._say(
-                f"CAVE has {len(files)} training scenes, {TRAIN_COUNT} as published: results are not comparable with "
-                "published ones"
-            )
-        cubes = []
-        for path in files:
-            cube = read_cube(path, ("img_expand", "img"), bands=self.bands)
-            if cube.max() <= 1:
-                raise DataError(
-                    f"cube {path} must hold levels of 16 bits, got values of at most {cube.max():.3g}; multiply it by "
-                    f"{_LEVELS}"
-                )
-            cubes.append((path.stem, cube.astype(np.float32) if cube.dtype == np.float64 else cube))
-        return cubes
+        if message := shortfall_of("CAVE", len(files), TRAIN_COUNT, "scenes"):
+            self._say(message)
+        return files
+
+    def test_scenes(self) -> list[Path]:
+        """Find the test scenes; DataError if there are none."""
+        files = _scenes(self.test_folder, "test")
+        if message := shortfall_of("KAIST", len(files), TEST_COUNT, "scenes"):
+            self._say(message)
+        return files
+
+    def _read_training_scenes(self) -> list[tuple[str, NDArray]]:
+        cubes = ((path, read_levels(path, self.bands)) for path in self.train_scenes())
+        return [(path.stem, cube.astype(np.float32) if cube.dtype == np.float64 else cube) for path, cube in cubes]
 
     def _check_patch_size(self, mask: Tensor) -> None:
         if self.patch_size > min(mask.shape):
@@ -241,9 +242,7 @@ class _Snapshots(Dataset[dict[str, object]]):
 
     def __getitem__(self, index: int) -> dict[str, object]:
         path = self.files[index]
-        cube = read_cube(path, ("img",), bands=self.camera.bands)
-        if cube.min() < 0 or cube.max() > 1:
-            raise DataError(f"cube {path} must lie in [0, 1], got [{cube.min():.3g}, {cube.max():.3g}]; rescale it")
+        cube = read_truth(path, self.camera.bands)
         if any(have > most for have, most in zip(cube.shape, self.camera.mask.shape, strict=False)):
             raise DataError(
                 f"cube {path} must be at most as large as the mask, {tuple(self.camera.mask.shape)}, got "
@@ -294,8 +293,48 @@ class _TrainingSnapshots(Dataset[dict[str, object]]):
         return name, transform(cube, cube, rng)[0]
 
 
+def read_levels(path: Path, bands: int = BANDS) -> NDArray:
+    """Read a cube of CAVE, which trains.
+
+    Args:
+        path: the .mat file, with `img_expand` or `img`.
+        bands: that it must have.
+
+    Returns:
+        Shape (H, W, bands), levels of 16 bits, with the type that is stored.
+
+    Raises:
+        DataError: as `read_cube`, or if it does not hold levels.
+    """
+    cube = read_cube(path, ("img_expand", "img"), bands=bands)
+    if cube.max() <= 1:
+        raise DataError(
+            f"cube {path} must hold levels of 16 bits, got values of at most {cube.max():.3g}; multiply it by {_LEVELS}"
+        )
+    return cube
+
+
+def read_truth(path: Path, bands: int = BANDS) -> NDArray:
+    """Read a cube of KAIST, which tests.
+
+    Args:
+        path: the .mat file, with `img`.
+        bands: that it must have.
+
+    Returns:
+        Shape (H, W, bands), in [0, 1], with the type that is stored.
+
+    Raises:
+        DataError: as `read_cube`, or if values lie outside.
+    """
+    cube = read_cube(path, ("img",), bands=bands)
+    if cube.min() < 0 or cube.max() > 1:
+        raise DataError(f"cube {path} must lie in [0, 1], got [{cube.min():.3g}, {cube.max():.3g}]; rescale it")
+    return cube
+
+
 def _scenes(folder: Path, argument: str) -> list[Path]:
-    files = sorted(folder.glob("*.mat"), key=_number)
+    files = sorted(list_cubes(folder), key=_number)
     if not files:
         raise DataError(f"{argument} ({folder}) must be a folder of .mat files, got none; check the path")
     return files

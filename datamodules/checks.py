@@ -73,6 +73,15 @@ def check_photograph(path: Path) -> list[str]:
     return faults
 
 
+def check_reading(path: Path, read: Callable[[Path], object]) -> list[str]:
+    """Read a file by a function that raises `DataError`; its message, if it does."""
+    try:
+        read(path)
+    except DataError as error:
+        return [str(error)]
+    return []
+
+
 def _read(paths: list[Path]) -> tuple[list[str], list[NDArray]]:
     faults, arrays = [], []
     for path in paths:

@@ -60,6 +60,16 @@ def read_cube(
     return _checked(_read(path, keys, (*(size or (None, None)), bands), window), path)
 
 
+def list_cubes(folder: Path) -> list[Path]:
+    """List the MATLAB files of a folder, sorted by name; their suffix counts in either case.
+
+    Args:
+        folder: where; need not exist.
+    """
+    files = folder.iterdir() if folder.is_dir() else []
+    return sorted(path for path in files if path.suffix.lower() == ".mat" and not path.name.startswith("."))
+
+
 def read_mask(path: str | Path, keys: Sequence[str] = ("mask",)) -> NDArray:
     """Read a coded aperture.
 

@@ -62,9 +62,14 @@ def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
     """
     record = _record(pairs)
     count = len(pairs) if record is None else json.loads(record.read_text())["images"]
+    return shortfall_of(name, count, published)
+
+
+def shortfall_of(name: str, count: int, published: int, unit: str = "pairs") -> str | None:
+    """Say the same of a set of `count` images, scenes or whatever `unit` says."""
     if count == published:
         return None
-    message = f"{name} has {count} pairs, {published} as published: results are not comparable with published ones"
+    message = f"{name} has {count} {unit}, {published} as published: results are not comparable with published ones"
     # `collect_faults` has its own place for it.
     return None if note_shortfall(message) else message
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import RestorationDataModule
-from datamodules.cubes import Window, read_cube
-from datamodules.errors import DataError, note_shortfall, refuse
+from datamodules.cubes import Window, list_cubes, read_cube
+from datamodules.errors import DataError, refuse
 from datamodules.images import convert_channels, list_images, read_image, to_tensor
+from datamodules.layout import shortfall_of
 from datamodules.loaders import SeededSamples
 from datamodules.transforms import PairedTransform
 
@@ -26,7 +27,7 @@ VALID_COUNT = 50
 UNUSABLE = ("ARAD_1K_0314", "ARAD_1K_0340", "ARAD_1K_0531")
 
 # The split by number, for a folder without lists.
-_LAST_TRAIN, _LAST_VALID = 900, 950
+_NUMBERS = {"train": range(1, 901), "valid": range(901, 951)}
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class NTIRE2022DataModule(RestorationDataModule):
         """Find the scenes of a split, "train" or "valid"; DataError if files of some are missing."""
         folder, published = self.folder(), {"train": TRAIN_COUNT, "valid": VALID_COUNT}[split]
         photographs = {path.stem: path for path in list_images(folder / "Train_RGB", "root's Train_RGB")}
-        cubes = {path.stem: path for path in _cubes(folder / "Train_Spec")}
+        cubes = {path.stem: path for path in list_cubes(folder / "Train_Spec")}
         text = folder / "split_txt" / f"{split}_list.txt"
         if text.is_file():
             # Lists that were edited on Windows may begin with a mark.
@@ -168,7 +169,7 @@ class NTIRE2022DataModule(RestorationDataModule):
                 refuse(f"list ({text}) must name the scenes that {split}, one a line, got none; download it again")
                 return []
         else:
-            names = [name for name in photographs if _split(name) == split]
+            names = [name for name in photographs if _number(name) in _NUMBERS[split]]
             source = f"names {folder / 'Train_RGB'}"
         names = sorted(name for name in names if name not in UNUSABLE)
         absent = [name for name in names if name not in photographs or name not in cubes]
@@ -185,13 +186,8 @@ class NTIRE2022DataModule(RestorationDataModule):
                 ],
             )
         scenes = [Scene(name, photographs[name], cubes[name]) for name in names if name not in absent]
-        if len(scenes) != published:
-            message = (
-                f"ARAD_1K-{split} has {len(scenes)} scenes, {published} as published: results are not comparable with "
-                "published ones"
-            )
-            if not note_shortfall(message):
-                self._say(message)
+        if message := shortfall_of(f"ARAD_1K-{split}", len(scenes), published, "scenes"):
+            self._say(message)
         return scenes
 
 
@@ -328,11 +324,7 @@ def read_scene(scene: Scene, window: Window = (slice(None), slice(None))) -> tup
     return image[window], cube.astype(np.float32)
 
 
-def _cubes(folder: Path) -> list[Path]:
-    """Files of cubes; their suffix counts in either case."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".mat")
-
-
-def _split(name: str) -> str:
-    number = int(name.rpartition("_")[2])
-    return "train" if number <= _LAST_TRAIN else "valid"
+def _number(name: str) -> int:
+    """The number of a scene; 0 of other files."""
+    digits = name.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0

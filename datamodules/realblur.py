@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from datamodules.benchmarks import BenchmarkDataModule, join
-from datamodules.errors import DataError
+from datamodules.errors import DataError, refuse
 from datamodules.layout import shortfall
 from datamodules.paired import Pairs, pair_folders
 
@@ -80,18 +80,23 @@ class RealBlurDataModule(BenchmarkDataModule):
         """Find the test pairs of a subset; see base class."""
         return self._split(name, "test")
 
+    def place_of(self, name: str, split: str) -> Path | None:
+        """The folder, or the list, of a subset's pairs that train or test; None if there is neither."""
+        places = (self.root / split / name, self.root / name / split, self.root / f"{name}_{split}_list.txt")
+        return next((place for place in places if place.exists()), None)
+
     def _split(self, name: str, split: str) -> Pairs | None:
-        for place in (f"{split}/{name}", f"{name}/{split}"):
-            folder = self.root / place
-            if folder.is_dir():
-                return pair_folders(
-                    folder / "input",
-                    folder / "target",
-                    input_argument=f"root's {place}/input",
-                    target_argument=f"root's {place}/target",
-                )
-        listing = self.root / f"{name}_{split}_list.txt"
-        return read_pair_list(listing) if listing.is_file() else None
+        place = self.place_of(name, split)
+        if place is None:
+            return None
+        if place.is_file():
+            return read_pair_list(place)
+        return pair_folders(
+            place / "input",
+            place / "target",
+            input_argument=f"root's {place.relative_to(self.root)}/input",
+            target_argument=f"root's {place.relative_to(self.root)}/target",
+        )
 
 
 def read_pair_list(listing: Path) -> Pairs:
@@ -123,9 +128,11 @@ def read_pair_list(listing: Path) -> Pairs:
         sharp.append(by_kind["gt"])
     missing = [path for path in (*blurred, *sharp) if not path.is_file()]
     if missing or not blurred:
-        raise DataError(
+        refuse(
             f"list {listing} must name files that exist, got {len(blurred)} pairs, {len(missing)} files missing"
-            + (f", the first {missing[0]}; unpack the release beside the list" if missing else "; download it again")
+            + (f", the first {missing[0]}; unpack the release beside the list" if missing else "; download it again"),
+            [f"image {path} of {listing} must be there, got nothing; unpack the release again" for path in missing],
         )
-    names = tuple(f"{path.parent.parent.name}-{path.stem}" for path in blurred)
-    return Pairs(tuple(blurred), tuple(sharp), names)
+    found = [pair for pair in zip(blurred, sharp, strict=True) if not set(pair) & set(missing)]
+    names = tuple(f"{blur.parent.parent.name}-{blur.stem}" for blur, _ in found)
+    return Pairs(tuple(blur for blur, _ in found), tuple(gt for _, gt in found), names)

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.base import PairedImageDataModule
-from datamodules.checks import Check, check_pair, check_photograph, check_scene
+from datamodules.cassi_scenes import TEST_COUNT as KAIST_COUNT
+from datamodules.cassi_scenes import TRAIN_COUNT as CAVE_COUNT
+from datamodules.cassi_scenes import CASSIDataModule, read_levels, read_truth
+from datamodules.checks import Check, check_pair, check_photograph, check_reading, check_scene
+from datamodules.cubes import read_mask
 from datamodules.errors import DataError, Faults, collect_faults
 from datamodules.gopro import TRAIN_COUNT as GOPRO_COUNT
 from datamodules.gopro import GoProDataModule
@@ -17,11 +21,13 @@ from datamodules.ntire2022 import TRAIN_COUNT, VALID_COUNT, NTIRE2022DataModule,
 from datamodules.paired import Pairs
 from datamodules.rain13k import TRAIN_COUNT as RAIN13K_COUNT
 from datamodules.rain13k import Rain13kDataModule
+from datamodules.realblur import TRAIN_COUNT as REALBLUR_COUNT
+from datamodules.realblur import RealBlurDataModule
 from datamodules.reside import COUNTS, SOTS_COUNTS, RESIDEDataModule
 from datamodules.sidd import MEDIUM_COUNT, TEST_COUNT, BlockPairs, SIDDDataModule, medium_pairs
 from datamodules.super_resolution import SuperResolutionDataModule
 
-DatasetName = Literal["gopro", "rain13k", "sidd", "div2k", "reside", "ntire2022"]
+DatasetName = Literal["gopro", "realblur", "rain13k", "sidd", "div2k", "reside", "ntire2022", "cassi"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class _Part:
     find: Callable[[], Pairs | list[Scene] | list[Path]]
     scale: int = 1
     crops_targets: bool = False
+    # Of a part of single files.
+    check: Callable[[Path], list[str]] = check_photograph
 
 
 def find_source(dataset: DatasetName, root: Path, *, scale: int = 2) -> Source:
@@ -115,7 +123,7 @@ def _checks(part: _Part, found: Pairs | list[Scene] | list[Path]) -> Iterator[Ch
             yield partial(check_pair, image, target, scale=part.scale, crop_targets=part.crops_targets)
         return
     for item in found:
-        yield partial(check_scene, item) if isinstance(item, Scene) else partial(check_photograph, item)
+        yield partial(check_scene, item) if isinstance(item, Scene) else partial(part.check, item)
 
 
 def _gopro(root: Path, scale: int) -> Iterator[_Part | str]:
@@ -125,6 +133,18 @@ def _gopro(root: Path, scale: int) -> Iterator[_Part | str]:
     for split, published in (("train", GOPRO_COUNT), ("test", data.counts["GoPro"])):
         name = f"GoPro/{split}"
         yield _Part(name, published, finds[split]) if (folder / split).is_dir() else name
+    hide = GoProDataModule(root, val_images=0, test_sets=["HIDE"])
+    present = any((hide.root / place).is_dir() for place in ("HIDE", "test/HIDE"))
+    yield _Part("HIDE", hide.counts["HIDE"], partial(_tested, hide, "HIDE")) if present else "HIDE"
+
+
+def _realblur(root: Path, scale: int) -> Iterator[_Part | str]:
+    for name, published in RealBlurDataModule.counts.items():
+        data = RealBlurDataModule(root, train_sets=[name], test_sets=[name])  # type: ignore[list-item]  # one of two
+        finds: dict[str, Callable[[], Pairs]] = {"train": data.train_pairs, "test": partial(_tested, data, name)}
+        for split, count in (("train", REALBLUR_COUNT), ("test", published)):
+            part = f"{name}/{split}"
+            yield _Part(part, count, finds[split]) if data.place_of(name, split) else part
 
 
 def _rain13k(root: Path, scale: int) -> Iterator[_Part | str]:
@@ -221,13 +241,27 @@ def _ntire2022(root: Path, scale: int) -> Iterator[_Part | str]:
     )
 
 
+def _cassi(root: Path, scale: int) -> Iterator[_Part | str]:
+    data = CASSIDataModule(root)
+    mask = data.mask_file
+    parts = {
+        data.train_folder: _Part("CAVE", CAVE_COUNT, data.train_scenes, check=partial(check_reading, read=read_levels)),
+        data.test_folder: _Part("KAIST", KAIST_COUNT, data.test_scenes, check=partial(check_reading, read=read_truth)),
+        mask: _Part("mask", 1, lambda: [mask], check=partial(check_reading, read=read_mask)),
+    }
+    for place, part in parts.items():
+        yield part if place.exists() else part.name
+
+
 _PARTS: dict[str, Callable[[Path, int], Iterable[_Part | str]]] = {
     "gopro": _gopro,
+    "realblur": _realblur,
     "rain13k": _rain13k,
     "sidd": _sidd,
     "div2k": _div2k,
     "reside": _reside,
     "ntire2022": _ntire2022,
+    "cassi": _cassi,
 }
 
 

@@ -40,7 +40,8 @@ def run_prepare(
     nothing.
 
     Args:
-        dataset: gopro, rain13k, sidd, div2k (with the test sets beside it), reside or ntire2022.
+        dataset: gopro (with HIDE beside it), realblur, rain13k, sidd, div2k (with the test sets beside it), reside,
+            ntire2022, or cassi (CAVE, KAIST and the mask).
         source: its folder, or the one that it is in.
         output: folder for what is made; null: nothing is.
         verify: read every image and cube first, and name all that cannot be used.

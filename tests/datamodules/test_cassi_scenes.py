@@ -1,5 +1,7 @@
 """CAVE and KAIST with toy scenes: crops and mosaics, and what a net is given of a snapshot."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.io
@@ -73,13 +75,19 @@ def test_scenes_are_scaled_and_measured_as_upstream_does(root):
     assert_close(batch["mask"], shift(mask.expand(5, 6, 16, 16)))
 
 
-def test_devices_get_as_many_crops_as_one(root):
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_step_has_as_many_crops_on_two_devices_as_on_one(root, accumulated):
+    kinds = []
     for rank in range(2):
-        data = make(root, epoch_length=20)
-        strategy = type("Strategy", (), {"broadcast": staticmethod(lambda seed: seed)})
-        data.trainer = type("Device", (), {"world_size": 2, "global_rank": rank, "strategy": strategy})()
-        for batch in data.train_dataloader():
-            assert ["+" in name for name in batch["name"]] == [False, False, True, True, True]
+        data = make(root, batch_size=4, epoch_length=24)
+        strategy = SimpleNamespace(broadcast=lambda seed: seed)
+        data.trainer = SimpleNamespace(
+            world_size=2, global_rank=rank, strategy=strategy, accumulate_grad_batches=accumulated
+        )
+        kinds.append(["+" in name for batch in data.train_dataloader() for name in batch["name"]])
+    # Devices take turns.
+    order = [kind for turn in zip(*kinds, strict=True) for kind in turn]
+    assert order == [False, False, True, True] * 6
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -107,7 +115,7 @@ def test_test_scenes_validate_and_test(root):
 def test_scenes_beyond_205_are_left_aside(tmp_path, caplog):
     root = write_cassi(tmp_path, bands=6, train=(1, 206))
     data = make(root)
-    assert "CAVE has 1 training scenes, 205 as published" in caplog.text
+    assert "CAVE has 1 scenes, 205 as published" in caplog.text
     assert {name for batch in data.train_dataloader() for name in batch["name"][:2]} == {"scene1"}
 
 

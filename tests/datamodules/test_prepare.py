@@ -15,7 +15,7 @@ from datamodules.prepare import Cut, prepare
 from datamodules.processes import run
 from datamodules.sources import find_source
 from tests.datamodules.conftest import coordinates, write_pairs
-from tests.spectral_data import smooth_cube, write_arad, write_hdf5
+from tests.spectral_data import smooth_cube, write_arad, write_cassi, write_hdf5
 
 
 @pytest.fixture
@@ -368,7 +368,89 @@ def test_rain13k_and_haze_are_verified(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("dataset", ["gopro", "rain13k", "sidd", "div2k", "reside", "ntire2022"])
+def test_every_subset_of_haze_is_verified_and_packed(tmp_path):
+    for subset in ("RESIDE-OUT", "RESIDE-6K", "RSHaze"):
+        for split in ("train", "test"):
+            write_pairs(tmp_path / subset / split, ["0001", "0002"], inputs="hazy", targets="GT")
+    # Outdoor hazes are named after their scene, airlight and scattering.
+    (tmp_path / "RESIDE-OUT/train/hazy/0002.png").rename(tmp_path / "RESIDE-OUT/train/hazy/0002_0.8_0.04.png")
+    (tmp_path / "RSHaze/test/hazy/0001.png").write_bytes(b"")
+    found = find_source("reside", tmp_path)
+    published = {part.name: (part.count, part.published) for part in found.sets}
+    assert published == {
+        "RESIDE-OUT/train": (2, 313950),
+        "RESIDE-OUT/test": (2, 500),
+        "RESIDE-6K/train": (2, 6000),
+        "RESIDE-6K/test": (2, 1000),
+        "RSHaze/train": (2, 51300),
+        "RSHaze/test": (2, 2700),
+    }
+    (fault,) = faults_of("reside", tmp_path)
+    assert "RSHaze/test/hazy/0001.png" in fault
+    made = make("reside", tmp_path, tmp_path / "out", pack=True)
+    assert [(one.images, one.crops) for one in made] == [(2, 2)] * 3
+    data = RESIDEDataModule(tmp_path / "out", subset="RESIDE-OUT", patch_size=8, batch_size=2, num_workers=0)
+    data.setup("fit")
+    assert sorted(next(iter(data.train_dataloader()))["name"]) == ["0001", "0002_0.8_0.04"]
+    assert data.val_set_names == ["RESIDE-OUT"]
+
+
+def test_hide_and_realblur_are_verified(gopro, tmp_path):
+    write_pairs(gopro / "HIDE/test", ["1", "2"])
+    (gopro / "HIDE/test/target/2.png").write_bytes(b"")
+    found = find_source("gopro", gopro)
+    assert [(part.name, part.count, part.published) for part in found.sets][-1] == ("HIDE", 2, 2025)
+    (fault,) = faults_of("gopro", gopro)
+    assert "HIDE/test/target/2.png" in fault
+    root = tmp_path / "RealBlur"
+    write_pairs(root / "test/RealBlur_R", ["1"])
+    for name in ("1", "2", "3"):
+        write_image(root / f"J/scene001/blur/blur_{name}.png", coordinates(20, 24))
+        write_image(root / f"J/scene001/gt/gt_{name}.png", coordinates(20, 24))
+    lines = [f"J/scene001/gt/gt_{name}.png J/scene001/blur/blur_{name}.png" for name in ("1", "2", "3")]
+    (root / "RealBlur_J_train_list.txt").write_text("\r\n".join(lines))
+    (root / "J/scene001/gt/gt_1.png").unlink()
+    (root / "J/scene001/blur/blur_2.png").unlink()
+    (root / "J/scene001/gt/gt_3.png").write_bytes(b"")
+    found = find_source("realblur", root)
+    assert [(part.name, part.count) for part in found.sets] == [("RealBlur_J/train", 1), ("RealBlur_R/test", 1)]
+    assert found.absent == ("RealBlur_J/test", "RealBlur_R/train")
+    assert len(found.faults.shortfalls) == 2
+    faults = faults_of("realblur", root)
+    assert len(faults) == 3
+    for path in ("gt/gt_1.png", "blur/blur_2.png", "gt/gt_3.png"):
+        assert any(path in fault for fault in faults), path
+
+
+def test_scenes_of_a_snapshot_camera_are_verified(tmp_path):
+    root = write_cassi(tmp_path / "data", train=(1, 2, 3, 206))
+    for path in (root / "cave_1024_28").iterdir():
+        path.rename(path.with_suffix(".MAT"))
+    assert faults_of("cassi", root) == []
+    found = find_source("cassi", root)
+    assert [(part.name, part.count) for part in found.sets] == [("CAVE", 3), ("KAIST", 2), ("mask", 1)]
+    assert [message.partition(":")[0] for message in found.faults.shortfalls] == [
+        "CAVE has 3 scenes, 205 as published",
+        "KAIST has 2 scenes, 10 as published",
+    ]
+    (root / "cave_1024_28/scene1.MAT").write_bytes(b"")
+    write_hdf5(root / "cave_1024_28/scene2.MAT", "img", smooth_cube(16, 16, 28, 0))
+    write_hdf5(root / "TSA_simu_data/Truth/scene01.mat", "img", 2 * smooth_cube(16, 16, 28, 0))
+    write_hdf5(root / "TSA_simu_data/Truth/scene02.mat", "img", smooth_cube(16, 16, 31, 0))
+    (root / "TSA_simu_data/mask.mat").write_bytes(b"MATLAB")
+    faults = faults_of("cassi", root)
+    expected = [
+        "scene1.MAT must be a complete",
+        "16 bits, got values of at most",
+        "[0, 1], got",
+        "28 bands, got",
+        "mask.mat",
+    ]
+    assert len(faults) == len(expected)
+    assert all(any(message in fault for fault in faults) for message in expected), faults
+
+
+@pytest.mark.parametrize("dataset", ["gopro", "realblur", "rain13k", "sidd", "div2k", "reside", "ntire2022", "cassi"])
 def test_a_source_that_is_not_there_is_refused(dataset, tmp_path):
     with pytest.raises(DataError, match=r"must (be or )?hold"):
         find_source(dataset, tmp_path)

@@ -93,6 +93,8 @@ def test_a_whole_set_is_verified_by_several_processes(tmp_path, capsys, monkeypa
     ("arguments", "message"),
     [
         (["ntire2022", "--output=out"], "output (out) must be null for ntire2022"),
+        (["realblur", "--output=out"], "output (out) must be null for realblur"),
+        (["cassi", "--output=out"], "output (out) must be null for cassi"),
         (["gopro", "--workers=-1"], "workers (-1) must be at least 0"),
         (["hide"], "dataset (hide) must be"),
         (["gopro", "--output=out", "--crop_size=8", "--step=4", "--crops_per_image=3"], "step (4) must be null"),
