@@ -1,6 +1,7 @@
 """The command line: Lightning's verbs on tasks and data modules, and verbs that are plain functions."""
 
 import inspect
+import json
 import logging
 import os
 import sys
@@ -17,15 +18,22 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from trainers.callbacks import ProgressBar, ResultWriter, ValidationImages
-from trainers.checkpoints import BestCheckpoint, LastCheckpoint, log_folder, newest_checkpoint
+from trainers.callbacks import ResultWriter, ValidationImages
+from trainers.checkpoints import TERMINATED, BestCheckpoint, LastCheckpoint, log_folder, newest_checkpoint
+from trainers.errors import Stopped
+from trainers.hardware import adapt, weight_averaging
 from trainers.messages import UsageError, explain, nearest, usage_error
+from trainers.progress import ProgressBar
+from trainers.run_record import RunRecord, checkpoint_to_resume, requeued
+from trainers.summary import describe_run
 from trainers.task import ImageTask
+from trainers.throughput import Throughput
+from trainers.watchers import AttentionWatcher
 
 TRAINER_VERBS = {
-    "fit": "train a network as a recipe says (--config), or resume (--ckpt_path)",
+    "fit": "train a network as a recipe says (--config), or resume (--ckpt_path FILE | last | auto)",
     "validate": "score a checkpoint on the recipe's validation sets",
     "test": "score a checkpoint on the recipe's test sets",
     "predict": "restore the recipe's test sets and save the images",
@@ -64,6 +72,7 @@ FUNCTION_VERBS = {
     "bench attention": FunctionVerb(
         "trainers.bench_attention", "run_bench_attention", "time of window attention alone, kernel by kernel"
     ),
+    "bench loop": FunctionVerb("trainers.bench_loop", "run_bench_loop", "what the training loop costs over the bare step"),
     "bench windows": FunctionVerb(
         "trainers.bench_windows", "run_bench_windows", "time of whole window-attention networks, kernel by kernel"
     ),
@@ -81,6 +90,12 @@ FUNCTION_VERBS = {
     ),
     "restore": FunctionVerb(
         "trainers.restore", "restore_images", "restore images of any size with a checkpoint", positional="images"
+    ),
+    "runs": FunctionVerb(
+        "trainers.runs",
+        "run_runs",
+        "list the runs below a folder: what they differ in, how far they came, how to go on",
+        positional="folders",
     ),
 }
 
@@ -100,13 +115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the command's name; None: the process's own.
 
     Returns:
-        Exit status: 0, 2 after a mistake of the user's (told in one message), 130 after Ctrl-C.
+        Exit status: 0; 2 after a mistake of the user's (told in one message); of training that was stopped and has
+        saved where it was, 130 after Ctrl-C, 143 after SIGTERM, 75 if SLURM will start the job again.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with warnings.catch_warnings():
             _filter_warnings()
             _run(arguments)
+    except Stopped as stop:
+        print("\n".join([stop.message, *getattr(stop, "__notes__", [])]), file=sys.stderr)
+        return stop.status
+    except SIGTERMException:
+        # Nothing is saved of an evaluation.
+        print("SIGTERM: ended", file=sys.stderr)
+        return TERMINATED
     except SystemExit as exit_:
         # Lightning turns an interruption into an exit of its own; --help and --print_config exit with 0.
         if isinstance(exit_.__context__, KeyboardInterrupt):
@@ -132,9 +155,22 @@ def fit(arguments: Sequence[str]) -> Path:
     Returns:
         The run's log folder.
     """
+    return log_folder(train(arguments))
+
+
+def train(arguments: Sequence[str], *, summarise: bool = True) -> Trainer:
+    """Train as `fit` does.
+
+    Args:
+        arguments: see `fit`.
+        summarise: say at the end where everything is.
+
+    Returns:
+        The trainer, at its end.
+    """
     with warnings.catch_warnings():
         _filter_warnings()
-        return log_folder(_LowrankCLI(args=["fit", *_find_configs(list(arguments))]).trainer)
+        return _LowrankCLI(args=["fit", *_find_configs(list(arguments))], summarise=summarise).trainer
 
 
 def _interrupted(interruption: BaseException) -> int:
@@ -243,7 +279,8 @@ class SaveConfig(SaveConfigCallback):
 
 
 class _LowrankCLI(LightningCLI):
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], *, summarise: bool = True) -> None:
+        self.summarise = summarise
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -265,16 +302,33 @@ class _LowrankCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--max_batch_per_device",
+            type=int | None,
+            default=None,
+            help="samples of a batch on one device: more of data.batch_size, which are a step's, are accumulated",
+        )
+        parser.add_argument(
+            "--ema_decay",
+            type=float | None,
+            default=None,
+            help="decay of the exponential average of the weights that is validated and kept, such as 0.999; null: none",
+        )
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(AttentionWatcher, "watch")
+        parser.add_lightning_class_args(RunRecord, "run")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         options = self.config_init[self.subcommand].trainer
-        callbacks: list[Callback] = [ValidationImages(), ResultWriter()]
+        callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput()]
         if options.enable_progress_bar is not False:
             callbacks.append(ProgressBar())
+        decay = self.config_init[self.subcommand].ema_decay
+        if self.subcommand == "fit" and decay is not None:
+            callbacks.append(weight_averaging(decay))
         if options.enable_checkpointing is False:
-            self._parser(self.subcommand).callback_keys.clear()
+            self._parser(self.subcommand).callback_keys[:] = ["watch"]
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
 
@@ -292,34 +346,45 @@ class _LowrankCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         options = self.config_init[self.subcommand]
-        if options.ckpt_path in ("last", "best"):
-            # Lightning knows of this process's own only. The record gets the file: its next user may find a newer one.
-            options.ckpt_path = str(newest_checkpoint(options.ckpt_path, self.trainer))
-            self.config[self.subcommand].ckpt_path = options.ckpt_path
+        given = options.ckpt_path
+        # The record gets the file: its next user may find a newer one. Lightning knows of this process's own only.
+        if self.subcommand == "fit" and (given == "auto" or requeued()):
+            found = checkpoint_to_resume(self.trainer)
+            given = str(found) if found is not None else None if given == "auto" else given
+        if given in ("last", "best"):
+            given = str(newest_checkpoint(given, self.trainer))
+        options.ckpt_path = self.config[self.subcommand].ckpt_path = given
 
     def before_fit(self) -> None:
+        options = self.config_init.fit
+        # mypy does not see what a connector sets.
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        records = [callback for callback in callbacks if isinstance(callback, RunRecord)]
+        for record in records:
+            record.configuration = json.loads(self._parser("fit").dump(self.config.fit, format="json", skip_none=False))
+        plan = adapt(self.trainer, self.datamodule, options.max_batch_per_device)
+        if plan is not None and (plan.devices > 1 or plan.accumulated > 1) and self.trainer.is_global_zero:
+            print(plan.describe(), flush=True)
         # Lightning would make a log folder first.
         if isinstance(self.model, ImageTask):
-            options = self.config_init.fit
             self.model.check_patches(self.datamodule)
             # "hpc" is for Lightning to find.
             if options.ckpt_path not in (None, "hpc"):
                 load = self.trainer.strategy.checkpoint_io.load_checkpoint
                 checkpoint = load(options.ckpt_path, weights_only=options.weights_only)
                 self.model.check_resumption(checkpoint, self.trainer)
+                for record in records:
+                    record.check(checkpoint)
+                if self.trainer.is_global_zero:
+                    print(f"resuming from {options.ckpt_path} (step {checkpoint['global_step']})", flush=True)
 
     def after_fit(self) -> None:
         # Nothing is kept of a rehearsal.
-        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+        if self.trainer.fast_dev_run or not self.summarise:  # type: ignore[attr-defined]  # set by a connector
             return
         folder = log_folder(self.trainer)
         if self.trainer.is_global_zero:
-            shown = any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)
-            print(f"log folder: {folder}" + (f" (see it with: tensorboard --logdir {folder})" if shown else ""))
-            for callback in self.trainer.checkpoint_callbacks:
-                if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
-                    score = f"{callback.monitor} {callback.best_model_score:.4g}"
-                    print(f"best checkpoint: {callback.best_model_path} ({score})")
+            print(describe_run(self.trainer, folder))
 
     def _parse_ckpt_path(self) -> None:
         # The base class would read the checkpoint for hyper-parameters that ours never hold.
@@ -335,6 +400,9 @@ _NOISE = (
     # A recipe may do without validation.
     "Total length of `list` across ranks is zero",
     "You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",
+    "You're using the WeightAveraging callback with a model that overrides the configure_model",
+    # Evaluation counts each image once, however many a distributed sampler repeats.
+    "Using `DistributedSampler` with the dataloaders",
     # A resumed run has a log folder of its own.
     "The dirpath has changed",
 )
@@ -343,6 +411,8 @@ _NOISE = (
 def _filter_warnings() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It says which process died before it ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     # jsonargparse would write this sentence into the record instead of the value. As an error it makes it try the next
@@ -350,4 +420,4 @@ def _filter_warnings() -> None:
     warnings.filterwarnings("error", r"\s+Unable to serialize instance")
     # What these libraries deprecate of each other is theirs to change.
     for category in (DeprecationWarning, FutureWarning):
-        warnings.filterwarnings("ignore", category=category, module=r"(lightning|jsonargparse)\.")
+        warnings.filterwarnings("ignore", category=category, module=r"(lightning|jsonargparse|torch\._inductor)\.")
