@@ -8,7 +8,7 @@ from nystra.landmark_pooling import LandmarkPooling
 from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
 from nystra.plan import Plan, plan
 from nystra.pretrained import load_pretrained
-from nystra.substitute import SubstitutionReport, substitute
+from nystra.substitute import SubstitutionReport, find_sites, substitute
 
 __all__ = [
     "ContentPooling",
@@ -23,6 +23,7 @@ __all__ = [
     "Softmax",
     "SubstitutionReport",
     "WindowGeometry",
+    "find_sites",
     "load_pretrained",
     "plan",
     "substitute",

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from glmha.checkpoints import CheckpointError, StateDict, build_host, read_weights
+from glmha.checkpoints import CheckpointError, StateDict, build_host, read, unwrap
+from nystra import records
 from nystra.hosts import dehazeformer, swinir, uformer
 from nystra.sites import BiasMode
 
@@ -45,30 +46,39 @@ def load_pretrained(
     source: str | Path | Mapping[str, Any],
     *,
     window_size: int | None = None,
-    position_bias: BiasMode = "keep",
+    position_bias: BiasMode | None = None,
+    recorded: bool = True,
     **overrides: Any,
 ) -> nn.Module:
     """Build the host that a checkpoint belongs to and load it strictly.
 
+    A checkpoint that was fine-tuned after a substitution records windows and kernels (`nystra.records`); they are
+    restored with the weights.
+
     Args:
         source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict. Wrappers
             (`params_ema`, `params`, `state_dict`) and prefixes (`module.`) are stripped.
-        window_size: side of the windows to attend in; None: the trained one.
+        window_size: side of the windows to attend in; None: the recorded, else the trained one.
         position_bias: what becomes of the trained position bias: "keep" (every offset keeps its bias, offsets beyond
             the trained ones take the nearest one's), "interpolate" (the trained range of offsets is stretched to the
-            window's), "drop" (neither bias nor shift masks, PnP-Nystra's "original").
+            window's), "drop" (neither bias nor shift masks, PnP-Nystra's "original"); None: as recorded, else "keep".
+        recorded: False leaves windows and kernels of the record out: exact attention in the trained windows, unless
+            `window_size` and `position_bias` say otherwise.
         **overrides: constructor arguments of the host that replace the inferred ones: what tensors cannot tell, such as
             Uformer's `shift_flag` or SwinIR's `img_range`.
 
     Returns:
-        SwinIR, Uformer or DehazeFormer with exact attention, in eval mode and float32, on the CPU.
+        SwinIR, Uformer or DehazeFormer, with exact attention where no other is recorded, in eval mode and float32, on
+        the CPU.
 
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but tensors in plain containers, belongs to
-            another family, or does not fit the inferred architecture.
+            another family, or does not fit the inferred architecture, or its record is none of the net's.
         ValueError: if `window_size` or `position_bias` is out of range.
     """
-    weights, name = read_weights(source)
+    name = "the given state dict" if isinstance(source, Mapping) else str(source)
+    content = source if isinstance(source, Mapping) else read(Path(source))
+    weights = unwrap(content, name)
     family = family_of(weights)
     if family is None:
         raise CheckpointError(
@@ -80,6 +90,14 @@ def load_pretrained(
     except KeyError as error:
         raise CheckpointError(f"{name} lacks the key {error}: it is incomplete or of another architecture") from None
     net: Any = build_host(family.host, arguments, overrides, weights, name)
-    if window_size is not None or position_bias != "keep":
-        net.set_window(net.window_size if window_size is None else window_size, position_bias)
+    record = content.get(records.KEY) if recorded else None
+    if record is not None:
+        try:
+            records.restore(net, record)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{name} must record its windows and kernels as they are: {error}") from None
+    if window_size is not None or position_bias is not None:
+        record = records.record(net)
+        mode = record.get("position_bias", "keep") if position_bias is None else position_bias
+        net.set_window(net.window_size if window_size is None else window_size, mode)
     return net

@@ -92,3 +92,11 @@ class WindowAttention(nn.Module):
         if self.bias_mode == "drop":
             return WindowGeometry(window, grid, tables=self._tables)
         return WindowGeometry(window, grid, shift, self.position_bias(window), self._tables)
+
+
+class AttendedMap(nn.Identity):
+    """Where a block hands on what its window attention made, put together again: (B, H, W, C) in the image's order.
+
+    Does nothing: a hook on it sees maps that do not depend on how windows were cut, beyond the edge to which a host pads
+    its features.
+    """

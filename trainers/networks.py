@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import glmha
 import nystra
-from glmha.checkpoints import CheckpointError, read_weights
+from glmha.checkpoints import CheckpointError, read, unwrap
 from nystra.pretrained import family_of
 
 
@@ -25,12 +25,17 @@ def load_network(source: Path, **options: Any) -> nn.Module:
     Raises:
         CheckpointError: if the file cannot be read, is of no network of this package or does not fit it.
     """
-    weights, name = read_weights(source)
-    load = nystra.load_pretrained if family_of(weights) else glmha.load_pretrained
+    content = read(Path(source))
+    weights = unwrap(content, str(source))
     try:
-        return load(weights, **options)
+        # What stands beside the weights says how windows attend.
+        return (
+            nystra.load_pretrained(content, **options)
+            if family_of(weights)
+            else glmha.load_pretrained(weights, **options)
+        )
     except CheckpointError as error:
-        raise CheckpointError(str(error).replace("the given state dict", name)) from None
+        raise CheckpointError(str(error).replace("the given state dict", str(source))) from None
 
 
 def takes(net: nn.Module, side: int) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.base import RestorationDataModule
+from nystra import records
 from trainers.checkpoints import log_folder
 from trainers.errors import NonFiniteError
 from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, expected_images, gather
@@ -122,8 +123,11 @@ class ImageTask(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the optimisers' classes, of which Lightning keeps the states only."""
+        """Add the optimisers' classes, of which Lightning keeps the states only, and the windows' kernels."""
         checkpoint["optimizers"] = [_class_path(optimizer) for optimizer in self.trainer.optimizers]
+        # Plain weights load into the original architecture; what became of its window attention stands beside them.
+        if record := records.record(self.net):
+            checkpoint[records.KEY] = record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, with the first differences.
@@ -188,11 +192,15 @@ class ImageTask(LightningModule, ABC):
         """Refuse patches that the network cannot take, before the first one is read."""
         self.check_patches(data_module(self.trainer))
 
+    def objective(self, restored: Tensor, batch: Batch) -> Tensor:
+        """What a training step minimises: the loss against the targets, unless a task has others."""
+        return self.loss(restored, batch["target"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         restored = self.call(batch)
         _check_shapes(restored, batch["target"])
-        loss = self.loss(restored, batch["target"])
+        loss = self.objective(restored, batch)
         self._unchecked.append((loss.detach(), batch["name"]))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
         return loss

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nystra.geometry import LogOffsetBias, merge, partition
-from nystra.sites import WindowAttention
+from nystra.sites import AttendedMap, WindowAttention
 
 ConvType = Literal["Conv", "DWConv"] | None
 
@@ -152,6 +152,7 @@ class Attention(nn.Module):
         if attends:
             self.QK = PointwiseConv(dim, 2 * dim)
             self.attn = MetaWindowAttention(dim, window_size, num_heads)
+            self.attended = AttendedMap()
 
     def margins(self, axis: int, side: int) -> tuple[int, int]:
         """Tokens added before and after a side of the features, so that shifted windows tile it and need no mask."""
@@ -185,7 +186,7 @@ class Attention(nn.Module):
         window = attention.window_size
         grid = (qkv.shape[2] // window[0], qkv.shape[3] // window[1])
         attended = merge(attention(partition(qkv.permute(0, 2, 3, 1), window), grid), window, grid)
-        return attended[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
+        return self.attended(attended[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nystra.geometry import WindowGeometry, merge, partition
 from nystra.hosts.table_attention import TableAttention, keep_buffers, stochastic_depth
+from nystra.sites import AttendedMap
 
 convolution = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
 
@@ -64,6 +65,7 @@ class SwinBlock(nn.Module):
         super().__init__()
         self.norm1 = norm1
         self.attn = attn
+        self.attended = AttendedMap()
         self.norm2 = norm2
         self.mlp = mlp
         self.shifted = mask is not None
@@ -83,6 +85,7 @@ class SwinBlock(nn.Module):
         branch = merge(self.attn(partition(branch, window), grid, shift), window, grid)
         if self.shifted:
             branch = branch.roll(shift, (1, 2))
+        branch = self.attended(branch)
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
         return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nystra.geometry import merge, partition
 from nystra.hosts.table_attention import TableAttention, stochastic_depth
+from nystra.sites import AttendedMap
 
 
 class Projection(nn.Module):
@@ -83,6 +84,7 @@ class Block(nn.Module):
         self.modulator = nn.Embedding(height * width, dim) if modulated else None
         self.norm1 = nn.LayerNorm(dim)
         self.attn = attention
+        self.attended = AttendedMap()
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = feed_forward
         self.shifted = shifted
@@ -107,6 +109,7 @@ class Block(nn.Module):
         branch = merge(self.attn(windows, grid, shift, window), window, grid)
         if shift != (0, 0):
             branch = branch.roll(shift, (1, 2))
+        branch = self.attended(branch)
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
         return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 

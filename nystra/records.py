@@ -1,0 +1,111 @@
+"""What a checkpoint says beside its weights: in which windows they attend, and by which kernels.
+
+A record is a plain dictionary of strings and numbers, so that it is read without executing anything::
+
+    {"window_size": 16, "position_bias": "interpolate",
+     "kernels": {"layer1.blocks.3.attn.attn": {"class": "LandmarkPooling", "landmarks": 16, ...}}}
+
+A window or a site that is not named is as released.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from nystra.comparisons import Nystromformer, Performer
+from nystra.content_pooling import ContentPooling
+from nystra.kernels import Kernel, Softmax
+from nystra.landmark_pooling import LandmarkPooling
+from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
+from nystra.sites import WindowAttention
+from nystra.substitute import find_sites, substitute
+
+KEY = "attention"
+"""Where a checkpoint's record lies, beside its `state_dict`."""
+
+RECORDED: dict[str, type[Kernel]] = {
+    kernel.__name__: kernel
+    for kernel in (
+        ContentPooling,
+        LandmarkPooling,
+        Nystrom,
+        Nystromformer,
+        Performer,
+        PrintedNystrom,
+        PublishedNystrom,
+        Softmax,
+    )
+}
+
+
+def encode_kernel(kernel: Kernel) -> dict[str, Any]:
+    """A kernel as class name ("class") and arguments.
+
+    Raises:
+        ValueError: if it is none of this package's: what is read must not name code of anyone else's.
+    """
+    name = type(kernel).__name__
+    if RECORDED.get(name) is not type(kernel):
+        raise ValueError(f"kernel ({name}) must be one of {', '.join(RECORDED)} to be recorded in a checkpoint")
+    return {"class": name, **dataclasses.asdict(kernel)}
+
+
+def decode_kernel(record: Any) -> Kernel:
+    """The kernel that `encode_kernel` recorded.
+
+    Raises:
+        ValueError: if it is unknown or has other arguments.
+    """
+    try:
+        arguments = dict(record)
+        return RECORDED[arguments.pop("class")](**arguments)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"recorded kernel ({record}) must be one of {', '.join(RECORDED)} with its arguments: {error!r}"
+        ) from None
+
+
+def record(net: nn.Module) -> dict[str, Any]:
+    """What distinguishes a net's attention from the released one's; empty if nothing does.
+
+    Args:
+        net: any module.
+
+    Raises:
+        ValueError: if a kernel is none of this package's.
+    """
+    sites = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
+    result: dict[str, Any] = {}
+    for site in sites.values():
+        if site.window_size != site.trained_window_size or site.bias_mode != "keep":
+            # Hosts set all windows alike.
+            result = {"window_size": site.window_size[0], "position_bias": site.bias_mode}
+    kernels = {name: encode_kernel(site.kernel) for name, site in sites.items() if site.kernel != Softmax()}
+    return {**result, "kernels": kernels} if kernels else result
+
+
+def restore(net: nn.Module, record: Mapping[str, Any]) -> None:
+    """Give a net the windows and kernels of a record; sites that it does not name attend exactly.
+
+    Args:
+        net: host of `nystra.hosts`.
+        record: as `record` makes it.
+
+    Raises:
+        ValueError: if it is no record, or is of another net.
+    """
+    unknown = set(record) - {"window_size", "position_bias", "kernels"}
+    if unknown or not isinstance(record.get("kernels", {}), Mapping):
+        raise ValueError(
+            f"record of the attention must hold window_size, position_bias and kernels, got {dict(record)}"
+        )
+    host: Any = net
+    if "window_size" in record:
+        host.set_window(record["window_size"], record.get("position_bias", "keep"))
+    sites = find_sites(net)
+    kernels = {name: decode_kernel(kernel) for name, kernel in record.get("kernels", {}).items()}
+    if strange := sorted(set(kernels) - set(sites)):
+        raise ValueError(f"record of the attention must be of this net, got the unknown site {strange[0]}")
+    substitute(net, {name: kernels.get(name, Softmax()) for name in sites})

@@ -1,0 +1,245 @@
+"""What fine-tuning tasks share: a frozen teacher, what is compared with it, and which parameters are trained at what rate."""
+
+import copy
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from glmha.attention import ChannelAttention
+from nystra.sites import AttendedMap, WindowAttention
+from trainers.adapters import adapt, holders, merge, projections
+from trainers.networks import in_unit_range
+from trainers.restoration import RestorationTask
+from trainers.task import Batch
+
+Trainable = Literal["all", "attention", "bias", "adapters"]
+
+ADAPTED = "adapted_state"
+"""Where a checkpoint keeps low-rank adapters apart, to go on training them; its `state_dict` has them merged."""
+
+
+class FineTuningTask(RestorationTask):
+    """Trains a network that another one started, against ground truth, against that one's outputs, or both.
+
+    Subclasses say what the network and its teacher are.
+
+    Args:
+        net: the student.
+        teacher: in eval mode, never trained; its attentions have the same names. It is neither a part of the task's
+            parameters nor of its checkpoints.
+        ground_truth: weight of the loss against the target.
+        teacher_image: weight of the loss against the teacher's output.
+        teacher_attention: weight of the relative squared error of what each attention makes against the teacher's, as
+            maps in the image's order, so that windows need not be the same; mean over the attentions.
+        trainable: "all" parameters, those of the "attention" (projections and position bias), its position "bias" alone,
+            or low-rank "adapters" of its projections (needs peft). The others are frozen.
+        adapter_rank: of the adapters.
+        learning_rates: learning rates of parameters by name or glob pattern, the first that matches counts; the others
+            have the optimiser's.
+        stochastic: whether dropout and stochastic depth act in training; teachers are without.
+        **kwargs: of `RestorationTask`.
+
+    Raises:
+        ValueError: if a weight is negative or all are 0, `trainable` leaves nothing to train, or a pattern matches no
+            trained parameter.
+        ImportError: if adapters are wanted and peft is not installed.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        teacher: nn.Module,
+        *,
+        ground_truth: float = 1.0,
+        teacher_image: float = 0.0,
+        teacher_attention: float = 1.0,
+        trainable: Trainable = "all",
+        adapter_rank: int = 8,
+        learning_rates: Mapping[str, float] | None = None,
+        stochastic: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        weights = {
+            "ground_truth": ground_truth,
+            "teacher_image": teacher_image,
+            "teacher_attention": teacher_attention,
+        }
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise ValueError(f"{name} ({weight}) must be at least 0: it is a loss's weight")
+        if not any(weights.values()):
+            raise ValueError(f"{', '.join(weights)} (all 0) must not all be 0: there would be nothing to train against")
+        if not stochastic:
+            calm(net)
+        freeze(net, trainable, adapter_rank)
+        super().__init__(net=net, pretrained=None, **kwargs)
+        self.ground_truth = ground_truth
+        self.teacher_image = teacher_image
+        self.teacher_attention = teacher_attention
+        self.trainable = trainable
+        self.learning_rates = dict(learning_rates or {})
+        self._groups()
+        # In a tuple, so that it is no sub-module: neither saved, nor trained, nor wrapped with the student.
+        self._teacher = (teacher.eval().requires_grad_(requires_grad=False),)
+        self._attended: dict[str, Tensor] = {}
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen network that outputs are compared with."""
+        return self._teacher[0]
+
+    def on_fit_start(self) -> None:
+        """See base class; takes the teacher to the student's device."""
+        super().on_fit_start()
+        self.teacher.to(self.device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimise what requires gradients, in groups by learning rate; step the schedule with the optimiser."""
+        optimizer = self.make_optimizer(self._groups())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler: Any = self.make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
+        groups: list[dict[str, Any]] = []
+        for pattern, rate in self.learning_rates.items():
+            names = fnmatch.filter(trained, pattern)
+            if not names:
+                some = ", ".join(list(trained)[:3])
+                raise ValueError(
+                    f"learning_rates ({pattern}) must match a trained parameter that no earlier pattern does, got none "
+                    f"of {some}, …"
+                )
+            groups.append({"params": [trained.pop(name) for name in names], "lr": rate})
+        # The optimiser's own rate first: it is the one that is logged.
+        return [{"params": list(trained.values())}, *groups] if trained else groups
+
+    def call(self, batch: Batch) -> Tensor:
+        """Call the student on a batch of patches, keeping what its attentions make."""
+        if not self.teacher_attention:
+            return super().call(batch)
+        with outputs(attentions(self.net)) as self._attended:
+            return super().call(batch)
+
+    def objective(self, restored: Tensor, batch: Batch) -> Tensor:
+        """Weighted sum of the losses against the target, the teacher's output and its attentions."""
+        parts: dict[str, tuple[float, Tensor]] = {}
+        if self.ground_truth:
+            parts["ground_truth"] = self.ground_truth, self.loss(restored, batch["target"])
+        if self.teacher_image or self.teacher_attention:
+            student, self._attended = self._attended, {}
+            watched = {name: module for name, module in attentions(self.teacher).items() if name in student}
+            with torch.no_grad(), outputs(watched) as teacher:
+                image = in_unit_range(self.teacher, batch["input"])
+            if self.teacher_image:
+                parts["teacher_image"] = self.teacher_image, self.loss(restored, image)
+            if self.teacher_attention:
+                errors = [relative_error(student[name], teacher[name]) for name in student]
+                parts["teacher_attention"] = self.teacher_attention, torch.stack(errors).mean()
+        self.log_dict({f"train/{name}": loss.detach() for name, (_, loss) in parts.items()})
+        return torch.stack([weight * loss for weight, loss in parts.values()]).sum()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See base class; adapters are merged into the weights, and kept beside them to be trained on."""
+        super().on_save_checkpoint(checkpoint)
+        if self.trainable == "adapters":
+            checkpoint[ADAPTED] = checkpoint["state_dict"]
+            net = copy.deepcopy(self.net)
+            net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint[ADAPTED].items()})
+            checkpoint["state_dict"] = {f"net.{key}": value for key, value in merge(net).state_dict().items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See base class; takes the adapters from beside the weights.
+
+        Raises:
+            ValueError: if a tensor is missing, unknown or of another shape, or only one of both has adapters.
+        """
+        if (self.trainable == "adapters") != (ADAPTED in checkpoint):
+            raise ValueError(
+                f"trainable ({self.trainable}) must be as ckpt_path was trained, got a checkpoint "
+                f"{'with' if ADAPTED in checkpoint else 'without'} adapters: change it, or start from its weights "
+                "with --model.pretrained"
+            )
+        if ADAPTED in checkpoint:
+            checkpoint["state_dict"] = checkpoint[ADAPTED]
+        super().on_load_checkpoint(checkpoint)
+
+
+def attentions(net: nn.Module) -> dict[str, nn.Module]:
+    """The modules whose outputs are those of a net's attentions, (B, H, W, C) or (B, C, H, W), by name."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, AttendedMap | ChannelAttention)}
+
+
+@contextmanager
+def outputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of modules while a net runs, by the modules' names."""
+    kept: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, result, name=name: kept.__setitem__(name, result))
+        for name, module in modules.items()
+    ]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def relative_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """‖S - T‖²/‖T‖² of two maps (B, H, W, C) or (B, C, H, W), where both are: windows may pad one of them further."""
+    sides = [min(pair) for pair in zip(student.shape, teacher.shape, strict=True)]
+    first, second = (tensor[tuple(slice(side) for side in sides)].float() for tensor in (student, teacher))
+    return (first - second).square().sum() / second.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def calm(net: nn.Module) -> None:
+    """Switch dropout and stochastic depth off."""
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "drop_path", None), float):
+            module.drop_path = 0.0  # type: ignore[assignment]
+
+
+def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
+    """Let gradients reach the parameters that are to be trained, and no others.
+
+    Raises:
+        ValueError: if `trainable` is unknown, leaves nothing to train, or `adapter_rank` is below 1.
+        ImportError: see `trainers.adapters.adapt`.
+    """
+    if trainable not in get_args(Trainable):
+        raise ValueError(f"trainable ({trainable}) must be one of {', '.join(get_args(Trainable))}")
+    if trainable == "all":
+        return
+    net.requires_grad_(requires_grad=False)
+    if trainable == "adapters":
+        adapt(projections(net), adapter_rank)
+        return
+    chosen = list(bias_parameters(net) if trainable == "bias" else attention_parameters(net))
+    if not chosen:
+        raise ValueError(
+            f"trainable ({trainable}) must leave something to train, {type(net).__name__} has no {trainable}"
+        )
+    for parameter in chosen:
+        parameter.requires_grad_(requires_grad=True)
+
+
+def bias_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
+    """What the position biases of window attention are computed from."""
+    for module in net.modules():
+        if isinstance(module, WindowAttention) and (bias := module.position_bias()) is not None:
+            yield from (parameter for parameter in bias.parameters() if isinstance(parameter, nn.Parameter))
+
+
+def attention_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
+    """Parameters of the attentions, their projections included."""
+    for module in holders(net):
+        yield from module.parameters()

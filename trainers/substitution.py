@@ -1,0 +1,98 @@
+"""Fine-tuning after a substitution: released weights, larger windows, another kernel, and the quality won back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nystra
+from nystra import records
+from nystra.sites import BiasMode
+from trainers.finetuning import FineTuningTask
+
+Kernels = nystra.Kernel | dict[str, nystra.Kernel]
+
+
+class SubstitutionTask(FineTuningTask):
+    """Trains a released window-attention network whose attention was exchanged.
+
+    The student is the network of `pretrained` in `window_size` with `kernel`; the teacher is the released network, with
+    exact attention in its trained windows. Checkpoints hold plain weights of the original architecture and, beside
+    them, windows and kernels (`nystra.records`), which `nystra.load_pretrained` restores.
+
+    Args:
+        pretrained: SwinIR, Uformer or DehazeFormer, as released or as fine-tuned by this task; loaded strictly.
+        kernel: for all window attentions, or by name or glob pattern, the first that matches counts; None: as recorded
+            in `pretrained`, else exact attention.
+        window_size: side of the windows; None: as recorded, else as trained.
+        position_bias: what becomes of the position bias in larger windows, see `nystra.load_pretrained`.
+        kernel_schedule: other kernels from a step of the optimiser on, such as ever fewer landmarks; before the first,
+            `kernel` holds.
+        teacher: checkpoint of the teacher; None: `pretrained`.
+        **kwargs: of `FineTuningTask`.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be read or is of no such network.
+        ValueError: if a kernel does not fit a window or cannot be recorded, a step is below 1, or teacher and student
+            are of different networks.
+    """
+
+    def __init__(
+        self,
+        pretrained: Path,
+        kernel: Kernels | None = None,
+        *,
+        window_size: int | None = None,
+        position_bias: BiasMode | None = None,
+        kernel_schedule: dict[int, Kernels] | None = None,
+        teacher: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        net = nystra.load_pretrained(pretrained, window_size=window_size, position_bias=position_bias)
+        exact = nystra.load_pretrained(pretrained if teacher is None else teacher, recorded=False)
+        if type(exact) is not type(net) or set(nystra.find_sites(exact)) != set(nystra.find_sites(net)):
+            raise ValueError(
+                f"teacher ({teacher}) must have the attentions of pretrained ({type(net).__name__}), got "
+                f"{type(exact).__name__} with others: give the released checkpoint of the same network"
+            )
+        phases: dict[int, Mapping[str, Any]] = {}
+        for step, kernels in {0: kernel, **(kernel_schedule or {})}.items():
+            if step < 1 and (step or kernels is not kernel):
+                raise ValueError(f"kernel_schedule ({step}) must begin at step 1 or later: kernel holds before")
+            if kernels is not None:
+                nystra.substitute(net, kernels)
+            # Encoded now, so that a kernel that cannot be is refused before it has been trained with.
+            phases[step] = records.record(net)
+        self._phases = dict(sorted(phases.items()))
+        records.restore(net, self._phases[0])
+        super().__init__(net, exact, **kwargs)
+        self.pretrained = pretrained
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """See base class; takes the kernel of this step."""
+        super().on_train_batch_start(batch, batch_idx)
+        phase = self._phases[max(step for step in self._phases if step <= self.trainer.global_step)]
+        if records.record(self.net) != phase:
+            records.restore(self.net, phase)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See base class; takes the kernels that the weights were trained with.
+
+        Raises:
+            ValueError: if a tensor is missing, unknown or of another shape, or windows or kernels are not the recipe's.
+        """
+        super().on_load_checkpoint(checkpoint)
+        record = checkpoint.get(records.KEY, {})
+        if record not in self._phases.values():
+            raise ValueError(
+                f"window_size, position_bias and kernel must be those that ckpt_path was trained with, got "
+                f"{_shortened(self._phases[0])} where it records {_shortened(record)}: use the config.yaml in the "
+                "checkpoint's log folder, or start from its weights with --model.pretrained"
+            )
+        records.restore(self.net, record)
+
+
+def _shortened(record: Mapping[str, Any]) -> str:
+    """A record with each kernel once."""
+    kernels = {str(records.decode_kernel(kernel)) for kernel in record.get("kernels", {}).values()}
+    window = f"window {record['window_size']} ({record['position_bias']})" if "window_size" in record else ""
+    return ", ".join(filter(None, [window, *sorted(kernels)])) or "exact attention in trained windows"
