@@ -1,5 +1,6 @@
 """The task of pairs of degraded and clean images."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datamodules.images import to_array, write_image
+from trainers.evaluation import data_module
 from trainers.metrics import PSNR, SSIM, ImageMetric
 from trainers.networks import in_unit_range
 from trainers.pictures import draw_triplet
 from trainers.task import Batch, ImageTask
 from trainers.tiling import restore
+
+_logger = logging.getLogger(__name__)
 
 
 class RestorationTask(ImageTask):
@@ -29,6 +33,17 @@ class RestorationTask(ImageTask):
     def default_metrics(self) -> Sequence[ImageMetric]:
         """Make PSNR and SSIM on RGB."""
         return [PSNR(), SSIM()]
+
+    def on_test_start(self) -> None:
+        """Say so where a border is left out that is not super-resolution's, which goes with its scale."""
+        scale = getattr(data_module(self.trainer), "scale", 1)
+        borders = {metric.name: metric.border for metric in self.metrics.values() if hasattr(metric, "border")}
+        others = ", ".join(f"{name} {border}" for name, border in borders.items() if border != scale)
+        if scale > 1 and others and self.trainer.is_global_zero:
+            _logger.warning(
+                f"border of metrics ({others}) is not the scale, {scale}, which published figures of super-resolution "
+                "leave out on each side: give the metrics with it (--model.metrics)"
+            )
 
     def call(self, batch: Batch) -> Tensor:
         """Call the network on a batch of patches."""

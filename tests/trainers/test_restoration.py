@@ -146,6 +146,14 @@ def test_test_scores_every_image_and_keeps_the_record(tmp_path, capsys):
     assert "mean of sets" in printed
 
 
+@pytest.mark.parametrize(("scale", "border", "told"), [(4, 2, True), (4, 4, False), (1, 2, False)])
+def test_a_border_that_is_not_the_scale_is_told(caplog, scale, border, told):
+    task = RestorationTask(Offset(), metrics=[PSNR(space="y", border=border)])
+    task.trainer = SimpleNamespace(datamodule=SimpleNamespace(scale=scale), is_global_zero=True)
+    task.on_test_start()
+    assert ("border of metrics (PSNR-Y 2) is not the scale, 4" in caplog.text) == told
+
+
 def test_a_partial_evaluation_says_so(tmp_path, capsys):
     evaluation = trainer(tmp_path, limit_test_batches=2)
     evaluation.test(RestorationTask(Offset()), DataLoader(Images(3)), verbose=False)
