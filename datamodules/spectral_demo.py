@@ -18,8 +18,8 @@ HELD_OUT_CHART: Chart = "PMC"
 _SPREAD = 0.06
 # Share of the light that reaches the darkest pixel, so that no label is nearly 0.
 _AMBIENT = 0.2
-# Electrons that a pixel of the camera holds, and those of its read noise.
-_FULL_WELL, _READ_NOISE = 10_000.0, 10.0
+# Electrons of a white pixel, and those of the camera's read noise: a short exposure, amplified.
+_WHITE, _READ_NOISE = 500.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Painter:
 
         cube(λ) = shade · Σ_k w_k · reflectance_k(λ) · D65(λ) / max D65,   w = softmax(−distance² / 2 · 0.06²)
 
-    The camera integrates the cube times its sensitivities, balanced so that white paper under this light is white, with
-    shot noise (10 000 electrons at white), read noise (10 electrons) and 8 bits, linear.
+    The camera integrates the cube times its sensitivities, balanced so that white paper under this light is white. The
+    exposure is short: white is 500 electrons, with their shot noise and 3 electrons of read noise (σ 0.046 at white,
+    0.021 at a fifth of it), in 8 bits, linear. So what a pixel is has to be told from its neighbours too.
 
     Attributes:
         chart: of the reflectances.
@@ -91,8 +92,8 @@ def photographed(cube: NDArray, rng: np.random.Generator) -> NDArray:
     """
     light = daylight() / daylight().max()
     exact = (cube / light) @ _response()
-    electrons = rng.poisson(exact * _FULL_WELL) + rng.normal(0, _READ_NOISE, exact.shape)
-    return np.rint(np.clip(electrons / _FULL_WELL, 0, 1) * 255).astype(np.uint8)
+    electrons = rng.poisson(exact * _WHITE) + rng.normal(0, _READ_NOISE, exact.shape)
+    return np.rint(np.clip(electrons / _WHITE, 0, 1) * 255).astype(np.uint8)
 
 
 class SpectralDemoDataModule(PhotographDataModule):
@@ -104,7 +105,7 @@ class SpectralDemoDataModule(PhotographDataModule):
 
     Args:
         patch_size: side of a training patch.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that paint patches; 0 does it in the main process, at about 1 ms a patch of 32×32.
         seed: of all patches and scenes, at least 0.
         epoch_length: training patches in an epoch, over all devices.

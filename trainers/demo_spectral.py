@@ -54,11 +54,12 @@ class Row:
     step: float | None = None
 
 
-def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int = 600) -> RenderableType:
+def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int = 450) -> RenderableType:
     """Train one stage of MST++ with GLMHA and with full attention to tell spectra from RGB, and compare them.
 
     Both see the same patches in the same order. The test is of other photographs and of another chart's reflectances
-    than training. Beside them stands the best linear map from RGB to spectra, fitted to the same data.
+    than training. Beside them stands what needs no network: the best linear map from a pixel's RGB to its spectrum,
+    fitted to the same data.
 
     Args:
         output: folder for logs, checkpoints, `spectra.png` and `metrics.json`.

@@ -8,6 +8,7 @@ import torch
 import glmha
 from trainers import demo
 from trainers.demo_learned import run_learned_demo
+from trainers.demo_spectral import run_spectral_demo
 from trainers.demo_substitution import run_substitution_demo
 from trainers.measure import inference, interleaved_medians, peak_memory
 
@@ -48,18 +49,18 @@ def test_parts_run_in_their_order_into_one_summary(tmp_path, monkeypatch, capsys
     demo.run_demo(output=tmp_path)
     assert calls == [(name, tmp_path / name, {}) for name in demo.PARTS]
     summary = (tmp_path / "summary.txt").read_text()
-    assert summary.index("learned says so") < summary.index("substitution says so")
+    assert summary.index("learned says so") < summary.index("spectral says so") < summary.index("substitution says so")
     assert summary in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("run", [demo.run_demo, run_learned_demo, run_substitution_demo])
+@pytest.mark.parametrize("run", [demo.run_demo, run_learned_demo, run_spectral_demo, run_substitution_demo])
 def test_steps_must_be_positive(tmp_path, run):
     with pytest.raises(ValueError, match=r"steps \(0\) must be at least 1"):
         run(output=tmp_path, steps=0)
 
 
 def test_parts_must_be_known(tmp_path):
-    with pytest.raises(ValueError, match=r"parts \(spectrum\) must be of learned, "):
+    with pytest.raises(ValueError, match=r"parts \(spectrum\) must be of learned, spectral, "):
         demo.run_demo(["learned", "spectrum"], output=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -56,8 +56,3 @@ def test_the_linear_map_is_the_one_of_least_squares(small):
         return sum(cube.square().sum().item() for cube in cubes)
 
     assert all(error(linear) < error(linear + 0.01 * torch.randn(31, 3)) for _ in range(5))
-
-
-def test_steps_must_be_positive(tmp_path):
-    with pytest.raises(ValueError, match=r"steps \(0\) must be at least 1"):
-        demo_spectral.run_spectral_demo(tmp_path, steps=0)
