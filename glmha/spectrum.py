@@ -1,6 +1,7 @@
 """Energy of the attention spectrum (GLMHA, Fig. 1): how much rank a network's channel attention really has."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -22,28 +23,50 @@ def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: if the net has no channel attention of this package or there is no image.
     """
-    sites = {name: module for name, module in net.named_modules() if isinstance(module, ChannelAttention)}
-    if not sites:
+    with recorded(net) as energies, torch.no_grad():
+        for image in images:
+            net(image)
+    if not energies[next(iter(energies))]:
+        raise ValueError("images must hold at least one image, got none")
+    return {name: torch.cat(rows).mean(0) for name, rows in energies.items()}
+
+
+@contextmanager
+def recorded(net: nn.Module, sites: Collection[str] | None = None) -> Iterator[dict[str, list[Tensor]]]:
+    """Record the spectra of what a net attends to while it runs, whoever calls it.
+
+    Args:
+        net: host with `ChannelAttention` modules.
+        sites: names of those to record; None: all.
+
+    Returns:
+        Name of the module → one (B·h, d) tensor for every call of it, as `cumulative_energy` gives.
+
+    Raises:
+        ValueError: if none of these is a channel attention of this package.
+    """
+    found = {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, ChannelAttention) and (sites is None or name in sites)
+    }
+    if not found:
         raise ValueError("net must contain a glmha.ChannelAttention, got none: its spectrum is what is measured")
-    energies: dict[str, list[Tensor]] = {name: [] for name in sites}
+    energies: dict[str, list[Tensor]] = {name: [] for name in found}
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(module: ChannelAttention, inputs: tuple[Tensor, ...]) -> None:
-            energies[name].append(cumulative_energy(module.attention(inputs[0])[0]))
+            with torch.no_grad():
+                energies[name].append(cumulative_energy(module.attention(inputs[0])[0]))
 
-        return sites[name].register_forward_pre_hook(record)
+        return found[name].register_forward_pre_hook(record)
 
-    handles = [watch(name) for name in sites]
+    handles = [watch(name) for name in energies]
     try:
-        with torch.no_grad():
-            for image in images:
-                net(image)
+        yield energies
     finally:
         for handle in handles:
             handle.remove()
-    if not energies[next(iter(sites))]:
-        raise ValueError("images must hold at least one image, got none")
-    return {name: torch.cat(rows).mean(0) for name, rows in energies.items()}
 
 
 def cumulative_energy(attention: Tensor) -> Tensor:

@@ -58,9 +58,14 @@ def peak_memory(call: Callable[[nn.Module, Tensor], object], net: nn.Module, ima
 
 
 def _increase(call: Callable[[nn.Module, Tensor], object], net: nn.Module, image: Tensor) -> float:
-    before = _resident("VmRSS")
+    before = resident_memory()
     call(net, image)
     return max(0.0, _resident("VmHWM") - before)
+
+
+def resident_memory() -> float:
+    """Bytes that this process has in memory now; where the system does not say, the most that it ever had."""
+    return _resident("VmRSS")
 
 
 def _resident(field: str) -> float:
@@ -69,4 +74,5 @@ def _resident(field: str) -> float:
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith(field))
         return float(line.split()[1]) * 1024
+    # Bytes on macOS, which has no /proc.
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

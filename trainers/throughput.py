@@ -1,0 +1,129 @@
+"""How fast a run trains, how long it waits for data, what memory it takes."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from trainers.measure import resident_memory
+
+DECAY = 0.98
+"""Share of the past in a running mean that each batch leaves: it speaks of the last 50 or so."""
+
+
+class Throughput(Callback):
+    """Measures training as it goes, and logs it as often as the trainer logs.
+
+    Tags are `train/samples_per_second`, `train/data_wait` and `train/memory_mib`. Validation and the writing of
+    checkpoints are no part of it. Costs some microseconds a batch, and never waits for a device.
+
+    Attributes:
+        samples: that were trained on in this process's run, on all devices.
+        seconds: that this took.
+        waited: those of them between two steps, in which the next batch was fetched and moved to the device.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.seconds = self.waited = 0.0
+        # The same with decay, for the rates of the moment.
+        self._recent = (0.0, 0.0, 0.0)
+        self._loss: Tensor | None = None
+        self._weight = 0.0
+        self._ended: float | None = None
+        self._began = self._wait = 0.0
+        self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, validation and checkpoints included."""
+        return time.monotonic() - self._start
+
+    @property
+    def samples_per_second(self) -> float:
+        """Of the last batches; NaN before the first."""
+        samples, seconds, _ = self._recent
+        return samples / seconds if seconds else math.nan
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the last batches' time that was spent waiting for data; NaN before the first."""
+        _, seconds, waited = self._recent
+        return waited / seconds if seconds else math.nan
+
+    @property
+    def loss(self) -> float:
+        """Mean over the last batches, the latest counting most; NaN before the first. Waits for the device."""
+        return math.nan if self._loss is None else self._loss.item() / self._weight
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self._start = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the wait for an epoch's first batch, in which data-loading processes start."""
+        if self._ended is None:
+            self._ended = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note when the batch was there."""
+        self._began = time.perf_counter()
+        self._wait = 0.0 if self._ended is None else self._began - self._ended
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note when the step was done; log if it is time."""
+        self._ended = time.perf_counter()
+        seconds = self._wait + self._ended - self._began
+        samples = len(batch["name"]) * trainer.world_size if isinstance(batch, Mapping) and "name" in batch else 0
+        self.samples += samples
+        self.seconds += seconds
+        self.waited += self._wait
+        past = self._recent
+        self._recent = (
+            DECAY * past[0] + samples,
+            DECAY * past[1] + seconds,
+            DECAY * past[2] + self._wait,
+        )
+        if isinstance(outputs, Mapping) and "loss" in outputs:
+            # Lightning hands out the share of an accumulated step.
+            loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+            self._loss = loss if self._loss is None else torch.add(loss, self._loss, alpha=DECAY)
+            self._weight = DECAY * self._weight + 1
+        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
+        if trainer.loggers and not accumulating and trainer.global_step % trainer.log_every_n_steps == 0:
+            values = {
+                "train/samples_per_second": self.samples_per_second,
+                "train/data_wait": self.data_wait,
+                "train/memory_mib": memory(pl_module.device) / 2**20,
+            }
+            for logger in trainer.loggers:
+                # Lightning's own are logged under the step before.
+                logger.log_metrics(values, trainer.global_step - 1)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation out."""
+        self._ended = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Leave the writing of a checkpoint out."""
+        self._ended = None
+
+
+def memory(device: torch.device) -> float:
+    """Bytes: the most that tensors took on a GPU so far; elsewhere, the process's resident memory now."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return resident_memory()
+
+
+def throughput(trainer: Trainer) -> Throughput | None:
+    """The trainer's own measurement; None if it has none."""
+    # mypy does not see what Lightning's connectors give the trainer.
+    found = (each for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
+    return next(found, None)
