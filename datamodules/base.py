@@ -4,15 +4,25 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.errors import DataError
-from datamodules.loaders import NumberedSamples, ResumableLoader, SeededSamples, Stage, StagedBatches, StagedSamples
+from datamodules.loaders import (
+    NumberedSamples,
+    ResumableLoader,
+    SeededSamples,
+    Stage,
+    StagedBatches,
+    StagedSamples,
+    device_batch,
+    outlive_signals,
+)
 from datamodules.paired import PairedImageDataset, Pairs
 from datamodules.transforms import PairedTransform
 
@@ -32,6 +42,9 @@ class RestorationDataModule(LightningDataModule):
     unique within a set, so that each image can be counted once.) `patch_size` and `batch_size` may be changed between
     epochs: a training loader obeys their values at the time when it is made.
 
+    `batch_size` is what a recipe is about, the samples of a step of the optimiser. A device's batch follows from it:
+    the share of one device in one of the batches that the trainer accumulates (`trainers.hardware` chooses how many).
+
     A training sample depends on the run's seed and its number in the run alone, whatever the number of workers: a run
     that is resumed, also within an epoch, sees what it would have seen without the interruption.
 
@@ -41,7 +54,7 @@ class RestorationDataModule(LightningDataModule):
 
     Args:
         patch_size: side of a training patch, in pixels of the input.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that load data, at most one a core; 0 loads in the main process.
 
     Raises:
@@ -59,11 +72,18 @@ class RestorationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self._val_sets: Mapping[str, Dataset] = {}
         self._test_sets: Mapping[str, Dataset] = {}
+        self._seed = 0
+        self._seeded_trainer: Trainer | None = None
 
     @property
     def patch_sizes(self) -> list[int]:
         """Every size that training patches have in the course of a run, in their order."""
         return [self.patch_size]
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Samples that a step of the optimiser has in the course of a run, in their order."""
+        return [self.batch_size]
 
     @property
     def val_set_names(self) -> list[str]:
@@ -100,8 +120,19 @@ class RestorationDataModule(LightningDataModule):
 
     def _training_loader(self, dataset: Dataset, shuffle_seed: int | None = None) -> ResumableLoader:
         """Load a data set of numbered samples (`NumberedSamples`), in a new order in each epoch if there is a seed."""
-        sampler = NumberedSamples(dataset, self._world_size, self._rank, shuffle_seed)
-        return self._loader(dataset, sampler, batch_size=self.batch_size, drop_last=True)
+        batch, length = self._share(self.batch_size), len(dataset)  # type: ignore[arg-type]  # ours have one
+        step = batch * self._accumulated
+        if step * self._world_size > length:
+            raise DataError(
+                f"batch_size ({self.batch_size}, here {step * self._world_size}) must not exceed the patches of an "
+                f"epoch, got {length}; lower it, or use fewer devices"
+            )
+        sampler = NumberedSamples(dataset, self._world_size, self._rank, shuffle_seed, step=step)
+        return self._loader(dataset, sampler, batch_size=batch, drop_last=True)
+
+    def _share(self, samples: int) -> int:
+        """Samples of one batch on one device where a step should have `samples`."""
+        return device_batch(samples, self._world_size, self._accumulated)
 
     def _loader(self, dataset: Dataset, sampler: NumberedSamples, **options: Any) -> ResumableLoader:
         return ResumableLoader(
@@ -110,16 +141,27 @@ class RestorationDataModule(LightningDataModule):
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=outlive_signals,
             **options,
         )
 
     def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
-        return DataLoader(dataset, batch_size=1, num_workers=self._workers, pin_memory=torch.cuda.is_available())
+        return DataLoader(
+            dataset,
+            batch_size=1,
+            num_workers=self._workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=outlive_signals,
+        )
 
     def _run_seed(self) -> int:
-        # All devices have to share out one order; `seed_everything` gave them one seed, if it was called.
-        seed = torch.initial_seed()
-        return seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
+        # All devices have to share out one order; `seed_everything` gave them one seed, if it was called. Tasks seed
+        # each step: a loader that is made again within a run has to ask before that.
+        if self._seeded_trainer is not self.trainer or self.trainer is None:
+            seed = torch.initial_seed()
+            self._seed = seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
+            self._seeded_trainer = self.trainer
+        return self._seed
 
     def _say(self, message: str) -> None:
         if self._rank == 0:
@@ -129,6 +171,10 @@ class RestorationDataModule(LightningDataModule):
     def _workers(self) -> int:
         # torch warns of more, which would only stand in each other's way.
         return min(self.num_workers, available_cores())
+
+    @property
+    def _accumulated(self) -> int:
+        return 1 if self.trainer is None else self.trainer.accumulate_grad_batches
 
     @property
     def _world_size(self) -> int:
@@ -144,7 +190,7 @@ class PairedImageDataModule(RestorationDataModule, ABC):
 
     Args:
         patch_size: side of a training patch, in pixels of the input; smaller images are extended by reflection.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that read images; 0 reads in the main process.
         augment: flips and quarter turns of training patches.
         repeat: passes over the training images that count as one epoch; raises the epoch's length for small sets.
@@ -190,6 +236,11 @@ class PairedImageDataModule(RestorationDataModule, ABC):
     def patch_sizes(self) -> list[int]:
         """See base class."""
         return [self.patch_size, *(stage.patch_size for stage in self.stages)]
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """See base class."""
+        return [self.batch_size, *(stage.batch_size for stage in self.stages)]
 
     @abstractmethod
     def train_pairs(self) -> Pairs:
@@ -249,13 +300,14 @@ class PairedImageDataModule(RestorationDataModule, ABC):
                 "overfit_batches must be 0 where the data have stages: leave them out (--data.stages '[]')"
             )
         dataset = StagedSamples(samples)
+        stages = [Stage(0, self.patch_size, self.batch_size), *self.stages]
         batches = StagedBatches(
             dataset,
             self._world_size,
             self._rank,
             seed,
-            stages=[Stage(0, self.patch_size, self.batch_size), *self.stages],
-            batches_per_step=1 if trainer is None else trainer.accumulate_grad_batches,
+            stages=[replace(stage, batch_size=self._share(stage.batch_size)) for stage in stages],
+            batches_per_step=self._accumulated,
             steps_taken=None if trainer is None else lambda: trainer.global_step,
         )
         # The sampler makes the batches. (Lightning would take a batch sampler apart.)

@@ -1,6 +1,7 @@
 """Training loaders whose place in the run is kept in checkpoints, so that a resumed run goes on with the next batch."""
 
 import functools
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+
+def device_batch(samples: int, devices: int, accumulated: int) -> int:
+    """Samples of one batch on one device, where a step of the optimiser is shared out evenly.
+
+    Args:
+        samples: that the step should have.
+        devices: that work at once.
+        accumulated: batches that each of them adds up.
+
+    Returns:
+        The number that comes nearest, at least 1; of two, the smaller.
+    """
+    parts = devices * accumulated
+    return max(1, (2 * samples + parts - 1) // (2 * parts))
 
 
 class NumberedSamples(DistributedSampler):
@@ -21,10 +37,15 @@ class NumberedSamples(DistributedSampler):
         num_replicas: number of devices.
         rank: of this device among them.
         seed: of a new order in every epoch; None: in order.
+        step: samples of an optimiser's step on this device; an epoch has whole steps.
     """
 
-    def __init__(self, dataset: Dataset, num_replicas: int, rank: int, seed: int | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, num_replicas: int, rank: int, seed: int | None = None, *, step: int = 1
+    ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=seed is not None, seed=seed or 0, drop_last=True)
+        self.num_samples = self.num_samples // step * step
+        self.total_size = self.num_samples * num_replicas
         self.skipped = 0
         """Samples of the epoch that this device had before the run was resumed."""
 
@@ -42,7 +63,7 @@ class Stage:
     Attributes:
         start: steps of the optimiser that are taken before the stage.
         patch_size: side of a training patch, in pixels of the input.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
 
     Raises:
         ValueError: if a number is out of range.
@@ -72,7 +93,7 @@ class StagedBatches(NumberedSamples):
         num_replicas: number of devices.
         rank: of this device among them.
         seed: of a new order in every pass.
-        stages: in their order, the first with start 0.
+        stages: in their order, the first with start 0; `batch_size` is that of a batch on one device.
         batches_per_step: batches on each device that a step of the optimiser accumulates.
         steps_taken: asked for the run's steps when an epoch begins; None: epochs are counted instead.
     """
@@ -167,6 +188,20 @@ class SeededSamples(Dataset[Any]):
             return self.dataset[number % len(self)]
         finally:
             torch.set_rng_state(state)
+
+
+def outlive_signals(worker: int) -> None:
+    """Let a worker live on when its whole process group is told to end, as schedulers do, until the loader ends.
+
+    The main process finishes its step, which may need what the worker reads. A signal that comes twice counts.
+
+    Args:
+        worker: its number.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            signal.signal(number, lambda number, _: signal.signal(number, signal.SIG_DFL))
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -1,7 +1,9 @@
-"""Checkpoints that are complete or absent, and a last one when a run is interrupted."""
+"""Checkpoints that are complete or absent, and a last one when a run is stopped."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -17,7 +20,16 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.files import atomic_file
+from trainers.errors import Stopped
 from trainers.messages import nearest
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that SIGTERM ended and that has saved where it was: 143, as shells have it."""
+REQUEUED = 75
+"""Exit status of a run whose job is queued again: EX_TEMPFAIL, so that a script does not take it for finished."""
+
+
+_PATTERNS = {"last": "last*.ckpt", "best": "best-*.ckpt"}
 
 
 class CheckpointWriteError(OSError):
@@ -29,7 +41,10 @@ def log_folder(trainer: Trainer) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
-def newest_checkpoint(kind: Literal["last", "best"], trainer: Trainer) -> Path:
+Kept = Literal["last", "best"]
+
+
+def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
     """Find the checkpoint that the newest run with this trainer's logger left, whatever its version.
 
     Args:
@@ -42,24 +57,35 @@ def newest_checkpoint(kind: Literal["last", "best"], trainer: Trainer) -> Path:
     Raises:
         FileNotFoundError: if there is none.
     """
-    if isinstance(trainer.logger, TensorBoardLogger | CSVLogger):
-        folder, version = Path(trainer.logger.root_dir), "*/"
-    else:
-        folder, version = Path(trainer.default_root_dir), ""
-    name = "last.ckpt" if kind == "last" else "best-*.ckpt"
-    found = sorted(folder.glob(f"{version}checkpoints/{name}"), key=lambda path: path.stat().st_mtime)
+    name, folder = _PATTERNS[kind], _runs_folder(trainer)
+    found = kept_checkpoints(kind, trainer)
     if not found:
         raise FileNotFoundError(
             f"ckpt_path ({kind}) must have been kept by an earlier run of this recipe, got no {name} below {folder}: "
             "give the file itself, or leave ckpt_path out"
         )
     newest = found[-1]
-    if kind == "best" and len(list(newest.parent.glob(name))) > 1:
-        # The newest knows which was the best when it was written; the folder may have been moved since.
+    if kind == "best" and len(found) > 1:
+        # The newest knows which was the best when it was written, in its own folder or in that of the run that it goes
+        # on from; all of them may have been moved since.
         callbacks = AtomicCheckpointIO().load_checkpoint(newest)["callbacks"]
-        best = next(state["best_model_path"] for key, state in callbacks.items() if key.startswith("BestCheckpoint"))
-        return newest.with_name(Path(best).name)
+        best = Path(next(state["best_model_path"] for key, state in callbacks.items() if key.startswith("BestCheck")))
+        elsewhere = Path(*newest.parts[:-3], *best.parts[-3:])
+        return elsewhere if elsewhere.is_file() else newest.with_name(best.name)
     return newest
+
+
+def kept_checkpoints(kind: Kept, trainer: Trainer) -> list[Path]:
+    """Find all checkpoints that runs with this trainer's logger left, the newest at the end."""
+    pattern = f"checkpoints/{_PATTERNS[kind]}"
+    if isinstance(trainer.logger, TensorBoardLogger | CSVLogger):
+        pattern = f"*/{pattern}"
+    return sorted(_runs_folder(trainer).glob(pattern), key=lambda path: path.stat().st_mtime)
+
+
+def _runs_folder(trainer: Trainer) -> Path:
+    logger = trainer.logger
+    return Path(logger.root_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -146,6 +172,13 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
         )
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the scores before a run was resumed, whose files are left where they are."""
+        if all(Path(path).is_file() for path in state_dict["best_k_models"]):
+            # Lightning would forget them in another folder. It deletes files in its own only.
+            state_dict = {**state_dict, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the validation that just ended is among the best.
 
@@ -163,51 +196,85 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `checkpoints/last.ckpt` in the log folder: after every validation, at the end, and on Ctrl-C.
+    """Keeps `checkpoints/last.ckpt` in the log folder: after every validation, at the end, and when told to stop.
 
-    The first Ctrl-C lets the running step finish, so that weights, optimiser and counters belong together, writes
-    the checkpoint and raises KeyboardInterrupt. A second one stops at once and writes nothing. Any exception that
-    ends training is given a note that says how to go on.
+    Ctrl-C, SIGTERM and, in a SLURM job, the signal that announces its end (Lightning's `SLURMEnvironment`, SIGUSR1
+    unless told otherwise) let the running step finish, so that weights, optimiser and counters belong together. Then
+    the checkpoint is written and training ends with an exit status of its own: 130 after Ctrl-C, `TERMINATED`, or
+    `REQUEUED` once the SLURM job is queued again. A second Ctrl-C stops at once and writes nothing. Any exception
+    that ends training is given a note that says how to go on.
+
+    Nothing is saved in the middle of an accumulated step, whose gradients would be lost: then the end of the step is
+    waited for. Where a validation is due, a run that goes on from the checkpoint begins with it.
 
     Args:
         every_n_train_steps: save also whenever this many optimiser steps were taken; None: not so.
+        keep_last: how many of the last checkpoints to keep, besides `last.ckpt` as `last-step=….ckpt`.
+
+    Attributes:
+        saved: the newest checkpoint of this run; None before there is one.
+        saved_step: optimiser steps that were taken when it was saved.
 
     Raises:
-        ValueError: if `every_n_train_steps` is below 1.
+        ValueError: if a number is below 1.
     """
 
-    def __init__(self, every_n_train_steps: int | None = None) -> None:
+    def __init__(self, every_n_train_steps: int | None = None, keep_last: int = 2) -> None:
         if every_n_train_steps is not None and every_n_train_steps < 1:
             raise ValueError(f"every_n_train_steps ({every_n_train_steps}) must be at least 1, or null for never")
+        if keep_last < 1:
+            raise ValueError(f"keep_last ({keep_last}) must be at least 1")
         self.every_n_train_steps = every_n_train_steps
-        self._interrupted = False
-        self._saved: Path | None = None
-        self._step = self._saved_step = 0
+        self.keep_last = keep_last
+        self.saved: Path | None = None
+        self.saved_step = 0
+        self._signal: signal.Signals | None = None
+        self._step = 0
+        self._accumulating = self._owed = self._validation_due = False
+        self._earlier: list[Path] = []
         self._folder = Path()
         self._process = os.getpid()
-        self._previous_handler: Any = None
+        self._previous_handlers: dict[signal.Signals, Any] = {}
+        self._requeue_signal: signal.Signals | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was left undone when a checkpoint was saved."""
+        return {"validation_due": self._validation_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again."""
+        self._validation_due = state_dict.get("validation_due", False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C for the time of training, from after the sanity check: before, there is nothing to save."""
+        """Take over signals for the time of training, from after the sanity check: before, there is nothing to save."""
         self._folder = log_folder(trainer)
-        self._step = self._saved_step = trainer.global_step
-        self._interrupted = False
-        # Only a process's main thread may set a handler; elsewhere Ctrl-C is not ours to handle.
+        self._step = self.saved_step = trainer.global_step
+        # Lightning minds SIGTERM until here.
+        self._signal = signal.SIGTERM if trainer.received_sigterm else None
+        # Only a process's main thread may set a handler; elsewhere signals are not ours to handle.
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
+            self._requeue_signal = _requeue_signal(trainer)
+            for number in (signal.SIGINT, signal.SIGTERM, self._requeue_signal):
+                if number is not None:
+                    self._previous_handlers[number] = signal.signal(number, self._on_signal)
+        if self._validation_due:
+            _validate(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time, or if an interruption waits."""
-        # Between two steps, accumulated gradients would be lost.
-        if trainer.global_step == self._step:
+        """Save if it is time, or if a signal waits."""
+        self._accumulating = trainer.global_step == self._step
+        if self._accumulating:
             return
         self._step = trainer.global_step
-        if self.every_n_train_steps is not None and self._step % self.every_n_train_steps == 0:
+        self._validation_due = _validation_follows(trainer)
+        periodic = self.every_n_train_steps is not None and self._step % self.every_n_train_steps == 0
+        # A validation saves at its end.
+        if self._owed or (periodic and not self._validation_due):
             self._save(trainer)
-        self._stop_if_interrupted(trainer)
+        self._stop_if_told(trainer)
 
     def on_validation_batch_end(
         self,
@@ -218,69 +285,166 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop a validation within training if an interruption waits."""
+        """Stop a validation within training if a signal waits."""
         # Several processes may have different numbers of images: they can only agree at the end.
-        if trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING:
-            self._stop_if_interrupted(trainer)
+        if trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING and not self._accumulating:
+            self._stop_if_told(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that nothing is due any more, before the best checkpoint is saved."""
+        self._validation_due = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights that were just validated."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            self._save(trainer)
-            self._stop_if_interrupted(trainer)
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._owed = self._accumulating
+            if not self._accumulating:
+                self._save(trainer)
+                self._stop_if_told(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of training, wherever the last validation was."""
-        self._save(trainer)
+        # Later, on_train_end, averaged weights have taken the place of those in training.
+        limits = ((trainer.max_steps, trainer.global_step), (trainer.max_epochs, trainer.current_epoch + 1))
+        if trainer.should_stop or any(limit is not None and -1 < limit <= taken for limit, taken in limits):
+            self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say in a note where the last good checkpoint is and how to go on from it."""
-        self._restore_handler()
+        self._restore_handlers()
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        if self._saved is None:
+        if self.saved is None:
             if trainer.global_step:
                 exception.add_note("No checkpoint had been written yet.")
             return
         exception.add_note(
-            f"The last good checkpoint is {self._saved}; to go on from it:\n"
-            f"  lowrank fit --config {self._folder / 'config.yaml'} --ckpt_path {self._saved}"
+            f"The last good checkpoint is {self.saved}; to go on from it:\n"
+            f"  lowrank fit --config {self._folder / 'config.yaml'} --ckpt_path {self.saved}"
         )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        self._restore_handler()
+        """Give signals back."""
+        self._restore_handlers()
 
     def _save(self, trainer: Trainer) -> None:
         # mypy does not see the attributes that Lightning's connectors give the trainer (here and below).
-        rehearsing = trainer.sanity_checking or trainer.fast_dev_run  # type: ignore[attr-defined]
-        if not rehearsing and trainer.global_step > self._saved_step:
-            path = self._folder / "checkpoints" / "last.ckpt"
-            trainer.save_checkpoint(path)
-            self._saved, self._saved_step = path, trainer.global_step
-
-    def _stop_if_interrupted(self, trainer: Trainer) -> None:
-        # All processes stop at the same step, or those left would wait for the others for ever.
-        if not trainer.strategy.reduce_boolean_decision(self._interrupted, all=False):
+        if trainer.fast_dev_run or trainer.global_step <= self.saved_step:  # type: ignore[attr-defined]
             return
-        if trainer.validating and trainer.global_step > self._saved_step:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, WeightAveraging):
-                    # Validation runs on the averaged weights: put those in training back before saving.
-                    callback.on_validation_epoch_end(trainer, trainer.lightning_module)
-        self._save(trainer)
-        raise KeyboardInterrupt
+        path = self._folder / "checkpoints" / "last.ckpt"
+        earlier = path.with_name(f"last-step={self.saved_step}.ckpt")
+        if trainer.is_global_zero and self.saved is not None and self.saved.exists() and self.keep_last > 1:
+            # The new file takes the name, the old one keeps its contents under another.
+            _link(path, earlier)
+            self._earlier.append(earlier)
+        try:
+            trainer.save_checkpoint(path)
+        except BaseException:
+            if earlier in self._earlier:
+                self._earlier.remove(earlier)
+                _remove(earlier)
+            raise
+        self.saved, self.saved_step, self._owed = path, trainer.global_step, False
+        while len(self._earlier) >= self.keep_last:
+            _remove(self._earlier.pop(0))
 
-    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        # Data loading workers that are forked later inherit the handler; they leave when this process does.
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        # All processes stop at the same step, or those left would wait for the others for ever.
+        if not trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
+            return
+        if trainer.validating:
+            # It was not finished.
+            self._validation_due = True
+            if trainer.global_step > self.saved_step:
+                for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                    if isinstance(callback, WeightAveraging):
+                        # Validation runs on the averaged weights: put those in training back before saving.
+                        callback.on_validation_epoch_end(trainer, trainer.lightning_module)
+        self._save(trainer)
+        # A signal may have come to one process only.
+        told = torch.tensor(float(self._signal or 0), device=trainer.strategy.root_device)
+        number = signal.Signals(int(trainer.strategy.reduce(told, reduce_op="max")))
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number == self._requeue_signal:
+            if trainer.is_global_zero:
+                _requeue(number)
+            raise Stopped(f"{number.name}: saved, and the job is queued again", "requeued", REQUEUED)
+        raise Stopped(f"{number.name}: saved, and ended", "terminated", TERMINATED)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        # Processes that are forked later inherit the handler; they leave when this process does.
         if os.getpid() != self._process:
             return
-        if self._interrupted:
+        number = signal.Signals(signum)
+        if number == signal.SIGINT and self._signal is not None:
             raise KeyboardInterrupt
-        self._interrupted = True
-        print("\ninterrupted: finishing this step (Ctrl-C again: stop at once, without a checkpoint)", file=sys.stderr)
+        # Schedulers repeat themselves: what came first counts.
+        if self._signal is None:
+            self._signal = number
+            name, again = number.name, ""
+            if number == signal.SIGINT:
+                name, again = "interrupted", " (Ctrl-C again: stop at once, without a checkpoint)"
+            print(f"\n{name}: finishing this step{again}", file=sys.stderr)
 
-    def _restore_handler(self) -> None:
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None
+    def _restore_handlers(self) -> None:
+        while self._previous_handlers:
+            signal.signal(*self._previous_handlers.popitem())
+
+
+def _validation_follows(trainer: Trainer) -> bool:
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    return fetcher is not None and loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _validate(trainer: Trainer) -> None:
+    """Run the validation that a resumed run's checkpoint was saved before."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    loop.restarting = False
+    trainer.validating = True
+    loop.run()
+    trainer.training = True
+
+
+def _requeue_signal(trainer: Trainer) -> signal.Signals | None:
+    """The signal by which SLURM announces that a job has to end; None elsewhere."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+        return environment.requeue_signal
+    return None
+
+
+def _requeue(number: signal.Signals) -> None:
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    command = ["scontrol", "requeue", job]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise Stopped(
+            f"{number.name}: saved, but `{' '.join(command)}` failed: {said.strip()}", "terminated", TERMINATED
+        ) from error
+
+
+def _link(path: Path, other: Path) -> None:
+    _remove(other)
+    if path.is_dir():
+        # A sharded checkpoint.
+        path.rename(other)
+        return
+    try:
+        os.link(path, other)
+    except OSError:
+        # Some file systems have no links.
+        with atomic_file(other) as file, path.open("rb") as source:
+            shutil.copyfileobj(source, file)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -72,7 +72,9 @@ FUNCTION_VERBS = {
     "bench attention": FunctionVerb(
         "trainers.bench_attention", "run_bench_attention", "time of window attention alone, kernel by kernel"
     ),
-    "bench loop": FunctionVerb("trainers.bench_loop", "run_bench_loop", "what the training loop costs over the bare step"),
+    "bench loop": FunctionVerb(
+        "trainers.bench_loop", "run_bench_loop", "what the training loop costs over the bare step"
+    ),
     "bench windows": FunctionVerb(
         "trainers.bench_windows", "run_bench_windows", "time of whole window-attention networks, kernel by kernel"
     ),
@@ -361,7 +363,8 @@ class _LowrankCLI(LightningCLI):
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         records = [callback for callback in callbacks if isinstance(callback, RunRecord)]
         for record in records:
-            record.configuration = json.loads(self._parser("fit").dump(self.config.fit, format="json", skip_none=False))
+            # Plain values, as files hold them; the recipes' own names say nothing.
+            record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
         plan = adapt(self.trainer, self.datamodule, options.max_batch_per_device)
         if plan is not None and (plan.devices > 1 or plan.accumulated > 1) and self.trainer.is_global_zero:
             print(plan.describe(), flush=True)

@@ -1,6 +1,7 @@
 """What every task shares: training, its checks, and an evaluation that leaves a record."""
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -17,12 +19,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.base import RestorationDataModule
+from glmha.recompute import set_recompute
 from nystra import records
 from trainers.checkpoints import log_folder
 from trainers.errors import NonFiniteError
 from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, expected_images, gather
 from trainers.metrics import ImageMetric
+from trainers.mixup import Mixup
 from trainers.networks import load_network
+from trainers.sharding import FullySharded, shard, whole
 
 Batch = Mapping[str, Any]
 """`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
@@ -44,6 +49,13 @@ class ImageTask(LightningModule, ABC):
         tile: largest side in pixels of what the network sees at once in evaluation; None: whole images.
         overlap: pixels that neighbouring tiles share at least.
         logged_images: images of each validation set that are shown in TensorBoard.
+        self_ensemble: average over the eight flips and quarter turns in evaluation of its own, outside training; eight
+            times the time.
+        mixup: mixtures of the images of training batches; None: none.
+        checkpoint_activations: whether the blocks of the network make again, for the backward pass, what they made
+            instead of keeping it: less memory, one forward pass more.
+        compile_backend: of torch.compile for training steps, such as "inductor"; None: not compiled. Evaluation, whose
+            images have all sizes, is not.
 
     Attributes:
         save_tests: whether a test saves what it restores, as a prediction does.
@@ -66,9 +78,23 @@ class ImageTask(LightningModule, ABC):
         tile: int | None = None,
         overlap: int = 48,
         logged_images: int = 4,
+        self_ensemble: bool = False,
+        mixup: Mixup | None = None,
+        checkpoint_activations: bool = False,
+        compile_backend: str | None = None,
     ) -> None:
         super().__init__()
         self.net = _initialise(net, pretrained)
+        set_recompute(self.net, checkpoint_activations)
+        if compile_backend is not None:
+            known = torch.compiler.list_backends(exclude_tags=())
+            if compile_backend not in known:
+                raise ValueError(f"compile_backend ({compile_backend}) must be null or one of {', '.join(known)}")
+        self.compile_backend = compile_backend
+        # Not a sub-module: the keys of checkpoints are the network's own.
+        self._compiled: list[nn.Module] = []
+        self.self_ensemble = self_ensemble
+        self.mixup = mixup
         self.loss = self.default_loss() if loss is None else loss
         metrics = self.default_metrics() if metrics is None else metrics
         names = [metric.name.lower() for metric in metrics]
@@ -83,6 +109,7 @@ class ImageTask(LightningModule, ABC):
         self.overlap = overlap
         self.logged_images = logged_images
         self._unchecked: list[tuple[Tensor, Sequence[str]]] = []
+        self._seed = 0
         self._scores: list[ImageScore] = []
 
     @abstractmethod
@@ -110,10 +137,38 @@ class ImageTask(LightningModule, ABC):
         """Save one restored image in a folder under a name without suffix."""
 
     @property
+    def trained_net(self) -> nn.Module:
+        """The network as training calls it: compiled where the task says so; as it is where there are no gradients."""
+        if self.compile_backend is None or not torch.is_grad_enabled():
+            return self.net
+        if not self._compiled:
+            self._compiled.append(torch.compile(self.net, backend=self.compile_backend))
+        return self._compiled[0]
+
+    @property
+    def ensembles(self) -> bool:
+        """Whether whole images are restored by the self-ensemble now: not in the validations of training."""
+        return self.self_ensemble and self.trainer.state.fn != TrainerFn.FITTING
+
+    @property
     def evaluation_autocast(self) -> torch.dtype | None:
         """The precision that the trainer asked for; whoever opens an autocast region of his own has to pass it on."""
         device = self.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+    def configure_model(self) -> None:
+        """Share out the network where the strategy is made for that.
+
+        Raises:
+            ValueError: if its weights are to be averaged as well.
+        """
+        if isinstance(self.trainer.strategy, FullySharded):
+            if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+                raise ValueError(
+                    "ema_decay must be null with trainers.FullySharded: Lightning averages whole weights only; leave it "
+                    "out, or train with --trainer.strategy ddp"
+                )
+            shard(self.net, self.trainer.strategy.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimise what requires gradients; step the schedule with the optimiser."""
@@ -136,7 +191,8 @@ class ImageTask(LightningModule, ABC):
         Raises:
             ValueError: if a tensor is missing, unknown or of another shape.
         """
-        differing = _differing(self.state_dict(), checkpoint["state_dict"])
+        # A strategy that shares out the network has taken the weights already, strictly.
+        differing = _differing(self.state_dict(), checkpoint["state_dict"]) if "state_dict" in checkpoint else ""
         if differing:
             raise ValueError(
                 f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
@@ -190,15 +246,25 @@ class ImageTask(LightningModule, ABC):
                 )
 
     def on_fit_start(self) -> None:
-        """Refuse patches that the network cannot take, before the first one is read."""
+        """Refuse patches that the network cannot take, before the first one is read; note the run's seed."""
         self.check_patches(data_module(self.trainer))
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Draw what is random in a step (dropout, stochastic depth, mixtures) from the seed and the step's number.
+
+        A step that is taken again after a run was killed draws the same, in every process, whatever was drawn before.
+        """
+        _seed_everything(self._seed, self.trainer.global_rank, self.trainer.global_step, len(self._unchecked))
 
     def objective(self, restored: Tensor, batch: Batch) -> Tensor:
         """What a training step minimises: the loss against the targets, unless a task has others."""
         return self.loss(restored, batch["target"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
+        """Loss of a batch, mixed where the task says so."""
+        if self.mixup is not None:
+            batch = self.mixup(batch)
         restored = self.call(batch)
         _check_shapes(restored, batch["target"])
         loss = self.objective(restored, batch)
@@ -210,7 +276,7 @@ class ImageTask(LightningModule, ABC):
         """Stop before NaN or infinity reaches the weights; log the gradient's norm and the learning rates."""
         groups = optimizer.param_groups
         gradients = [[p.grad for p in group["params"] if p.grad is not None] for group in groups]
-        norms = torch.stack([torch.nn.utils.get_total_norm(some).to(self.device) for some in gradients])
+        norms = torch.stack([whole(torch.nn.utils.get_total_norm(some)).to(self.device) for some in gradients])
         norm = torch.linalg.vector_norm(norms)
         batches, self._unchecked = self._unchecked, []
         # One transfer for all: each would wait for the device.
@@ -319,6 +385,7 @@ class ImageTask(LightningModule, ABC):
                 settings={
                     "tile": self.tile,
                     "overlap": self.overlap,
+                    "self_ensemble": self.self_ensemble,
                     "precision": self.trainer.precision,
                     "device": self.device.type,
                 },
@@ -350,6 +417,18 @@ def _differing(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
     keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
     shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
     return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _seed_everything(*numbers: int) -> None:
+    state = np.random.SeedSequence(numbers).generate_state(4)
+    random.seed(int(state[0]))
+    np.random.seed(state[1])
+    seed = int(state[2]) << 32 | int(state[3])
+    # `torch.manual_seed` would have every kind of device remember the call, with its stack, until it is first used:
+    # without a GPU, some kilobytes more at each step.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def _class_path(instance: object) -> str:

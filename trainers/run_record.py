@@ -1,0 +1,307 @@
+"""The record that each run keeps of itself, `run.json` in its log folder, and whether it still lives."""
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from datamodules.files import atomic_file
+from trainers.checkpoints import BestCheckpoint, LastCheckpoint, kept_checkpoints, log_folder
+from trainers.configuration import Configuration, decisive, differences
+from trainers.errors import Stopped
+from trainers.messages import explain
+
+State = Literal["running", "finished", "interrupted", "terminated", "requeued", "failed", "killed"]
+NAME = "run.json"
+BEAT = 30.0
+"""Seconds between two signs of life in the record."""
+SILENCE = 300.0
+"""Seconds without a sign of life after which a run on another machine is taken for dead."""
+
+Kind = TypeVar("Kind", bound=Checkpoint)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run.
+
+    Attributes:
+        state: what it last said of itself; "killed" is said by others, of one that is "running" no longer.
+        host: name of the machine.
+        process: its number there.
+        process_start: when that process started, in the system's own unit; None where it does not say.
+        job: number of the SLURM job; None elsewhere.
+        started: date and time, ISO 8601.
+        updated: date and time of the last sign of life.
+        step: optimiser steps taken, those before it was resumed included.
+        max_steps: where it ends; None: not by steps.
+        epoch: epochs ended.
+        max_epochs: where it ends; None: not by epochs.
+        monitor: name of the score that the best checkpoint is chosen by; None: no such.
+        best: that score; None before the first validation.
+        best_checkpoint: its file.
+        last_checkpoint: the newest file that the run goes on from; None before there is one.
+        last_step: optimiser steps taken when that was saved.
+        resumed_from: the checkpoint that it goes on from itself; None: from scratch.
+        error: first line of what ended it; None if nothing did.
+        configuration: what the recipe and the command line came to; None if it was not started from the command line.
+    """
+
+    state: State
+    host: str
+    process: int
+    process_start: int | None
+    job: str | None
+    started: str
+    updated: str
+    step: int = 0
+    max_steps: int | None = None
+    epoch: int = 0
+    max_epochs: int | None = None
+    monitor: str | None = None
+    best: float | None = None
+    best_checkpoint: str | None = None
+    last_checkpoint: str | None = None
+    last_step: int | None = None
+    resumed_from: str | None = None
+    error: str | None = None
+    configuration: Configuration | None = None
+
+
+def read_run(folder: Path) -> Run | None:
+    """Read a run's record, and see whether the process that wrote it still lives.
+
+    Args:
+        folder: the log folder.
+
+    Returns:
+        None if there is no record, or it is of no form that is known.
+    """
+    try:
+        values = json.loads((folder / NAME).read_text())
+        run = Run(**{field.name: values[field.name] for field in fields(Run)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return replace(run, state="killed") if run.state == "running" and not _lives(run) else run
+
+
+def job() -> str | None:
+    """The SLURM job that this process belongs to; a requeued one keeps its number."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{task}"
+
+
+def requeued() -> bool:
+    """Whether this process is of a SLURM job that was started before."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+def checkpoint_to_resume(trainer: Trainer) -> Path | None:
+    """The newest checkpoint to go on from, if any: of a job that was started again, that job's own.
+
+    Args:
+        trainer: its logger says where runs are kept.
+    """
+    found = kept_checkpoints("last", trainer)
+    if requeued():
+        own = [path for path in found if (run := read_run(path.parents[1])) is not None and run.job == job()]
+        return own[-1] if own else None
+    return found[-1] if found else None
+
+
+class RunRecord(Checkpoint):
+    """Keeps `run.json` up to date, and the configuration in every checkpoint, and refuses to resume with another one.
+
+    It is written when training starts, after every checkpoint, every half minute and at the end, whatever that is.
+
+    Args:
+        accept_changes: go on from a checkpoint of a run with another configuration. The optimiser and its schedule keep
+            the checkpoint's values all the same.
+
+    Attributes:
+        configuration: of this run; None if it was not started from the command line.
+    """
+
+    def __init__(self, accept_changes: bool = False) -> None:
+        self.accept_changes = accept_changes
+        self.configuration: Configuration | None = None
+        self._folder = Path()
+        self._run: Run | None = None
+        self._beat = 0.0
+        self._last_step = 0
+
+    def check(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint of another configuration.
+
+        Args:
+            checkpoint: what was saved; nothing is known of one that holds no configuration.
+
+        Raises:
+            ValueError: if what the weights depend on differs, with every difference.
+        """
+        if self.configuration is None or "configuration" not in checkpoint or self.accept_changes:
+            return
+        changed = differences(decisive(checkpoint["configuration"]), decisive(self.configuration))
+        if changed:
+            shown = "\n  ".join(changed)
+            raise ValueError(
+                f"ckpt_path must be a checkpoint of the same configuration, got one that differs:\n  {shown}\n"
+                "Use the config.yaml in the checkpoint's log folder, start afresh from its weights (--model.pretrained)"
+                " or go on nonetheless (--run.accept_changes true; optimiser and schedule keep the checkpoint's values)"
+            )
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration."""
+        if self.configuration is not None:
+            checkpoint["configuration"] = self.configuration
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin the record."""
+        if stage != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            return
+        self._folder = log_folder(trainer)
+        now = _now()
+        self._run = Run(
+            state="running",
+            host=socket.gethostname(),
+            process=os.getpid(),
+            process_start=_process_start(os.getpid()),
+            job=job(),
+            started=now,
+            updated=now,
+            max_steps=_limit(trainer.max_steps),
+            max_epochs=_limit(trainer.max_epochs),
+            configuration=self.configuration,
+            monitor=next((callback.monitor for callback in _of(trainer, BestCheckpoint)), None),
+        )
+        self._write(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note where a resumed run begins; clear away what a killed one left half-written."""
+        self._write(trainer, resumed_from=None if trainer.ckpt_path is None else str(trainer.ckpt_path))
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            clear_unfinished(Path(trainer.ckpt_path).parent)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Give a sign of life, if it is time or a checkpoint was saved."""
+        self._live(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Give a sign of life, if it is time."""
+        self._live(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the score."""
+        if not trainer.sanity_checking:
+            self._write(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say that the run is at its end, which it is if nothing has stopped it."""
+        self._write(trainer, state="finished")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say why it ended."""
+        if isinstance(exception, Stopped):
+            self._write(trainer, state=exception.state, error=exception.message)
+        elif isinstance(exception, KeyboardInterrupt):
+            self._write(trainer, state="interrupted")
+        elif isinstance(exception, SystemExit):
+            self._write(trainer, state="terminated")
+        else:
+            message = explain(exception) if isinstance(exception, Exception) else None
+            said = (message or f"{type(exception).__name__}: {exception}").strip().splitlines()
+            self._write(trainer, state="failed", error=said[0])
+
+    def _live(self, trainer: Trainer) -> None:
+        saved = any(callback.saved_step > self._last_step for callback in _of(trainer, LastCheckpoint))
+        if saved or time.monotonic() - self._beat > BEAT:
+            self._write(trainer)
+
+    def _write(self, trainer: Trainer, **changed: Any) -> None:
+        if self._run is None:
+            return
+        self._beat = time.monotonic()
+        for last in _of(trainer, LastCheckpoint):
+            self._last_step = last.saved_step
+            if last.saved is not None:
+                changed |= {"last_checkpoint": str(last.saved), "last_step": last.saved_step}
+        for best in _of(trainer, BestCheckpoint):
+            if best.best_model_score is not None:
+                changed |= {"best": float(best.best_model_score), "best_checkpoint": best.best_model_path}
+        self._run = replace(self._run, updated=_now(), step=trainer.global_step, epoch=trainer.current_epoch, **changed)
+        if trainer.is_global_zero:
+            try:
+                with atomic_file(self._folder / NAME) as file:
+                    file.write(json.dumps(asdict(self._run), indent=2).encode())
+            except OSError as error:
+                # Training goes on as long as its checkpoints can be written.
+                _logger.warning("the run's record (%s) could not be written: %s", self._folder / NAME, error)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove temporary files of checkpoints that a killed run left half-written; none of a run that still lives.
+
+    Args:
+        folder: where the run's checkpoints are, in its log folder.
+    """
+    run = read_run(folder.parent)
+    if run is not None and run.state != "running":
+        for file in folder.glob(".*.ckpt.*.tmp"):
+            file.unlink(missing_ok=True)
+
+
+def _of(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+
+
+def _limit(number: int | None) -> int | None:
+    return None if number is None or number < 0 else number
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _lives(run: Run) -> bool:
+    if run.host != socket.gethostname():
+        return (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds() < SILENCE
+    try:
+        os.kill(run.process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # The number may have been given to another process since.
+    return _process_start(run.process) == run.process_start
+
+
+def _process_start(process: int) -> int | None:
+    try:
+        # The name, in brackets, may hold anything. The start is the 22nd field of all, the 20th after it.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    # A process that nobody has asked about since its end is still listed.
+    return None if fields[0] == "Z" else int(fields[19])
