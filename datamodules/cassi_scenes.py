@@ -89,9 +89,9 @@ class CASSIDataModule(RestorationDataModule):
         TSA_simu_data/mask.mat                      coded aperture of 256×256, variable `mask`
         TSA_simu_data/Truth/scene01.mat … 10.mat    cubes of 256×256×28 in [0, 1], variable `img`
 
-    Of every batch the first half (rounded down) are crops, flipped and turned at random; the others are mosaics of two
-    by two crops of half the side, as upstream makes them. Which samples of an epoch are which depends on `batch_size`
-    and the number of devices. Test scenes validate too, because upstream watches them and no split is published.
+    Of every step's samples the first half (rounded down) are crops, flipped and turned at random; the others are
+    mosaics of two by two crops of half the side, as upstream makes them. Which samples of an epoch are which depends on
+    `batch_size`. Test scenes validate too, because upstream watches them and no split is published.
 
     Training scenes are kept in memory, as upstream does (24 GB in float32; less if they are stored as integers).
 
@@ -105,7 +105,7 @@ class CASSIDataModule(RestorationDataModule):
         net_input: what the net is given; see `Camera`.
         net_mask: the form in which the net is given the mask; see `Camera`.
         patch_size: side of a training patch, at most the mask's.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that cut patches and measure them; 0 does it in the main process.
         epoch_length: training patches in an epoch, over all devices.
         augment: flips and quarter turns of the crops (never of mosaics).
@@ -193,8 +193,7 @@ class CASSIDataModule(RestorationDataModule):
             self.patch_size,
             self.augment,
             self.epoch_length,
-            self.batch_size,
-            self._world_size,
+            self._share(self.batch_size) * self._accumulated * self._world_size,
         )
         return self._training_loader(SeededSamples(dataset, self._run_seed()))
 
@@ -260,7 +259,6 @@ class _TrainingSnapshots(Dataset[dict[str, object]]):
         augment: bool,
         length: int,
         batch_size: int,
-        world_size: int,
     ) -> None:
         self.cubes = cubes
         self.camera = camera
@@ -268,7 +266,6 @@ class _TrainingSnapshots(Dataset[dict[str, object]]):
         self.piece = PairedTransform(patch_size // 2, augment=False)
         self.length = length
         self.batch_size = batch_size
-        self.world_size = world_size
 
     def __len__(self) -> int:
         return self.length
@@ -276,8 +273,8 @@ class _TrainingSnapshots(Dataset[dict[str, object]]):
     def __getitem__(self, index: int) -> dict[str, object]:
         # The index keeps processes apart that start from the same torch seed.
         rng = np.random.default_rng((int(torch.randint(2**62, ())), index))
-        # Devices take turns, so this is the sample's place in its batch.
-        place = index // self.world_size % self.batch_size
+        # Devices take turns, so this is the sample's place in its step, and the step's kinds spread over all of them.
+        place = index % self.batch_size
         if place < self.batch_size // 2:
             name, levels = self._draw(self.crop, rng)
         else:

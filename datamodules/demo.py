@@ -42,7 +42,7 @@ class PhotographDataModule(RestorationDataModule, ABC):
     Args:
         scale: size of the photographs relative to the network's input.
         patch_size: side of a training patch, in pixels of the input.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that make samples; 0 makes them in the main process.
         seed: of all patches and samples, at least 0.
         epoch_length: training patches in an epoch, over all devices.
@@ -123,7 +123,7 @@ class DemoDataModule(PhotographDataModule):
     Args:
         degradation: what happens to the clean images; None for `Rain()`, rain streaks with a light veil.
         patch_size: side of a training patch, in pixels of the input.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that degrade patches; 0 does it in the main process, at about 1 ms a patch.
         seed: of all patches and degradations, at least 0.
         epoch_length: training patches in an epoch, over all devices.

@@ -67,7 +67,7 @@ class NTIRE2022DataModule(RestorationDataModule):
     Args:
         root: the folder that holds `Train_Spec`, or the one that `ARAD_1K` or `dataset` with it is in.
         patch_size: side of a training patch.
-        batch_size: training patches in a batch, on each device.
+        batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that read; 0 reads in the main process.
         stride: pixels between the training patches of a scene.
         augment: flips and quarter turns of training patches.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from glmha.attention import AttentionFactory, ChannelAttention, build, per_level
 from glmha.conventions import MSTConvention
 from glmha.layers import FeedForward
+from glmha.recompute import recomputable
 
 LEAKY_SLOPE = 0.1
 # Pixels by which CASSI's prism moves a band against the one before it.
@@ -50,9 +51,13 @@ class PreNormFeedForward(nn.Module):
 class SpectralBlock(nn.ModuleList):
     """x + attention(x), then x + feed-forward(norm(x)) (keys `0`, `1`)."""
 
+    recompute = False
+    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+
     def __init__(self, channels: int, attention: nn.Module) -> None:
         super().__init__([attention, PreNormFeedForward(channels)])
 
+    @recomputable
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W) to the same shape; the mask's features go to the attention where there are any."""
         attention, feed_forward = self

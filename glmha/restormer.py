@@ -9,10 +9,14 @@ from torch import Tensor, nn
 from glmha.attention import AttentionFactory, ChannelAttention, build, per_level
 from glmha.conventions import RestormerConvention
 from glmha.layers import Downsample, GatedFeedForward, LayerNorm, Upsample
+from glmha.recompute import recomputable
 
 
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    recompute = False
+    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
 
     def __init__(self, channels: int, attention: nn.Module, expansion: float, *, bias: bool, centred: bool) -> None:
         super().__init__()
@@ -21,6 +25,7 @@ class TransformerBlock(nn.Module):
         self.norm2 = LayerNorm(channels, bias=centred)
         self.ffn = GatedFeedForward(channels, expansion, bias=bias)
 
+    @recomputable
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         x = x + self.attn(self.norm1(x))

@@ -1,8 +1,10 @@
 """Tasks, metrics, losses and the command line."""
 
 from trainers.errors import NonFiniteError
+from trainers.mixup import Mixup
 from trainers.restoration import RestorationTask
+from trainers.sharding import FullySharded
 from trainers.spectral import SpectralTask
 from trainers.substitution import SubstitutionTask
 
-__all__ = ["NonFiniteError", "RestorationTask", "SpectralTask", "SubstitutionTask"]
+__all__ = ["FullySharded", "Mixup", "NonFiniteError", "RestorationTask", "SpectralTask", "SubstitutionTask"]

@@ -57,7 +57,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(root, torch.OutOfMemoryError):
         message = (
             f"the device must hold the network and its batch, got: {message.splitlines()[0]} "
-            "Lower --data.batch_size or --data.patch_size, or evaluate in tiles (--model.tile)"
+            "Lower --max_batch_per_device, add --model.checkpoint_activations true, or evaluate in tiles (--model.tile)"
         )
     elif isinstance(root, OSError) and root.strerror:
         message = f"file ({root.filename}) must be usable, got: {root.strerror}"

@@ -47,13 +47,20 @@ class RestorationTask(ImageTask):
 
     def call(self, batch: Batch) -> Tensor:
         """Call the network on a batch of patches."""
-        return in_unit_range(self.net, batch["input"])
+        return in_unit_range(self.trained_net, batch["input"])
 
     def restore(self, batch: Batch) -> list[Tensor]:
         """Restore whole images, in tiles where the task says so."""
         # A data module of ours leaves the image on the CPU, however large: the device sees one tile at a time.
         return [
-            restore(self.net, image.cpu(), tile=self.tile, overlap=self.overlap, autocast=self.evaluation_autocast)
+            restore(
+                self.net,
+                image.cpu(),
+                tile=self.tile,
+                overlap=self.overlap,
+                self_ensemble=self.ensembles,
+                autocast=self.evaluation_autocast,
+            )
             for image in batch["input"]
         ]
 

@@ -59,7 +59,8 @@ class SpectralTask(ImageTask):
         """Call the network on a batch of patches, with their mask where there is one."""
         masks = [batch["mask"]] if "mask" in batch else []
         self._check_arguments(1 + len(masks))
-        return self.net(batch["input"], *masks) if masks else in_unit_range(self.net, batch["input"])
+        net = self.trained_net
+        return net(batch["input"], *masks) if masks else in_unit_range(net, batch["input"])
 
     def restore(self, batch: Batch) -> list[Tensor]:
         """Reconstruct whole images: those of a camera with a mask at once, others in tiles where the task says so."""
@@ -67,11 +68,20 @@ class SpectralTask(ImageTask):
         self._check_arguments(1 + ("mask" in batch))
         if "mask" not in batch and images.ndim == 4:
             return [
-                restore(self.net, image.cpu(), tile=self.tile, overlap=self.overlap, autocast=self.evaluation_autocast)
+                restore(
+                    self.net,
+                    image.cpu(),
+                    tile=self.tile,
+                    overlap=self.overlap,
+                    self_ensemble=self.ensembles,
+                    autocast=self.evaluation_autocast,
+                )
                 for image in images
             ]
         if self.tile is not None:
             raise ValueError(f"tile ({self.tile}) must be null for snapshots: the bands of a tile lie outside of it")
+        if self.ensembles:
+            raise ValueError("self_ensemble (True) must be false for snapshots: the camera disperses along one axis")
         moved = {key: batch[key].to(self.device) for key in ("input", "mask") if key in batch}
         return list(self.call(moved).float().cpu())
 

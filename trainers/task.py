@@ -92,7 +92,7 @@ class ImageTask(LightningModule, ABC):
                 raise ValueError(f"compile_backend ({compile_backend}) must be null or one of {', '.join(known)}")
         self.compile_backend = compile_backend
         # Not a sub-module: the keys of checkpoints are the network's own.
-        self._compiled: list[nn.Module] = []
+        self._compiled: list[Any] = []
         self.self_ensemble = self_ensemble
         self.mixup = mixup
         self.loss = self.default_loss() if loss is None else loss
@@ -137,7 +137,7 @@ class ImageTask(LightningModule, ABC):
         """Save one restored image in a folder under a name without suffix."""
 
     @property
-    def trained_net(self) -> nn.Module:
+    def trained_net(self) -> Any:
         """The network as training calls it: compiled where the task says so; as it is where there are no gradients."""
         if self.compile_backend is None or not torch.is_grad_enabled():
             return self.net
@@ -165,8 +165,8 @@ class ImageTask(LightningModule, ABC):
         if isinstance(self.trainer.strategy, FullySharded):
             if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
                 raise ValueError(
-                    "ema_decay must be null with trainers.FullySharded: Lightning averages whole weights only; leave it "
-                    "out, or train with --trainer.strategy ddp"
+                    "ema_decay must be null with strategy fully_sharded: Lightning averages whole weights only; leave "
+                    "it out, or train with --trainer.strategy ddp"
                 )
             shard(self.net, self.trainer.strategy.device_mesh["data_parallel"])
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glmha.recompute import recomputable
 from nystra.geometry import LogOffsetBias, merge, partition
 from nystra.sites import AttendedMap, WindowAttention
 
@@ -192,6 +193,9 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(x), normalised and rescaled where it attends, then x + feed-forward(x)."""
 
+    recompute = False
+    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+
     def __init__(self, dim: int, attention: Attention, hidden: int) -> None:
         super().__init__()
         self.norm1 = None if attention.attn is None else RescaleNorm(dim)
@@ -200,6 +204,7 @@ class Block(nn.Module):
             "mlp", nn.Sequential(PointwiseConv(dim, hidden), nn.ReLU(inplace=True), PointwiseConv(hidden, dim))
         )
 
+    @recomputable
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         if self.norm1 is None:

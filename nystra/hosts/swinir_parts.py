@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glmha.recompute import recomputable
 from nystra.geometry import WindowGeometry, merge, partition
 from nystra.hosts.table_attention import TableAttention, keep_buffers, stochastic_depth
 from nystra.sites import AttendedMap
@@ -59,6 +60,9 @@ class Mlp(nn.Module):
 class SwinBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); windows shifted by half of them if there is a `mask` to save."""
 
+    recompute = False
+    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+
     def __init__(
         self, norm1: nn.Module, attn: SwinAttention, norm2: nn.Module, mlp: Mlp, mask: Tensor | None, drop_path: float
     ) -> None:
@@ -74,6 +78,7 @@ class SwinBlock(nn.Module):
             self.register_load_state_dict_pre_hook(keep_buffers)
         self.drop_path = drop_path
 
+    @recomputable
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C), H and W multiples of the window's sides, to the same shape."""
         window = self.attn.window_size

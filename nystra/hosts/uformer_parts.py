@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glmha.recompute import recomputable
 from nystra.geometry import merge, partition
 from nystra.hosts.table_attention import TableAttention, stochastic_depth
 from nystra.sites import AttendedMap
@@ -76,6 +77,9 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x)); the decoder's windows get a learned modulator first."""
 
+    recompute = False
+    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+
     def __init__(
         self, attention: UformerAttention, feed_forward: nn.Module, *, modulated: bool, shifted: bool, drop_path: float
     ) -> None:
@@ -90,6 +94,7 @@ class Block(nn.Module):
         self.shifted = shifted
         self.drop_path = drop_path
 
+    @recomputable
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C), H and W multiples of the window's sides or smaller than they, to the same shape."""
         sides, (rows, columns) = x.shape[1:3], self.attn.window_size

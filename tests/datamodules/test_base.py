@@ -214,8 +214,8 @@ def test_devices_share_out_one_order(folder):
     names = []
     for rank in range(2):
         strategy = SimpleNamespace(broadcast=lambda seed: 5)
-        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=strategy)
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=strategy, accumulate_grad_batches=1)
         names += [name for batch in data.train_dataloader() for name in batch["name"]]
-    # Five images on two devices, twice: each has two batches.
-    assert len(names) == 8
-    assert max(names.count(name) for name in names) <= 2
+    # Five images, twice, in steps of two, of which each device has one.
+    assert len(names) == 10
+    assert {names.count(name) for name in names} == {2}

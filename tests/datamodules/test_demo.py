@@ -88,7 +88,7 @@ def test_devices_share_an_epoch():
     whole = {name for batch in epoch(data, 2) for name in batch["name"]}
     parts = []
     for rank in range(2):
-        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, accumulate_grad_batches=1)
         parts += [name for batch in epoch(data, 2) for name in batch["name"]]
     assert len(parts) == 8
     assert set(parts) == whole

@@ -16,7 +16,9 @@ STAGES = [Stage(3, 12, 1), Stage(5, 16, 3)]
 
 def sides(steps: int, batches_per_step: int = 1) -> list[tuple[int, int]]:
     """Batch size and side of the patches of every batch of a run with STAGES after patches of 8 in twos."""
-    of_step = [(2, 8)] * 3 + [(1, 12)] * 2 + [(3, 16)] * max(0, steps - 5)
+    # A step's two, one and three samples, or what comes nearest in two batches.
+    first, second, third = {1: (2, 1, 3), 2: (1, 1, 1)}[batches_per_step]
+    of_step = [(first, 8)] * 3 + [(second, 12)] * 2 + [(third, 16)] * max(0, steps - 5)
     return [size for size in of_step[:steps] for _ in range(batches_per_step)]
 
 
@@ -70,7 +72,8 @@ def test_a_resumed_run_sees_what_the_straight_one_does(folder, tmp_path, num_wor
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_every_pass_takes_every_image_whatever_the_batches(folder, devices):
-    data = make(folder, stages=[Stage(2, 12, 1), Stage(5, 16, 3)])
+    stages = [Stage(2, 12, devices), Stage(5, 16, 3 * devices)]
+    data = make(folder, batch_size=2 * devices, stages=stages)
     data.setup("fit")
     names: list[list[str]] = []
     for rank in range(devices):
@@ -80,12 +83,13 @@ def test_every_pass_takes_every_image_whatever_the_batches(folder, devices):
             global_rank=rank,
             strategy=strategy,
             global_step=0,
-            accumulate_grad_batches=20,
+            accumulate_grad_batches=1,
             overfit_batches=0,
         )
         loader = data.train_dataloader()
         assert isinstance(loader.sampler, StagedBatches)
-        loader.sampler.batches_per_step = 1
+        assert {stage.batch_size for stage in loader.sampler.stages} == {1, 2, 3}
+        loader.sampler.num_samples = 20
         names.append([name for batch in loader for name in batch["name"]])
     # Devices take turns.
     order = [name for turn in zip(*names, strict=True) for name in turn]
