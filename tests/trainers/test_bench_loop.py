@@ -1,0 +1,39 @@
+"""The benchmark of the training loop, on a network small enough for tests."""
+
+import json
+
+import pytest
+import torch
+
+from trainers.bench_loop import run_bench_loop
+
+
+def test_bare_steps_and_steps_in_the_loop_alternate(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    output = tmp_path / "loop.json"
+    results = run_bench_loop(
+        recipe=str(recipe), size=16, batch_sizes=(1, 2), blocks=2, block=2, threads=threads, output=output
+    )
+    assert list(results) == [1, 2]
+    for row in results.values():
+        assert list(row) == ["wall", "cpu"]
+        for share in row.values():
+            assert share.bare > 0
+            assert share.loop > 0
+            assert share.overhead > -1
+    record = json.loads(output.read_text())["results"]["2"]["wall"]
+    assert record["overhead"] == results[2]["wall"].overhead
+    shown = capsys.readouterr().out
+    assert "overhead" in shown
+    # Nothing is kept of these runs.
+    assert "log folder" not in shown
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("options", [{"blocks": 0}, {"block": 0}, {"threads": 0}, {"batch_sizes": (2, 0)}])
+def test_numbers_that_cannot_be_are_named(options):
+    [name] = options
+    shown = r"\(2, 0\)" if name == "batch_sizes" else r"\(0\)"
+    with pytest.raises(ValueError, match=rf"{name} {shown}.* must be at least 1"):
+        run_bench_loop(**options)
