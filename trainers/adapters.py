@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2022) of attentions' projections, as peft makes them, on weights instead of layers.
+"""Low-rank adapters (LoRA, Hu et al. 2022) of attentions' projections, as peft makes them, on weights, not layers.
 
 Hosts read the weights of their projections, to fold scales into them and to join maps. peft's layers would leave those
 readers with the unadapted weight; here the weight itself is W + B·A, wherever it is read.

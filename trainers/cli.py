@@ -68,6 +68,11 @@ FUNCTION_VERBS = {
     "analyze spectrum": FunctionVerb(
         "trainers.analyze", "analyze_spectrum", "what rank a checkpoint's attention has on images", positional="images"
     ),
+    "analyze warmstart": FunctionVerb(
+        "trainers.analyze_warm_start",
+        "analyze_warm_start",
+        "what a start from dense weights is worth to GLMHA, on trained modules",
+    ),
     "bench": FunctionVerb("trainers.bench", "run_bench", "time and memory of whole networks, side by side in one run"),
     "bench attention": FunctionVerb(
         "trainers.bench_attention", "run_bench_attention", "time of window attention alone, kernel by kernel"
@@ -83,6 +88,9 @@ FUNCTION_VERBS = {
     ),
     "demo": FunctionVerb(
         "trainers.demo", "run_demo", "train small networks on bundled photographs and compare them", positional="parts"
+    ),
+    "export": FunctionVerb(
+        "trainers.export", "export_weights", "write a checkpoint's weights alone, for the original code to read"
     ),
     "prepare": FunctionVerb(
         "trainers.prepare",

@@ -150,12 +150,12 @@ def build_variants(
         CheckpointError: if the checkpoint is of no such model.
         ValueError: if a kernel does not fit the windows.
     """
+    # With the windows and kernels that it was fine-tuned with, if it was; then without, for others to take their place.
     released = nystra.load_pretrained(pretrained)
     variants = {RELEASED: released}
     enlarged: Any = released
     if window_size is not None:
-        plain: Any = copy.deepcopy(released)
-        enlarged = copy.deepcopy(released)
+        plain, enlarged = (nystra.load_pretrained(pretrained, recorded=False) for _ in range(2))
         plain.set_window(window_size, "drop")
         enlarged.set_window(window_size, position_bias)
         variants[f"window {window_size}, no bias"] = plain

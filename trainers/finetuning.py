@@ -1,4 +1,4 @@
-"""What fine-tuning tasks share: a frozen teacher, what is compared with it, and which parameters are trained at what rate."""
+"""What fine-tuning tasks share: a frozen teacher, what is compared with it, which parameters are trained, how fast."""
 
 import copy
 import fnmatch
@@ -36,8 +36,8 @@ class FineTuningTask(RestorationTask):
         teacher_image: weight of the loss against the teacher's output.
         teacher_attention: weight of the relative squared error of what each attention makes against the teacher's, as
             maps in the image's order, so that windows need not be the same; mean over the attentions.
-        trainable: "all" parameters, those of the "attention" (projections and position bias), its position "bias" alone,
-            or low-rank "adapters" of its projections (needs peft). The others are frozen.
+        trainable: "all" parameters, those of the "attention" (projections and position bias), its position "bias"
+            alone, or low-rank "adapters" of its projections (needs peft). The others are frozen.
         adapter_rank: of the adapters.
         learning_rates: learning rates of parameters by name or glob pattern, the first that matches counts; the others
             have the optimiser's.
@@ -77,6 +77,8 @@ class FineTuningTask(RestorationTask):
         if not stochastic:
             calm(net)
         freeze(net, trainable, adapter_rank)
+        # Loaded networks are in eval mode.
+        net.train()
         super().__init__(net=net, pretrained=None, **kwargs)
         self.ground_truth = ground_truth
         self.teacher_image = teacher_image

@@ -1,0 +1,36 @@
+"""The verb `export`: the weights of a run's checkpoint alone, as the original architecture's code reads them."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from datamodules.files import atomic_file
+from nystra import records
+from trainers.networks import load_network
+
+
+def export_weights(checkpoint: Path, *, output: Path) -> None:
+    """Write a checkpoint's weights as a plain state dict under `state_dict`, without optimiser and adapters.
+
+    Keys are upstream's. Windows and kernels, where they are not the released ones, stand beside it under `attention`;
+    `nystra.load_pretrained` restores both, upstream's code does not know of them.
+
+    Args:
+        checkpoint: of `lowrank fit`, or any that this package loads.
+        output: .pth file to write; replaced if it is there.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or is of no network of this package.
+        ValueError: if `output` does not end in .pth or .pt.
+    """
+    if output.suffix not in (".pth", ".pt"):
+        raise ValueError(f"output ({output}) must end in .pth or .pt: it is written by torch.save")
+    net = load_network(checkpoint)
+    content = {"state_dict": net.state_dict()}
+    if record := records.record(net):
+        content[records.KEY] = record
+    with atomic_file(output) as file:
+        torch.save(content, file)
+    size = sum(value.numel() for value in net.parameters())
+    Console().print(f"weights: {output}, {type(net).__name__}, {size} parameters", highlight=False)

@@ -1,0 +1,85 @@
+"""Fine-tuning a network of low-rank channel attention that is started from released weights of exact attention."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glmha import convert, load_pretrained
+from glmha.attention import AttentionFactory
+from glmha.pretrained import infer
+from trainers.evaluation import data_module
+from trainers.finetuning import FineTuningTask
+
+
+class WarmStartTask(FineTuningTask):
+    """Trains GLMHA in the place of a released network's exact channel attention.
+
+    The teacher is the released network. Training starts where `glmha.convert` ends: every attention's low-rank keys and
+    values fitted in closed form to the features of a few training patches. A run that is resumed, and every
+    evaluation, takes its weights from the checkpoint instead.
+
+    Args:
+        pretrained: Restormer or RGB-to-RGB MST with exact attention, as released; loaded strictly.
+        attention: factory (channels, heads) → GLMHA, or one a level, as hosts take it.
+        calibration: number of training patches for the closed form.
+        **kwargs: of `FineTuningTask`.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or is of no such network.
+        ValueError: if `calibration` is below 1.
+    """
+
+    def __init__(
+        self,
+        pretrained: Path,
+        attention: AttentionFactory | Sequence[AttentionFactory],
+        *,
+        calibration: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        if calibration < 1:
+            raise ValueError(f"calibration ({calibration}) must be at least 1 training patch")
+        dense = load_pretrained(pretrained)
+        host, arguments = infer(dense.state_dict(), str(pretrained))
+        super().__init__(host(**{**arguments, "attention": attention}), dense, **kwargs)
+        self.pretrained = pretrained
+        self.attention = attention
+        self.calibration = calibration
+
+    def setup(self, stage: str) -> None:
+        """Start from the dense weights, unless a checkpoint is to be loaded.
+
+        Raises:
+            ValueError: if there is neither a checkpoint nor training data to start from.
+        """
+        if self.trainer.ckpt_path is not None:
+            return
+        if stage != "fit":
+            raise ValueError(
+                f"ckpt_path must be a checkpoint of `lowrank fit` to {stage} WarmStartTask, got none: the start is made "
+                "of training patches; evaluate its weights with RestorationTask (--model.pretrained)"
+            )
+        started = convert(self.teacher, self._patches(), self.attention)
+        self._take(started.state_dict())
+
+    def _take(self, weights: dict[str, Tensor]) -> None:
+        # Adapted weights lie one level further down.
+        names = {key.replace("parametrizations.weight.original", "weight"): key for key in self.net.state_dict()}
+        self.net.load_state_dict({names[key]: value for key, value in weights.items()}, strict=False)
+
+    def _patches(self) -> list[Tensor]:
+        """Training patches, each (1, C, H, W)."""
+        data = data_module(self.trainer)
+        if data is None:
+            raise ValueError("data must be a data module, whose training patches start WarmStartTask, got none")
+        patches: list[Tensor] = []
+        # What the loader draws must not be missing in training. (Several devices take the first one's weights.)
+        with torch.random.fork_rng(devices=[]):
+            for batch in data.train_dataloader():
+                patches += batch["input"].split(1)
+                if len(patches) >= self.calibration:
+                    break
+        return patches[: self.calibration]
