@@ -157,7 +157,8 @@ class Evaluation:
         table.add_column("data set")
         table.add_column("images", justify="right")
         for metric in self.protocols:
-            table.add_column(metric, justify="right")
+            # A name cut short would lose what tells two protocols apart.
+            table.add_column(metric, justify="right", overflow="fold")
         counts, means = self.counts(), self.means()
         for name, mean in means.items():
             table.add_row(name, share(counts[name], self.expected.get(name, 0)), *map(_shown, mean.values()))

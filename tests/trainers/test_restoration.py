@@ -208,6 +208,16 @@ def test_the_average_says_over_how_many_of_the_sets():
     assert "2 of 6" in capture.get()
 
 
+def test_names_of_metrics_are_never_cut_short():
+    names = ["psnr-bands", "ssim-bands", "psnr-bands-uint8", "ssim-bands-uint8"]
+    evaluation = Evaluation([ImageScore("KAIST", "a", dict.fromkeys(names, 0.5))], dict.fromkeys(names, ""), {})
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(evaluation.table())
+    assert "…" not in capture.get()
+    assert capture.get().count("psnr-") == capture.get().count("ssim-") == 2
+
+
 def test_images_of_an_evaluation_stay_where_they_are(tmp_path, pairs):
     data = PairedFolderDataModule(test_input=pairs / "test/input", test_target=pairs / "test/target")
     batch = {"input": torch.rand(1, 3, 8, 8), "name": ["image"]}
@@ -338,6 +348,24 @@ def test_predict_saves_what_test_measures(lowrank: Lowrank, recipe, pairs, tmp_p
 def test_scores_of_several_processes_count_each_image_once():
     first, second = (ImageScore("set", name, {"psnr": value}) for name, value in (("b", 20.0), ("a", 30.0)))
     assert gather([first, second, first]) == [second, first]
+
+
+@pytest.mark.filterwarnings("ignore:Using `DistributedSampler` with the dataloaders")  # and `gather` undoes it
+def test_two_processes_cover_every_image_once(tmp_path):
+    # Of three images one is given to both processes, of a single one both have it.
+    loaders = [DataLoader(Images(3, odd=(2, 0.5))), DataLoader(Images(1))]
+    evaluation = trainer(tmp_path, devices=2, strategy="ddp_fork")
+    evaluation.test(RestorationTask(Offset(0.1), metrics=[PSNR()]), loaders, verbose=False)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert [list(found["per_image"]) for found in record["sets"].values()] == [
+        ["image0", "image1", "image2"],
+        ["image0"],
+    ]
+    assert (record["images"], record["images_expected"], record["partial"]) == (4, 4, False)
+    for found in record["sets"].values():
+        values = [value["psnr"] for value in found["per_image"].values()]
+        assert found["mean"]["psnr"] == pytest.approx(np.mean(values))
+        assert all(value == pytest.approx(20, abs=0.3) for value in values)
 
 
 def test_the_average_is_the_mean_of_the_sets_means():
