@@ -1,7 +1,8 @@
 """Energy of the attention spectrum (GLMHA, Fig. 1): how much rank a network's channel attention really has."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,19 +55,22 @@ def recorded(net: nn.Module, sites: Collection[str] | None = None) -> Iterator[d
         raise ValueError("net must contain a glmha.ChannelAttention, got none: its spectrum is what is measured")
     energies: dict[str, list[Tensor]] = {name: [] for name in found}
 
-    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
-        def record(module: ChannelAttention, inputs: tuple[Tensor, ...]) -> None:
-            with torch.no_grad():
-                energies[name].append(cumulative_energy(module.attention(inputs[0])[0]))
+    def watch(name: str, attention: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Tensor], Any]:
+        def record(x: Tensor) -> tuple[Tensor, Tensor]:
+            matrix, value = attention(x)
+            energies[name].append(cumulative_energy(matrix.detach()))
+            return matrix, value
 
-        return found[name].register_forward_pre_hook(record)
+        return record
 
-    handles = [watch(name) for name in energies]
+    for name, module in found.items():
+        # In place of the method, so that nothing is computed twice.
+        vars(module)["attention"] = watch(name, module.attention)
     try:
         yield energies
     finally:
-        for handle in handles:
-            handle.remove()
+        for module in found.values():
+            del vars(module)["attention"]
 
 
 def cumulative_energy(attention: Tensor) -> Tensor:
