@@ -19,7 +19,6 @@ HARMLESS = {
     "data": {"num_workers", "preload", "eval_size", "val_images", "val_sets", "test_sets"},
 }
 """Options of task and data that the weights do not depend on."""
-ABSENT = "absent"
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -78,7 +77,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for key in sorted({*before, *now}):
-        values = before.get(key, ABSENT), now.get(key, ABSENT)
+        # What one of them does not have, of an older version perhaps, is null to it.
+        values = before.get(key), now.get(key)
         # The weights to start from are of no consequence to a run that goes on from others; they need not be named.
         if values[0] != values[1] and not (key == "model.pretrained" and None in values):
             lines.append(f"{key}: {_shown(values[0])} → {_shown(values[1])}")

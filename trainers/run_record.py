@@ -192,7 +192,9 @@ class RunRecord(Checkpoint):
         """Note where a resumed run begins; clear away what a killed one left half-written."""
         self._write(trainer, resumed_from=None if trainer.ckpt_path is None else str(trainer.ckpt_path))
         if trainer.ckpt_path is not None and trainer.is_global_zero:
-            clear_unfinished(Path(trainer.ckpt_path).parent)
+            # Of several runs that were killed one after another, not every one had a checkpoint to go on from.
+            for folder in Path(trainer.ckpt_path).absolute().parents[2].glob("*/checkpoints"):
+                clear_unfinished(folder)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

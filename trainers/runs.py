@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trainers.configuration import ABSENT, flatten
+from trainers.configuration import flatten
 from trainers.run_record import NAME, Run, read_run
 
 CONFIG = "config.yaml"
@@ -179,7 +179,7 @@ def _options(run: Run | None) -> dict[str, Any]:
 def _differing(options: Mapping[Path, Mapping[str, Any]]) -> dict[Path, dict[str, Any]]:
     """Keep the options whose values are not the same everywhere."""
     keys = sorted({key for values in options.values() for key in values})
-    differing = [key for key in keys if len({repr(values.get(key, ABSENT)) for values in options.values()}) > 1]
+    differing = [key for key in keys if len({repr(values.get(key)) for values in options.values()}) > 1]
     return {path: {key: values[key] for key in differing if key in values} for path, values in options.items()}
 
 

@@ -1,7 +1,7 @@
 """Runs in processes of their own that are killed at a chosen moment and resumed: what `test_resume` is made of.
 
-`python -m tests.trainers.resuming` goes through every moment with every kind of run and prints which ended in the weights
-of a run that was never stopped (half an hour of one core's time at most; the tests take a part of it).
+`python -m tests.trainers.resuming` goes through every moment with every kind of run and prints which ended in the
+weights of a run that was never stopped (80 processes, some minutes; the tests take a part of it).
 """
 
 import multiprocessing
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,32 +132,34 @@ def _dies(owner: Any, name: str, call: int, *, after: bool = False) -> None:
     setattr(owner, name, replacement)
 
 
-def _in_step() -> None:
+def in_a_step(call: int) -> None:
+    """Die after the forward pass of this batch."""
     from trainers import RestorationTask
 
-    _dies(RestorationTask, "training_step", 8, after=True)
+    _dies(RestorationTask, "training_step", call, after=True)
 
 
-def _in_update() -> None:
-    # A step's last parameters are not written yet.
-    _dies(torch.optim.AdamW, "step", 7, after=True)
+def in_an_update(call: int) -> None:
+    """Die when the optimiser has changed the weights, but nobody has counted it."""
+    _dies(torch.optim.AdamW, "step", call, after=True)
 
 
-def _in_validation() -> None:
+def in_a_validation(call: int) -> None:
+    """Die before this image is restored."""
     from trainers import RestorationTask
 
-    # The first is the sanity check's; one image; a validation has two.
-    _dies(RestorationTask, "validation_step", 5)
+    _dies(RestorationTask, "validation_step", call)
 
 
-def _in_writing() -> None:
+def in_a_write(call: int) -> None:
+    """Die when half of this checkpoint is written."""
     from trainers import checkpoints
 
     save, calls = torch.save, iter(range(1, 100))
 
     def save_half(checkpoint: Any, file: Any) -> None:
         save(checkpoint, file)
-        if next(calls) == 5:
+        if next(calls) == call:
             file.flush()
             file.truncate(file.tell() // 2)
             _die()
@@ -164,30 +167,33 @@ def _in_writing() -> None:
     checkpoints.torch.save = save_half
 
 
-def _before_renaming() -> None:
+def before_a_renaming(call: int) -> None:
+    """Die when this checkpoint is on the disk, under its temporary name."""
     original, calls = Path.replace, iter(range(1, 100))
 
     def replace(self: Path, target: Path) -> Path:
-        if Path(target).suffix == ".ckpt" and next(calls) == 5:
+        if Path(target).suffix == ".ckpt" and next(calls) == call:
             _die()
         return original(self, target)
 
     Path.replace = replace
 
 
-def _between() -> None:
+def between_steps(call: int) -> None:
+    """Die after this batch, a checkpoint included if one was due."""
     from trainers.checkpoints import LastCheckpoint
 
-    _dies(LastCheckpoint, "on_train_batch_end", 9, after=True)
+    _dies(LastCheckpoint, "on_train_batch_end", call, after=True)
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "in a step": _in_step,
-    "in the optimiser's update": _in_update,
-    "in a validation": _in_validation,
-    "while a checkpoint is written": _in_writing,
-    "before it is renamed": _before_renaming,
-    "between two steps": _between,
+    "in a step": partial(in_a_step, 8),
+    "in the optimiser's update": partial(in_an_update, 7),
+    # The first image is the sanity check's; a validation has two.
+    "in a validation": partial(in_a_validation, 5),
+    "while a checkpoint is written": partial(in_a_write, 5),
+    "before it is renamed": partial(before_a_renaming, 5),
+    "between two steps": partial(between_steps, 9),
 }
 """When a run is killed: each prepares a process to kill itself then."""
 
@@ -198,6 +204,8 @@ def _run(folder: Path, arguments: Sequence[str], prepare: Callable[[], None] | N
         for stream in (sys.stdout, sys.stderr):
             os.dup2(output.fileno(), stream.fileno())
     torch.set_num_threads(1)
+    # Data are loaded by processes forked off this one, as ever on this system.
+    multiprocessing.set_start_method("fork", force=True)
     from trainers.cli import main
 
     if prepare is not None:
@@ -272,21 +280,24 @@ def _same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def trial(folder: Path, recipe: Path, options: Sequence[str], moment: str) -> Ends:
-    """Kill a run at a moment and resume it to its end."""
-    folder.mkdir(parents=True)
-    arguments = ["fit", "--config", str(recipe), "--trainer.logger.init_args.save_dir", str(folder / "logs"), *options]
-    status = run(folder, arguments, MOMENTS[moment])
-    assert status == -signal.SIGKILL, f"{status}: {(folder / 'output.txt').read_text()}"
-    status = run(folder, [*arguments, "--ckpt_path", "last"])
-    assert status == 0, f"{status}: {(folder / 'output.txt').read_text()}"
-    return Ends.of(folder / "logs")
+def command(folder: Path, recipe: Path, *options: str) -> list[str]:
+    """`lowrank fit` that logs to a folder."""
+    return ["fit", "--config", str(recipe), "--trainer.logger.init_args.save_dir", str(folder / "logs"), *options]
 
 
-def straight(folder: Path, recipe: Path, options: Sequence[str]) -> Ends:
+def straight(folder: Path, recipe: Path, *options: str) -> Ends:
     """Let a run go to its end."""
+    return killed(folder, recipe, *options, moments=[])
+
+
+def killed(folder: Path, recipe: Path, *options: str, moments: Sequence[Callable[[], None]]) -> Ends:
+    """Kill a run at a moment, resume it, kill it again at the next, and resume it to its end at last."""
     folder.mkdir(parents=True)
-    arguments = ["fit", "--config", str(recipe), "--trainer.logger.init_args.save_dir", str(folder / "logs"), *options]
+    arguments = command(folder, recipe, *options)
+    for moment in moments:
+        status = run(folder, arguments, moment)
+        assert status == -signal.SIGKILL, f"{moment}: {status}: {(folder / 'output.txt').read_text()}"
+        arguments = [*command(folder, recipe, *options), "--ckpt_path", "last"]
     status = run(folder, arguments)
     assert status == 0, f"{status}: {(folder / 'output.txt').read_text()}"
     return Ends.of(folder / "logs")
@@ -297,12 +308,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = write_recipe(folder)
-        ends = {kind: straight(folder / kind, recipe, options) for kind, options in KINDS.items()}
+        ends = {kind: straight(folder / kind, recipe, *options) for kind, options in KINDS.items()}
         print(f"| killed | {' | '.join(KINDS)} |\n|---|{'---|' * len(KINDS)}", flush=True)
-        for moment in MOMENTS:
+        for moment, prepare in MOMENTS.items():
             cells = []
             for kind, options in KINDS.items():
-                differing = trial(folder / f"{kind} {moment}", recipe, options, moment).differing(ends[kind])
+                found = killed(folder / f"{kind} {moment}", recipe, *options, moments=[prepare])
+                differing = found.differing(ends[kind])
                 cells.append("other: " + ", ".join(differing) if differing else "identical")
             print(f"| {moment} | {' | '.join(cells)} |", flush=True)
 
