@@ -24,6 +24,8 @@ _GIVEN = re.compile(r"Given value: (?P<value>.*)")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
 _OF_CLASS = re.compile(r"(?P<problem>.+?)\.? Got value: Namespace\(class_path='(?P<name>[^']+)'")
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>.*)\Z", re.DOTALL)
+# What is left of another process of a run: its end of the line.
+_PEER = re.compile(r"Connection (closed|reset) by peer|Broken pipe|Remote process|NCCL error")
 # A convolution that is given an image of another kind.
 _CHANNELS = re.compile(r"Given groups=1, .* to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels")
 
@@ -51,6 +53,14 @@ def explain(error: Exception) -> str | None:
         return (
             f"images ({channels['found']} channels) must have the channels that the net takes ({channels['wanted']}): "
             "change --data.channels or the net"
+        )
+    if isinstance(root, torch.distributed.DistError) or (type(root) is RuntimeError and _PEER.search(message)):
+        return "\n".join(
+            [
+                "another process of this run has ended, so this one cannot go on: look for that one's message "
+                f"({message.splitlines()[0]})",
+                *getattr(error, "__notes__", []),
+            ]
         )
     if not isinstance(root, _MISTAKES):
         return None

@@ -82,9 +82,7 @@ def test_a_limit_changes_neither_the_steps_nor_the_weights(lowrank, recipe, tmp_
     assert "samples a step" not in capsys.readouterr().out
     assert lowrank("fit", "--config", recipe, *options, "--max_batch_per_device", 1) == 0
     assert "4 samples a step = 1 device × 1 × 4 accumulated" in capsys.readouterr().out
-    whole, parts = (
-        torch.load(f"csv/run/version_{run}/checkpoints/last.ckpt", weights_only=True) for run in range(2)
-    )
+    whole, parts = (torch.load(f"csv/run/version_{run}/checkpoints/last.ckpt", weights_only=True) for run in range(2))
     assert whole["global_step"] == parts["global_step"] == 4
     torch.testing.assert_close(parts["state_dict"], whole["state_dict"])
     # Validation follows the steps, not the batches.
