@@ -302,7 +302,8 @@ class ImageTask(LightningModule, ABC):
             **kwargs: as in the base class.
         """
         trainer = self.trainer
-        if not trainer.training or (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        if not trainer.training or (trainer.global_step + 1) % every == 0 or trainer.should_stop:
             super().log(name, value, *args, **kwargs)
 
     def _require_finite(self, quantity: str, value: float, names: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ class Throughput(Callback):
         self._weight = 0.0
         self._ended: float | None = None
         self._began = self._wait = 0.0
+        self._step = 0
         self._start = time.monotonic()
 
     @property
@@ -95,8 +96,11 @@ class Throughput(Callback):
             loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
             self._loss = loss if self._loss is None else torch.add(loss, self._loss, alpha=DECAY)
             self._weight = DECAY * self._weight + 1
-        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
-        if trainer.loggers and not accumulating and trainer.global_step % trainer.log_every_n_steps == 0:
+        # An accumulated step is logged once, at its end.
+        stepped = trainer.global_step > self._step
+        self._step = trainer.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        if trainer.loggers and stepped and trainer.global_step % every == 0:
             values = {
                 "train/samples_per_second": self.samples_per_second,
                 "train/data_wait": self.data_wait,
