@@ -81,7 +81,8 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
             [
                 f"--config={recipe}",
                 f"--trainer.max_steps={steps}",
-                f"--model.scheduler.init_args.T_max={steps}",
+                f"--model.scheduler.init_args.total={steps}",
+                f"--model.scheduler.init_args.warmup={steps // 15}",
                 f"--trainer.logger.init_args.save_dir={output}",
                 f"--trainer.logger.init_args.name={name}",
             ]
