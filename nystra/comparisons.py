@@ -67,11 +67,13 @@ class Performer(Kernel):
         return Cost(2 * self.features * channels + 2 * self.features * (channels + 1), tokens * self.features)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
-        """Exponential of bias and mask between all tokens, (heads or 1, N, N); None where there are none."""
+        """Exponential of bias and mask between all tokens, over each one's largest: (heads or 1, N, N); None: no bias."""
         if not kind.has_bias:
             return None
         positions = kind.positions()
-        return kind.logits(positions, positions).to(torch.promote_types(dtype, torch.float32)).exp()
+        logits = kind.logits(positions, positions).to(torch.promote_types(dtype, torch.float32))
+        # Each token's largest cancels in the normalisation; without it a row of masks underflows to 0/0.
+        return (logits - logits.amax(2, keepdim=True)).exp()
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
         """See base class."""

@@ -1,0 +1,117 @@
+"""What stands beside the weights: windows and kernels, written as plain data, restored with them or left out."""
+
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import nystra
+from glmha.checkpoints import CheckpointError, read
+from nystra import records
+from nystra.hosts.dehazeformer import DehazeFormer
+from nystra.hosts.swinir import SwinIR
+from nystra.hosts.uformer import Uformer
+from nystra.sites import AttendedMap
+
+KERNELS = [
+    nystra.ContentPooling(4, 8, 1),
+    nystra.LandmarkPooling(4, 16, "own"),
+    nystra.Nystrom(4, 8, 0.1),
+    nystra.Nystromformer(4, 3),
+    nystra.Performer(16, seed=3),
+    nystra.PrintedNystrom(4),
+    nystra.PublishedNystrom(4, 2, 1.0),
+    nystra.Softmax(),
+]
+
+
+def swinir() -> SwinIR:
+    torch.manual_seed(0)
+    return SwinIR(img_size=16, embed_dim=8, depths=[2], num_heads=[2], window_size=4, mlp_ratio=2.0).eval()
+
+
+HOSTS = {
+    "SwinIR": swinir,
+    "Uformer": lambda: Uformer(img_size=32, embed_dim=4, depths=[1] * 9, num_heads=[1] * 9, win_size=4).eval(),
+    "DehazeFormer": lambda: DehazeFormer(
+        embed_dims=(4, 8, 8, 8, 4), depths=(1, 2, 2, 1, 1), num_heads=(1, 2, 2, 1, 1), attn_ratio=(0, 0.5, 1, 0, 0)
+    ).eval(),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_every_kernel_is_recorded_as_plain_data(kernel, tmp_path):
+    torch.save(records.encode_kernel(kernel), tmp_path / "kernel.pth")
+    assert records.decode_kernel(read(tmp_path / "kernel.pth")) == kernel
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_windows_and_kernels_are_restored_with_the_weights(host, tmp_path):
+    net = HOSTS[host]()
+    released = copy.deepcopy(net)
+    assert records.record(net) == {}
+    net.set_window(8, "interpolate")
+    nystra.substitute(net, nystra.LandmarkPooling(4, 16, "own"))
+    nystra.substitute(net, nystra.Nystrom(4, 8), sites=list(nystra.find_sites(net))[-1])
+    torch.save({"state_dict": net.state_dict(), records.KEY: records.record(net)}, tmp_path / "net.pth")
+    # What upstream's code finds: its own keys and tensors.
+    released.load_state_dict(read(tmp_path / "net.pth")["state_dict"], strict=True)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        loaded = nystra.load_pretrained(tmp_path / "net.pth")
+        assert records.record(loaded) == records.record(net)
+        assert_close(loaded(image), net(image))
+        exact = nystra.load_pretrained(tmp_path / "net.pth", recorded=False)
+        assert records.record(exact) == {}
+        assert_close(exact(image), released.eval()(image))
+        # The recorded treatment of the bias stays when only the window is chosen.
+        smaller = nystra.load_pretrained(tmp_path / "net.pth", window_size=16)
+        assert records.record(smaller)["position_bias"] == "interpolate"
+        assert smaller.window_size == 16
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_attended_maps_do_not_depend_on_windows(host):
+    """The same exact attention, global in both windows: a window as large as the image, and one twice that."""
+    net = HOSTS[host]()
+    maps: dict[str, list[tuple[int, ...]]] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, AttendedMap):
+            module.register_forward_hook(
+                lambda _m, _i, out, name=name: maps.setdefault(name, []).append(tuple(out.shape))
+            )
+    with torch.no_grad():
+        for window in (4, 8):
+            net.set_window(window)
+            net(torch.rand(1, 3, 64, 64))
+    assert len(maps) == len(nystra.find_sites(net))
+    for shapes in maps.values():
+        assert shapes[0] == shapes[1]
+
+
+class Foreign(nystra.Softmax):
+    """A kernel of someone else's."""
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"kernels": {"nowhere": {"class": "Softmax"}}}, "unknown site nowhere"),
+        ({"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "os.system"}}}, "must be one of"),
+        ({"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "Nystrom", "tokens": 4}}}, "its arguments"),
+        ({"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "Nystrom", "landmarks": 3}}}, "must divide"),
+        ({"windows": 8}, "must hold window_size, position_bias and kernels"),
+        ({"window_size": 0}, "window_size"),
+    ],
+)
+def test_a_record_that_is_none_of_the_nets_is_refused(record, message):
+    with pytest.raises(CheckpointError, match=message):
+        nystra.load_pretrained({"state_dict": swinir().state_dict(), records.KEY: record})
+
+
+def test_a_foreign_kernel_is_not_recorded():
+    net = swinir()
+    nystra.substitute(net, Foreign())
+    with pytest.raises(ValueError, match=r"kernel \(Foreign\) must be one of"):
+        records.record(net)
