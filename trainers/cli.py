@@ -335,7 +335,7 @@ class _LowrankCLI(LightningCLI):
         if options.enable_progress_bar is not False:
             callbacks.append(ProgressBar())
         decay = self.config_init[self.subcommand].ema_decay
-        if self.subcommand == "fit" and decay is not None:
+        if decay is not None:
             callbacks.append(weight_averaging(decay))
         if options.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys[:] = ["watch"]
@@ -412,6 +412,8 @@ _NOISE = (
     "Total length of `list` across ranks is zero",
     "You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",
     "You're using the WeightAveraging callback with a model that overrides the configure_model",
+    # Kernels of depth-wise convolutions have strides in which 1 is ambiguous.
+    "Grad strides do not match bucket view strides",
     # Evaluation counts each image once, however many a distributed sampler repeats.
     "Using `DistributedSampler` with the dataloaders",
     # A resumed run has a log folder of its own.

@@ -43,7 +43,7 @@ class BatchPlan:
     def describe(self) -> str:
         """One line for the user, such as "64 samples a step = 2 devices × 8 × 4 accumulated"."""
         devices = f"{self.devices} device{'s' if self.devices > 1 else ''}"
-        stages = []
+        stages: list[str] = []
         for samples, kept, batch in zip(self.samples, self.kept, self.batches, strict=True):
             wanted = "" if kept == samples else f" (the recipe's {samples} cannot be shared out)"
             if stages:
