@@ -100,15 +100,15 @@ class Throughput(Callback):
         stepped = trainer.global_step > self._step
         self._step = trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
-        if trainer.loggers and stepped and trainer.global_step % every == 0:
+        if stepped and trainer.global_step % every == 0:
             values = {
                 "train/samples_per_second": self.samples_per_second,
                 "train/data_wait": self.data_wait,
                 "train/memory_mib": memory(pl_module.device) / 2**20,
             }
-            for logger in trainer.loggers:
-                # Lightning's own are logged under the step before.
-                logger.log_metrics(values, trainer.global_step - 1)
+            for name, value in values.items():
+                # Not the task's own `log`, for which this step is over.
+                LightningModule.log(pl_module, name, value, batch_size=1)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave validation out."""

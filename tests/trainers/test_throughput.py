@@ -18,7 +18,7 @@ class Run:
         monkeypatch.setattr(throughput.time, "perf_counter", lambda: self.now)
         self.measured = Throughput()
         self.trainer: Any = SimpleNamespace(
-            **{"world_size": 1, "loggers": [], "accumulate_grad_batches": 1, "global_step": 0, "log_every_n_steps": 1},
+            **{"world_size": 1, "accumulate_grad_batches": 1, "global_step": 0, "log_every_n_steps": 10**6},
         )
         vars(self.trainer).update(options)
         self.module: Any = SimpleNamespace(device=torch.device("cpu"))
