@@ -191,8 +191,7 @@ class ImageTask(LightningModule, ABC):
         Raises:
             ValueError: if a tensor is missing, unknown or of another shape.
         """
-        # A strategy that shares out the network has taken the weights already, strictly.
-        differing = _differing(self.state_dict(), checkpoint["state_dict"]) if "state_dict" in checkpoint else ""
+        differing = _differing(self.state_dict(), checkpoint["state_dict"])
         if differing:
             raise ValueError(
                 f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
