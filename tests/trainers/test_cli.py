@@ -39,7 +39,14 @@ def test_a_run_is_silent_but_for_its_results(lowrank: Lowrank, recipe, capsys):
     assert lowrank("fit", "--config", recipe) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert [line.split(":")[0] for line in captured.out.splitlines()] == ["log folder", "best checkpoint"]
+    assert [line.split(":")[0] for line in captured.out.splitlines()] == [
+        "log folder",
+        "trained",
+        "last checkpoint",
+        "best checkpoint",
+        "to evaluate it",
+        "to restore images",
+    ]
 
 
 @pytest.mark.parametrize(
