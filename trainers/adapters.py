@@ -4,9 +4,10 @@ Hosts read the weights of their projections, to fold scales into them and to joi
 readers with the unadapted weight; here the weight itself is W + B·A, wherever it is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -67,12 +68,24 @@ def adapt(modules: Sequence[nn.Module], rank: int) -> None:
         parametrize.register_parametrization(module, "weight", LowRank(weight, min(rank, *weight.shape[:2])))
 
 
-def merge(net: nn.Module) -> nn.Module:
-    """Make adapters of a net part of its weights, in place; its state dict is the plain architecture's again."""
-    for module in list(net.modules()):
+def merged(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of an adapted net as that of the plain architecture, adapters made part of the weights.
+
+    Args:
+        net: the adapted net.
+        state: its state dict, at any time of training.
+    """
+    result = dict(state)
+    for name, module in net.named_modules():
         if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    return net
+            prefix = f"{name}.parametrizations.weight."
+            own = {key.removeprefix(prefix): result.pop(key) for key in state if key.startswith(prefix)}
+            weight = own.pop("original")
+            adapter: Any = module.parametrizations["weight"][0]
+            low_rank = {key.removeprefix("0."): value for key, value in own.items()}
+            with torch.no_grad():
+                result[f"{name}.weight"] = torch.func.functional_call(adapter, low_rank, (weight,))
+    return result
 
 
 def holders(net: nn.Module) -> Iterator[nn.Module]:

@@ -26,7 +26,7 @@ def analyze_warm_start(
     blocks: int | None = None,
     seed: int = 0,
 ) -> Errors:
-    """Start GLMHA from trained exact attention and at random, fit both alike, and compare their errors on another image.
+    """Start GLMHA from trained exact attention and at random, fit both alike, compare their errors on another image.
 
     Calibrated and fitted on every module's image 0, in halves; the relative L2 error of the output is that on image 1.
 

@@ -1,6 +1,5 @@
 """What fine-tuning tasks share: a frozen teacher, what is compared with it, which parameters are trained, how fast."""
 
-import copy
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from glmha.attention import ChannelAttention
 from nystra.sites import AttendedMap, WindowAttention
-from trainers.adapters import adapt, holders, merge, projections
+from trainers.adapters import adapt, holders, merged, projections
 from trainers.networks import in_unit_range
 from trainers.restoration import RestorationTask
 from trainers.task import Batch
@@ -153,9 +152,8 @@ class FineTuningTask(RestorationTask):
         super().on_save_checkpoint(checkpoint)
         if self.trainable == "adapters":
             checkpoint[ADAPTED] = checkpoint["state_dict"]
-            net = copy.deepcopy(self.net)
-            net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint[ADAPTED].items()})
-            checkpoint["state_dict"] = {f"net.{key}": value for key, value in merge(net).state_dict().items()}
+            weights = {key.removeprefix("net."): value for key, value in checkpoint[ADAPTED].items()}
+            checkpoint["state_dict"] = {f"net.{key}": value for key, value in merged(self.net, weights).items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See base class; takes the adapters from beside the weights.

@@ -48,27 +48,47 @@ class WarmStartTask(FineTuningTask):
         self.pretrained = pretrained
         self.attention = attention
         self.calibration = calibration
+        self._started = False
 
-    def setup(self, stage: str) -> None:
-        """Start from the dense weights, unless a checkpoint is to be loaded.
+    def on_fit_start(self) -> None:
+        """See base class; starts from the dense weights, unless a checkpoint was loaded."""
+        super().on_fit_start()
+        if not self._started:
+            patches = [patch.to(self.device) for patch in self._patches()]
+            started = convert(self.teacher, patches, self.attention).state_dict()
+            # Every device has other patches.
+            self.take(self.trainer.strategy.broadcast(started))
 
-        Raises:
-            ValueError: if there is neither a checkpoint nor training data to start from.
-        """
-        if self.trainer.ckpt_path is not None:
-            return
-        if stage != "fit":
+    def on_validation_start(self) -> None:
+        """Refuse to validate a start that was never made."""
+        self._require_start()
+
+    def on_test_start(self) -> None:
+        """Refuse to test a start that was never made."""
+        self._require_start()
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with a start that was never made."""
+        self._require_start()
+
+    def _require_start(self) -> None:
+        if not self._started:
             raise ValueError(
-                f"ckpt_path must be a checkpoint of `lowrank fit` to {stage} WarmStartTask, got none: the start is made "
-                "of training patches; evaluate its weights with RestorationTask (--model.pretrained)"
+                "ckpt_path must be a checkpoint of `lowrank fit` to evaluate WarmStartTask, got none: the start is "
+                "made of training patches; evaluate its weights with RestorationTask (--model.pretrained)"
             )
-        started = convert(self.teacher, self._patches(), self.attention)
-        self._take(started.state_dict())
 
-    def _take(self, weights: dict[str, Tensor]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See base class; what is loaded needs no start."""
+        super().on_load_checkpoint(checkpoint)
+        self._started = True
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Load the student with a plain state dict of its architecture."""
         # Adapted weights lie one level further down.
         names = {key.replace("parametrizations.weight.original", "weight"): key for key in self.net.state_dict()}
         self.net.load_state_dict({names[key]: value for key, value in weights.items()}, strict=False)
+        self._started = True
 
     def _patches(self) -> list[Tensor]:
         """Training patches, each (1, C, H, W)."""

@@ -1,0 +1,427 @@
+"""Fine-tuning after a substitution: what trains, against what, what is saved, and what loads it."""
+
+import builtins
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.testing import assert_close
+
+import glmha
+import nystra
+from glmha.checkpoints import CheckpointError, read
+from nystra import records
+from nystra.hosts.dehazeformer import DehazeFormer
+from nystra.hosts.swinir import SwinIR
+from trainers import RestorationTask, SubstitutionTask, WarmStartTask
+from trainers.adapters import projections
+from trainers.finetuning import attentions, relative_error
+from trainers.networks import load_network
+
+NYSTROM = {"class_path": "nystra.Nystrom", "init_args": {"landmarks": 4, "key_landmarks": 4}}
+POOLING = {"class_path": "nystra.LandmarkPooling", "init_args": {"landmarks": 4, "cells": 16, "near": "own"}}
+
+
+def swinir() -> SwinIR:
+    torch.manual_seed(0)
+    return SwinIR(img_size=16, embed_dim=8, depths=[2], num_heads=[2], window_size=4, mlp_ratio=2.0)
+
+
+def dehazeformer() -> DehazeFormer:
+    torch.manual_seed(0)
+    return DehazeFormer(
+        embed_dims=(4, 8, 8, 8, 4), depths=(1, 2, 1, 1, 1), num_heads=(1, 2, 2, 1, 1), attn_ratio=(0, 0.5, 1, 0, 0)
+    )
+
+
+def restormer() -> glmha.Restormer:
+    torch.manual_seed(0)
+    return glmha.Restormer(dim=8, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, heads=[1, 1, 2, 2])
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    path = tmp_path / "released.pth"
+    torch.save({"params": swinir().state_dict()}, path)
+    return path
+
+
+def batch(size: int = 16) -> dict:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(2, 1, 3, size, size, generator=generator)
+    return {"input": images[0], "target": images[1], "name": ["image"]}
+
+
+def objective(task, given=None) -> torch.Tensor:
+    task.log_dict = lambda values: task.__dict__.setdefault("logged", {}).update(values)
+    given = batch() if given is None else given
+    return task.objective(task.call(given), given)
+
+
+@pytest.fixture
+def tuning(recipe: Path, released: Path) -> Path:
+    """The common recipe, made one of fine-tuning."""
+    config = yaml.safe_load(recipe.read_text())
+    options = {"pretrained": str(released), "kernel": POOLING, "window_size": 8, "position_bias": "interpolate"}
+    config["model"]["class_path"] = "trainers.SubstitutionTask"
+    del config["model"]["init_args"]["net"]
+    config["model"]["init_args"] |= options
+    recipe.write_text(yaml.safe_dump(config))
+    return recipe
+
+
+def last(folder: Path) -> Path:
+    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def test_every_verb_works_from_a_checkpoint(lowrank, tuning, released, pairs, tmp_path, capsys):
+    assert lowrank("fit", "--config", tuning) == 0
+    checkpoint = last(tmp_path / "logs")
+    content = read(checkpoint)
+    # Plain weights of the original architecture, trained, and the record beside them; no teacher.
+    weights = {key.removeprefix("net."): value for key, value in content["state_dict"].items()}
+    assert weights.keys() == swinir().state_dict().keys()
+    swinir().load_state_dict(weights, strict=True)
+    assert any((weights[key] != value).any() for key, value in swinir().state_dict().items())
+    assert content[records.KEY]["window_size"] == 8
+    kernels = content[records.KEY]["kernels"]
+    assert len(kernels) == 2
+    for kernel in kernels.values():
+        assert kernel == {"class": "LandmarkPooling", "landmarks": 4, "cells": 16, "near": "own"}
+    for verb in ("validate", "test", "predict"):
+        assert lowrank(verb, "--config", tuning, "--ckpt_path", checkpoint) == 0
+    photo = next((pairs / "test" / "input").glob("*.png"))
+    assert lowrank("restore", photo, "--pretrained", checkpoint, "--output", tmp_path / "restored") == 0
+    exported = tmp_path / "weights.pth"
+    assert lowrank("export", "--checkpoint", checkpoint, "--output", exported) == 0
+    assert read(exported).keys() == {"state_dict", records.KEY}
+    swinir().load_state_dict(read(exported)["state_dict"], strict=True)
+    options = ["--kernels", "[nystra.Softmax]", "--memory", "false", "--repeats", 1, "--output", tmp_path / "compare"]
+    data = [f"--data.test_{kind}={pairs / 'test' / kind}" for kind in ("input", "target")]
+    capsys.readouterr()
+    assert lowrank("compare", "--pretrained", exported, "--data", "PairedFolderDataModule", *data, *options) == 0
+    # What was fine-tuned attends by its own kernel, and exactly when it is told to.
+    image = batch()["input"]
+    with torch.no_grad():
+        tuned = load_network(checkpoint)
+        assert_close(RestorationTask(pretrained=exported).net.eval()(image), tuned(image))
+        exact = load_network(checkpoint)
+        nystra.substitute(exact, nystra.Softmax())
+        assert (exact(image) - tuned(image)).abs().max() > 1e-5
+
+
+def test_the_teacher_is_the_released_network_and_no_part_of_the_student(released):
+    task = SubstitutionTask(released, nystra.Nystrom(4, 4), window_size=8)
+    assert not task.teacher.training
+    assert task.net.training
+    assert records.record(task.teacher) == {}
+    assert not any(parameter.requires_grad for parameter in task.teacher.parameters())
+    inside = {id(parameter) for parameter in task.parameters()}
+    assert not inside & {id(parameter) for parameter in task.teacher.parameters()}
+    assert task.state_dict().keys() == {f"net.{key}" for key in swinir().state_dict()}
+    before = copy.deepcopy(task.teacher.state_dict())
+    objective(task).backward()
+    assert all(parameter.grad is None for parameter in task.teacher.parameters())
+    for key, value in task.teacher.state_dict().items():
+        assert_close(value, before[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [swinir, dehazeformer])
+def test_an_unchanged_student_has_nothing_to_learn_of_its_teacher(make, tmp_path):
+    torch.save(make().state_dict(), tmp_path / "net.pth")
+    weights = {"ground_truth": 0.0, "teacher_image": 1.0, "teacher_attention": 1.0}
+    same = SubstitutionTask(tmp_path / "net.pth", **weights)
+    assert objective(same, batch(64)).item() < 1e-6
+    # Windows of another size: maps are compared, not windows; every site is.
+    other = SubstitutionTask(tmp_path / "net.pth", nystra.LandmarkPooling(4, 4), window_size=16, **weights)
+    with torch.no_grad():
+        for parameter in [*other.net.parameters(), *other.teacher.parameters()]:
+            parameter.mul_(3)
+    loss = objective(other, batch(64))
+    assert 0 < other.logged["train/teacher_attention"] < 10
+    loss.backward()
+    assert len(attentions(other.net)) == len(nystra.find_sites(other.net))
+
+
+def test_weights_weigh_the_losses(released):
+    def of(**weights):
+        return objective(SubstitutionTask(released, nystra.Nystrom(4, 4), **weights)).item()
+
+    none = {"ground_truth": 0.0, "teacher_image": 0.0, "teacher_attention": 0.0}
+    parts = {name: of(**none | {name: 1.0}) for name in none}
+    assert all(part > 0 for part in parts.values())
+    together = of(ground_truth=2.0, teacher_image=3.0, teacher_attention=4.0)
+    expected = 2 * parts["ground_truth"] + 3 * parts["teacher_image"] + 4 * parts["teacher_attention"]
+    assert together == pytest.approx(expected, rel=1e-5)
+
+
+def test_maps_are_compared_where_both_are():
+    small, large = torch.ones(1, 4, 4, 2), torch.zeros(1, 8, 8, 2)
+    large[:, :4, :4] = 2
+    assert relative_error(small, large).item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("make", [swinir, dehazeformer])
+@pytest.mark.parametrize("trainable", ["attention", "bias", "adapters"])
+def test_only_what_is_to_be_trained_is_trained(make, trainable, tmp_path):
+    if trainable == "adapters":
+        pytest.importorskip("peft")
+    torch.save(make().state_dict(), tmp_path / "net.pth")
+    task = SubstitutionTask(tmp_path / "net.pth", nystra.Nystrom(4, 4), trainable=trainable, adapter_rank=2)
+    trained = {name for name, parameter in task.net.named_parameters() if parameter.requires_grad}
+    marks = {
+        ("attention", swinir): [".qkv.", ".proj.", "relative_position_bias_table"],
+        ("bias", swinir): ["relative_position_bias_table"],
+        ("adapters", swinir): [".qkv.", ".proj."],
+        ("attention", dehazeformer): [".QK.", ".V.", ".proj.", ".meta.", ".conv."],
+        ("bias", dehazeformer): [".meta."],
+        ("adapters", dehazeformer): [".QK.", ".V.", ".proj."],
+    }[trainable, make]
+    assert all(any(mark in name for mark in marks) for name in trained)
+    assert all(any(mark in name for name in trained) for mark in marks)
+    task.make_optimizer = lambda groups: torch.optim.SGD(groups, lr=0.1)
+    optimizer = task.configure_optimizers()
+    before = {name: parameter.detach().clone() for name, parameter in task.net.named_parameters()}
+    # The product of adapters has no gradient in its first factor before the second has moved.
+    for _ in range(2):
+        optimizer.zero_grad()
+        objective(task, batch(32)).backward()
+        optimizer.step()
+    changed = {name for name, parameter in task.net.named_parameters() if (parameter != before[name]).any()}
+    # A constant added to all logits has no effect, and some units of a small network are dead.
+    assert changed <= trained
+    assert all(any(mark in name for name in changed) for mark in marks)
+
+
+def test_adapters_reach_every_projection_and_are_merged(lowrank, tuning, tmp_path, released):
+    pytest.importorskip("peft")
+    assert len(projections(swinir())) == 4
+    assert len(projections(dehazeformer())) == 6
+    options = ["--model.trainable", "adapters", "--model.adapter_rank", 2]
+    assert lowrank("fit", "--config", tuning, *options) == 0
+    checkpoint = last(tmp_path / "logs")
+    content = read(checkpoint)
+    weights = {key.removeprefix("net."): value for key, value in content["state_dict"].items()}
+    swinir().load_state_dict(weights, strict=True)
+    original = swinir().state_dict()
+    changed = {
+        key for key, value in weights.items() if value.dtype.is_floating_point and (value != original[key]).any()
+    }
+    assert changed
+    assert all(".qkv.weight" in key or "attn.proj.weight" in key for key in changed)
+    for key in changed:
+        assert torch.linalg.matrix_rank(weights[key] - original[key], atol=1e-6) <= 2
+    # It goes on, from what it was.
+    assert lowrank("fit", "--config", tuning, *options, "--trainer.max_steps", 6, "--ckpt_path", checkpoint) == 0
+    assert lowrank("test", "--config", tuning, *options, "--ckpt_path", checkpoint) == 0
+    task = SubstitutionTask(
+        released,
+        nystra.LandmarkPooling(4, 16, "own"),
+        window_size=8,
+        position_bias="interpolate",
+        trainable="adapters",
+        adapter_rank=2,
+    )
+    task.on_load_checkpoint(content)
+    task.load_state_dict(content["state_dict"])
+    with torch.no_grad():
+        assert_close(task.net(batch()["input"]), load_network(checkpoint)(batch()["input"]))
+
+
+def test_a_checkpoint_with_adapters_is_not_taken_for_one_without(released):
+    task = SubstitutionTask(released)
+    with pytest.raises(ValueError, match=r"trainable \(all\) must be as ckpt_path was trained, got a checkpoint with"):
+        task.on_load_checkpoint({"state_dict": task.state_dict(), "adapted_state": {}})
+
+
+def test_without_peft_adapters_say_what_to_install(released, monkeypatch):
+    take = builtins.__import__
+
+    def missing(name, *rest, **options):
+        if name == "peft":
+            raise ImportError(name)
+        return take(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ImportError, match=r"needs peft.*lowrank-attention\[finetune\]"):
+        SubstitutionTask(released, trainable="adapters")
+
+
+def test_learning_rates_are_per_group(released):
+    task = SubstitutionTask(
+        released,
+        learning_rates={"*bias_table": 0.5, "conv_first.*": 0.25},
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
+    )
+    groups = task.configure_optimizers().param_groups
+    assert [(group["lr"], len(group["params"])) for group in groups][1:] == [(0.5, 2), (0.25, 2)]
+    assert groups[0]["lr"] == 0.1
+    assert sum(len(group["params"]) for group in groups) == len(list(task.net.parameters()))
+
+
+def test_dropout_and_stochastic_depth_act_if_wanted_only(released):
+    def rates(**options):
+        net = SubstitutionTask(released, **options).net
+        return {module.drop_path for module in net.modules() if hasattr(module, "drop_path")}
+
+    assert rates() == {0.0}
+    assert max(rates(stochastic=True)) > 0
+
+
+def annealed(tuning: Path, folder: str) -> list:
+    kernel = "{class_path: nystra.Nystrom, init_args: {landmarks: M, key_landmarks: M}}"
+    schedule = f"{{1: {kernel.replace('M', '4')}, 3: {kernel.replace('M', '1')}}}"
+    options = ["--model.kernel_schedule", schedule, "--trainer.logger.init_args.name", folder]
+    return ["fit", "--config", tuning, *options, "--best_checkpoint.save_top_k", 0]
+
+
+def test_landmarks_are_annealed_also_by_a_run_that_is_resumed(lowrank, tuning, tmp_path):
+    assert lowrank(*annealed(tuning, "whole")) == 0
+    whole = read(last(tmp_path / "logs" / "whole"))
+    assert {kernel["landmarks"] for kernel in whole[records.KEY]["kernels"].values()} == {1}
+    assert lowrank(*annealed(tuning, "parts"), "--trainer.max_steps", 2) == 0
+    part = last(tmp_path / "logs" / "parts")
+    assert {kernel["landmarks"] for kernel in read(part)[records.KEY]["kernels"].values()} == {4}
+    assert lowrank(*annealed(tuning, "parts"), "--ckpt_path", part) == 0
+    resumed = read(last(tmp_path / "logs" / "parts"))
+    assert resumed[records.KEY] == whole[records.KEY]
+    for key, value in whole["state_dict"].items():
+        assert_close(resumed["state_dict"][key], value, rtol=0, atol=0)
+
+
+def test_fine_tuning_goes_on_from_a_fine_tuned_checkpoint(released, tmp_path):
+    first = SubstitutionTask(released, {"*.0.attn": nystra.Nystrom(4, 4)}, window_size=8)
+    assert len(records.record(first.net)["kernels"]) == 1
+    content = {"state_dict": first.state_dict(), records.KEY: records.record(first.net)}
+    torch.save(content, tmp_path / "first.pth")
+    second = SubstitutionTask(tmp_path / "first.pth", teacher=released)
+    assert records.record(second.net) == content[records.KEY]
+    assert records.record(second.teacher) == {}
+
+
+def not_a_window_network(tmp_path: Path) -> Path:
+    torch.save(restormer().state_dict(), tmp_path / "restormer.pth")
+    return tmp_path / "restormer.pth"
+
+
+def another_network(tmp_path: Path) -> Path:
+    torch.save(dehazeformer().state_dict(), tmp_path / "dehazeformer.pth")
+    return tmp_path / "dehazeformer.pth"
+
+
+class Foreign(nystra.Softmax):
+    """A kernel of someone else's."""
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"kernel": nystra.Nystrom(3, 3)}, ValueError, r"kernel .* must fit every site.*landmarks \(3\) must divide"),
+        ({"kernel": {"nowhere": nystra.Nystrom(4, 4)}}, ValueError, r"sites \(nowhere\) must match"),
+        ({"kernel": Foreign()}, ValueError, r"kernel \(Foreign\) must be one of"),
+        ({"kernel_schedule": {0: nystra.Nystrom(4, 4)}}, ValueError, r"kernel_schedule \(0\) must begin at step 1"),
+        ({"kernel_schedule": {5: nystra.Nystrom(3, 3)}}, ValueError, "must fit every site"),
+        ({"window_size": 0}, ValueError, r"window_size \(0\) must be at least 1"),
+        ({"ground_truth": -1.0}, ValueError, r"ground_truth \(-1.0\) must be at least 0"),
+        ({"ground_truth": 0.0, "teacher_attention": 0.0}, ValueError, "must not all be 0"),
+        ({"trainable": "some"}, ValueError, r"trainable \(some\) must be one of all, attention, bias, adapters"),
+        ({"trainable": "adapters", "adapter_rank": 0}, ValueError, r"adapter_rank \(0\) must be at least 1"),
+        (
+            {"learning_rates": {"nothing": 1.0}},
+            ValueError,
+            r"learning_rates \(nothing\) must match a trained parameter",
+        ),
+        ({"pretrained": not_a_window_network}, CheckpointError, "must be a SwinIR, Uformer or DehazeFormer"),
+        ({"teacher": another_network}, ValueError, "must have the attentions of pretrained"),
+    ],
+)
+def test_what_cannot_be_is_refused(released, tmp_path, options, error, message):
+    made = {
+        key: value(tmp_path) if callable(value) and key in ("pretrained", "teacher") else value
+        for key, value in options.items()
+    }
+    with pytest.raises(error, match=message):
+        SubstitutionTask(**{"pretrained": released, **made})
+
+
+def test_a_checkpoint_of_another_kernel_is_refused(released):
+    first, second = (SubstitutionTask(released, nystra.Nystrom(m, m)) for m in (4, 1))
+    content = {"state_dict": first.state_dict(), records.KEY: records.record(first.net)}
+    with pytest.raises(ValueError, match=r"must be those that ckpt_path was trained with, got Nystrom\(landmarks=1"):
+        second.on_load_checkpoint(content)
+
+
+@pytest.fixture
+def warm(recipe: Path, tmp_path: Path) -> Path:
+    """The common recipe, made one of a warm start."""
+    torch.save({"params": restormer().state_dict()}, tmp_path / "restormer.pth")
+    config = yaml.safe_load(recipe.read_text())
+    arguments = config["model"]["init_args"]
+    attention = arguments.pop("net")["init_args"]["attention"]
+    config["model"]["class_path"] = "trainers.WarmStartTask"
+    arguments |= {"pretrained": str(tmp_path / "restormer.pth"), "attention": attention, "calibration": 2}
+    recipe.write_text(yaml.safe_dump(config))
+    return recipe
+
+
+def test_glmha_is_started_from_dense_weights_and_distilled(lowrank, warm, tmp_path, monkeypatch):
+    starts = []
+    take = WarmStartTask.take
+    monkeypatch.setattr(WarmStartTask, "take", lambda task, weights: (starts.append(weights), take(task, weights))[1])
+    assert lowrank("fit", "--config", warm, "--trainer.max_steps", 2) == 0
+    [start] = starts
+    dense = restormer().state_dict()
+    shared = [key for key in start if ".attn." not in key]
+    assert all((start[key] == dense[key]).all() for key in shared)
+    checkpoint = last(tmp_path / "logs")
+    net = glmha.load_pretrained(checkpoint)
+    assert isinstance(net.encoder_level1[0].attn, glmha.GLMHA)
+    assert read(checkpoint)["state_dict"].keys() == {f"net.{key}" for key in net.state_dict()}
+    # A run that goes on, or is evaluated, does not start once more.
+    assert lowrank("fit", "--config", warm, "--ckpt_path", checkpoint) == 0
+    assert lowrank("test", "--config", warm, "--ckpt_path", checkpoint) == 0
+    assert len(starts) == 1
+
+
+def test_a_warm_start_without_checkpoint_or_patches_is_refused(lowrank, warm, capsys):
+    assert lowrank("test", "--config", warm) == 2
+    assert "ckpt_path must be a checkpoint" in capsys.readouterr().err
+    assert lowrank("fit", "--config", warm, "--model.calibration", 0) == 2
+    assert "calibration (0) must be at least 1" in capsys.readouterr().err
+
+
+def test_warm_started_attentions_are_compared_with_their_teachers(tmp_path):
+    torch.save(restormer().state_dict(), tmp_path / "net.pth")
+    task = WarmStartTask(tmp_path / "net.pth", glmha.GLMHA, ground_truth=0.0)
+    assert isinstance(task.net, nn.Module)
+    objective(task).backward()
+    assert task.logged["train/teacher_attention"] > 0
+    assert len(attentions(task.net)) == len(attentions(task.teacher)) == 8
+
+
+def test_the_start_is_compared_on_trained_modules(lowrank, tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    dense = glmha.ChannelAttention(8, 2)
+    tensors = {f"block0.weight.{key}": value for key, value in dense.state_dict().items()}
+    tensors |= {f"block0.image{image}.input": torch.rand(8, 16, 16) for image in (0, 1)}
+    save_file(tensors, tmp_path / "modules.safetensors")
+    arguments = ["--modules", tmp_path / "modules.safetensors", "--reductions", "[0.5]", "--steps", 2]
+    assert lowrank("analyze", "warmstart", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "random" in printed
+    assert "from_dense" in printed
+    assert lowrank("analyze", "warmstart", "--modules", tmp_path / "modules.safetensors", "--steps", 0) == 2
+    assert "steps (0)" in capsys.readouterr().err
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    assert lowrank("analyze", "warmstart", "--modules", tmp_path / "other.safetensors") == 2
+    assert "must hold tensors block0" in capsys.readouterr().err
+
+
+def test_exports_are_pth_files(lowrank, released, tmp_path, capsys):
+    assert lowrank("export", "--checkpoint", released, "--output", tmp_path / "net.onnx") == 2
+    assert "must end in .pth or .pt" in capsys.readouterr().err
