@@ -15,7 +15,16 @@ TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "li
 """Options of the trainer that the weights depend on. A recipe's `batch_size` is the samples of a step, on whatever
 devices and in however many accumulated batches: those may change."""
 HARMLESS = {
-    "model": {"tile", "overlap", "logged_images", "metrics", "save_tests"},
+    "model": {
+        "tile",
+        "overlap",
+        "logged_images",
+        "metrics",
+        "save_tests",
+        "self_ensemble",
+        "checkpoint_activations",
+        "compile_backend",
+    },
     "data": {"num_workers", "preload", "eval_size", "val_images", "val_sets", "test_sets"},
 }
 """Options of task and data that the weights do not depend on."""

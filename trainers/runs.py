@@ -124,7 +124,10 @@ def run_runs(folders: Sequence[Path] = (Path("logs"),), json: bool = False) -> N
 
 
 def _print(listed: Sequence[Listed]) -> None:
-    table = Table("run", "began", "differs in", "steps", "best", "state")
+    table = Table()
+    for title in ("run", "began", "differs in", "steps", "best", "state"):
+        # Names are shown whole, on several lines if need be.
+        table.add_column(title, overflow="fold")
     for each in listed:
         table.add_row(
             str(each.folder), _time(each), _shown(each.differences), _steps(each.run), _best(each.run), each.state
