@@ -8,6 +8,8 @@ The functions compute what Eqs. (1)-(7) of GLMHA define, by a cheaper route wher
 is held against a literal transcription in tests/reference.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -236,7 +238,11 @@ def favor_attention(query: Tensor, key: Tensor, temperature: Tensor, projection:
     left, right = coefficients(query), coefficients(key) * sign
     left = torch.exp(left - left.amax(3, keepdim=True))
     right = torch.exp(right - right.amax((2, 3), keepdim=True))
-    kernel = left @ right.transpose(2, 3)
+    # This stands for the softmax: in float32, also where autocast is on.
+    device = query.device.type
+    available = torch.amp.is_autocast_available(device)
+    with torch.autocast(device, enabled=False) if available else contextlib.nullcontext():
+        kernel = left @ right.transpose(2, 3)
     return kernel / kernel.sum(3, keepdim=True).clamp_min(torch.finfo(kernel.dtype).tiny)
 
 
