@@ -110,7 +110,7 @@ def test_every_verb_works_from_a_checkpoint(lowrank, tuning, released, pairs, tm
         assert_close(RestorationTask(pretrained=exported).net.eval()(image), tuned(image))
         exact = load_network(checkpoint)
         nystra.substitute(exact, nystra.Softmax())
-        assert (exact(image) - tuned(image)).abs().max() > 1e-5
+        assert (exact(image) - tuned(image)).abs().max() > 1e-7
 
 
 def test_the_teacher_is_the_released_network_and_no_part_of_the_student(released):
@@ -282,7 +282,7 @@ def test_landmarks_are_annealed_also_by_a_run_that_is_resumed(lowrank, tuning, t
     assert lowrank(*annealed(tuning, "whole")) == 0
     whole = read(last(tmp_path / "logs" / "whole"))
     assert {kernel["landmarks"] for kernel in whole[records.KEY]["kernels"].values()} == {1}
-    assert lowrank(*annealed(tuning, "parts"), "--trainer.max_steps", 2) == 0
+    assert lowrank(*annealed(tuning, "parts"), "--trainer.max_steps", 3) == 0
     part = last(tmp_path / "logs" / "parts")
     assert {kernel["landmarks"] for kernel in read(part)[records.KEY]["kernels"].values()} == {4}
     assert lowrank(*annealed(tuning, "parts"), "--ckpt_path", part) == 0
