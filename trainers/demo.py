@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from datamodules.files import atomic_file
+from trainers.demo_finetune import run_finetune_demo
 from trainers.demo_learned import run_learned_demo
 from trainers.demo_spectral import run_spectral_demo
 from trainers.demo_substitution import run_substitution_demo
@@ -14,16 +15,18 @@ PARTS: dict[str, Callable[..., RenderableType]] = {
     "learned": run_learned_demo,
     "spectral": run_spectral_demo,
     "substitution": run_substitution_demo,
+    "finetune": run_finetune_demo,
 }
 """Name → function of the part's folder and `steps`, which returns its part of the summary."""
 
 
 def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), steps: int | None = None) -> None:
-    """Train small networks on bundled photographs and show what they do; parts: learned, spectral, substitution.
+    """Train small networks on bundled photographs and show what they do, part by part.
 
     Args:
         parts: learned (GLMHA beside its full-attention twin), spectral (the same two, spectra from RGB), substitution
-            (a trained window-attention net under other kernels); none: all. They run in this order.
+            (a trained window-attention net under other kernels), finetune (that net under a costly kernel, before and
+            after fine-tuning); none: all. They run in this order.
         output: folder; every part has its own in it, and `summary.txt` is of the parts that were run.
         steps: training steps of each network, >= 1; null: as many as the part needs to show something.
 

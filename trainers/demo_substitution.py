@@ -53,19 +53,7 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
     if steps < 1:
         raise ValueError(f"steps ({steps}) must be at least 1")
     console = Console()
-    console.print(f"[bold]SwinIR[/bold], a miniature: {steps} steps from scratch, {RECIPE}")
-    folder = fit(
-        [
-            f"--config={RECIPE}",
-            f"--trainer.max_steps={steps}",
-            f"--model.scheduler.init_args.T_max={steps}",
-            f"--trainer.logger.init_args.save_dir={output}",
-            "--trainer.logger.init_args.name=SwinIR",
-            # Trained on the noise that it is tested on, whatever the recipe says.
-            f"--data.degradation.init_args.sigma={[SIGMA, SIGMA]}",
-        ]
-    )
-    checkpoint = next(folder.glob("**/last.ckpt"))
+    checkpoint = train_miniature(output, steps)
     data = DemoDataModule(GaussianNoise((SIGMA, SIGMA)))
     kernels = [*KERNELS, nystra.PublishedNystrom(), MeanOfValues()]
     net: Any = nystra.load_pretrained(checkpoint)
@@ -86,6 +74,23 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
             label = f"window {trained}, as trained" if name == RELEASED else f"window {window}, {kernel}"
             figures[name if name.startswith("window") else label] = comparison
     return summary(figures, data, net, steps, output)
+
+
+def train_miniature(output: Path, steps: int) -> Path:
+    """Train the miniature, logging below a folder; returns its last checkpoint."""
+    Console().print(f"[bold]SwinIR[/bold], a miniature: {steps} steps from scratch, {RECIPE}")
+    folder = fit(
+        [
+            f"--config={RECIPE}",
+            f"--trainer.max_steps={steps}",
+            f"--model.scheduler.init_args.T_max={steps}",
+            f"--trainer.logger.init_args.save_dir={output}",
+            "--trainer.logger.init_args.name=SwinIR",
+            # Trained on the noise that it is tested on, whatever the recipe says.
+            f"--data.degradation.init_args.sigma={[SIGMA, SIGMA]}",
+        ]
+    )
+    return next(folder.glob("**/last.ckpt"))
 
 
 def summary(
