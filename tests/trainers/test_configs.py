@@ -211,7 +211,7 @@ def test_restormers_stages_are_upstreams(lowrank: Lowrank, recipe: Path, data: P
     lengths = [end - start for start, end in zip(starts, [*starts[1:], 300_000], strict=True)]
     assert lengths == [92_000, 64_000, 48_000, 36_000, 36_000, 24_000]
     assert [stage["patch_size"] for stage in stages] == [128, 160, 192, 256, 320, 384]
-    assert [stage["batch_size"] for stage in stages] == [8, 5, 4, 2, 1, 1]
+    assert [stage["batch_size"] for stage in stages] == [64, 40, 32, 16, 8, 8]
     # They reach the data module, and its sizes the network.
     arguments = ["--config", name(recipe), *overrides(recipe, data)]
     stage = "[{start: 1, patch_size: %d, batch_size: 1}]"
