@@ -190,7 +190,7 @@ class RunRecord(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where a resumed run begins; clear away what a killed one left half-written."""
-        self._write(trainer, resumed_from=None if trainer.ckpt_path is None else str(trainer.ckpt_path))
+        self._write(trainer, resumed_from=_absolute(trainer.ckpt_path))
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             # Of several runs that were killed one after another, not every one had a checkpoint to go on from.
             for folder in Path(trainer.ckpt_path).absolute().parents[2].glob("*/checkpoints"):
@@ -272,6 +272,10 @@ def clear_unfinished(folder: Path) -> None:
     if run is not None and run.state != "running":
         for file in folder.glob(".*.ckpt.*.tmp"):
             file.unlink(missing_ok=True)
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _of(trainer: Trainer, kind: type[Kind]) -> list[Kind]:

@@ -92,11 +92,16 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
         )
     ordered = sorted(found, key=lambda path: _begin(path, found[path]))
     successors: dict[Path, Path] = {}
+    known = {path.resolve() for path in ordered}
     for path in ordered:
         run = found[path]
         if run is not None and run.resumed_from is not None:
+            before = Path(run.resumed_from).resolve().parents[1]
+            if before not in known and before.parent.name == path.resolve().parent.name:
+                # Both may have been moved since.
+                before = path.resolve().with_name(before.name)
             # Of several the last.
-            successors[Path(run.resumed_from).resolve().parents[1]] = path
+            successors[before] = path
     options = _differing({path: _options(found[path]) for path in ordered})
     listed = []
     for path in ordered:

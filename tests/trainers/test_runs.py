@@ -104,15 +104,19 @@ def test_a_run_on_another_machine_lives_as_long_as_it_gives_signs(tmp_path):
     assert read_run(write(tmp_path / "b", replace(RUN, host="elsewhere", updated=_now()))).state == "running"
 
 
-def test_a_run_that_another_goes_on_from_points_to_it(tmp_path):
-    first = write(tmp_path / "version_0", replace(RUN, state="interrupted"), checkpoint=True)
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_that_another_goes_on_from_points_to_it(tmp_path, moved):
+    first = write(tmp_path / "run/version_0", replace(RUN, state="interrupted"), checkpoint=True)
     following = replace(
         RUN,
         state="finished",
         started="2026-01-02T00:00:00+00:00",
         resumed_from=str(first / "checkpoints/last.ckpt"),
     )
-    write(tmp_path / "version_1", following)
+    write(tmp_path / "run/version_1", following)
+    if moved:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "run").rename(tmp_path / "elsewhere/run")
     before, after = find_runs([tmp_path])
     assert (before.state, before.command) == ("interrupted; continued in version_1", None)
     assert after.state == "finished"
