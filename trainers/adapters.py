@@ -63,7 +63,7 @@ def adapt(modules: Sequence[nn.Module], rank: int) -> None:
     if rank < 1:
         raise ValueError(f"adapter_rank ({rank}) must be at least 1")
     for module in modules:
-        weight = module.get_parameter("weight").requires_grad_(requires_grad=False)
+        weight = module.get_parameter("weight").requires_grad_(False)
         # Small maps are of full rank with less.
         parametrize.register_parametrization(module, "weight", LowRank(weight, min(rank, *weight.shape[:2])))
 

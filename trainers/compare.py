@@ -155,7 +155,8 @@ def build_variants(
     variants = {RELEASED: released}
     enlarged: Any = released
     if window_size is not None:
-        plain, enlarged = (nystra.load_pretrained(pretrained, recorded=False) for _ in range(2))
+        plain: Any = nystra.load_pretrained(pretrained, recorded=False)
+        enlarged = copy.deepcopy(plain)
         plain.set_window(window_size, "drop")
         enlarged.set_window(window_size, position_bias)
         variants[f"window {window_size}, no bias"] = plain

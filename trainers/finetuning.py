@@ -229,7 +229,7 @@ def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
             f"trainable ({trainable}) must leave something to train, {type(net).__name__} has no {trainable}"
         )
     for parameter in chosen:
-        parameter.requires_grad_(requires_grad=True)
+        parameter.requires_grad_(True)
 
 
 def bias_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
