@@ -25,7 +25,7 @@ class LowRank(nn.Module):
         rank: of the product; it is 0 at first.
 
     Raises:
-        ImportError: if peft is not installed.
+        ValueError: if peft is not installed.
     """
 
     def __init__(self, weight: Tensor, rank: int) -> None:
@@ -34,8 +34,8 @@ class LowRank(nn.Module):
             # Takes seconds to import, and is wanted by few.
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
-            raise ImportError(
-                'trainable (adapters) needs peft, which is not installed: pip install "lowrank-attention[finetune]"'
+            raise ValueError(
+                'trainable (adapters) must have peft to make them, which is not installed: pip install "lowrank-attention[finetune]"'
             ) from error
         shell = nn.ModuleDict({"weight": nn.Linear(weight.shape[1], weight.shape[0], bias=False)})
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=["weight"]), shell)
@@ -57,8 +57,7 @@ def adapt(modules: Sequence[nn.Module], rank: int) -> None:
         rank: of the adapters, at least 1.
 
     Raises:
-        ValueError: if `rank` is below 1.
-        ImportError: if peft is not installed.
+        ValueError: if `rank` is below 1 or peft is not installed.
     """
     if rank < 1:
         raise ValueError(f"adapter_rank ({rank}) must be at least 1")

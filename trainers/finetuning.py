@@ -45,8 +45,7 @@ class FineTuningTask(RestorationTask):
 
     Raises:
         ValueError: if a weight is negative or all are 0, `trainable` leaves nothing to train, or a pattern matches no
-            trained parameter.
-        ImportError: if adapters are wanted and peft is not installed.
+            trained parameter, or adapters are wanted and peft is not installed.
     """
 
     def __init__(
@@ -213,7 +212,6 @@ def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
 
     Raises:
         ValueError: if `trainable` is unknown, leaves nothing to train, or `adapter_rank` is below 1.
-        ImportError: see `trainers.adapters.adapt`.
     """
     if trainable not in get_args(Trainable):
         raise ValueError(f"trainable ({trainable}) must be one of {', '.join(get_args(Trainable))}")

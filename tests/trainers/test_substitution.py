@@ -246,7 +246,7 @@ def test_without_peft_adapters_say_what_to_install(released, monkeypatch):
         return take(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=r"needs peft.*lowrank-attention\[finetune\]"):
+    with pytest.raises(ValueError, match=r"must have peft.*lowrank-attention\[finetune\]"):
         SubstitutionTask(released, trainable="adapters")
 
 
