@@ -314,3 +314,10 @@ def test_the_data_of_recipes_are_data_modules_of_ours():
         part = yaml.safe_load((recipe.parent / data).read_text()) if isinstance(data, str) else data
         module = __import__("datamodules", fromlist=["x"])
         assert issubclass(getattr(module, part["class_path"].split(".")[1]), RestorationDataModule)
+
+
+@pytest.mark.parametrize("recipe", TRAINING, ids=name)
+def test_other_optimisers_than_the_default_say_their_weight_decay(recipe: Path):
+    # Where only the class is changed, AdamW's 0.01 stays: L2 regularisation that no MST was trained with.
+    optimizer = yaml.safe_load(recipe.read_text())["model"]["init_args"].get("optimizer", {})
+    assert optimizer.get("class_path") in (None, "torch.optim.AdamW") or "weight_decay" in optimizer["init_args"]
