@@ -35,7 +35,8 @@ class LowRank(nn.Module):
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
             raise ValueError(
-                'trainable (adapters) must have peft to make them, which is not installed: pip install "lowrank-attention[finetune]"'
+                "trainable (adapters) must have peft to make them, which is not installed: "
+                'pip install "lowrank-attention[finetune]"'
             ) from error
         shell = nn.ModuleDict({"weight": nn.Linear(weight.shape[1], weight.shape[0], bias=False)})
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=["weight"]), shell)
