@@ -41,7 +41,7 @@ class ImageTask(LightningModule, ABC):
     Args:
         net: (B, C, H, W) → (B, C', H', W'); None: the network whose weights `pretrained` holds.
         loss: (restored, target) → scalar; None: the task's own.
-        optimizer: makes the optimiser from the network's parameters.
+        optimizer: makes the optimiser from the network's parameters; None: AdamW.
         scheduler: makes the learning-rate schedule, stepped once per optimiser step; None: constant.
         metrics: of validation and test, each with a name of its own; None: the task's own.
         pretrained: checkpoint to start from, loaded strictly; None: random initialisation. (To resume a run, or to
@@ -71,7 +71,7 @@ class ImageTask(LightningModule, ABC):
         self,
         net: nn.Module | None = None,
         loss: nn.Module | None = None,
-        optimizer: OptimizerCallable = torch.optim.AdamW,
+        optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         metrics: Sequence[ImageMetric] | None = None,
         pretrained: Path | None = None,
@@ -102,7 +102,8 @@ class ImageTask(LightningModule, ABC):
             raise ValueError(f"metrics ({', '.join(names)}) must have different names: evaluate one protocol at a time")
         # Not registered as sub-modules: they hold no state between images, and would be copied with the weights.
         self.metrics: dict[str, ImageMetric] = dict(zip(names, metrics, strict=True))
-        self.make_optimizer = optimizer
+        # No default of the argument: its weight decay would stay where the command line or a recipe names another class.
+        self.make_optimizer: OptimizerCallable = torch.optim.AdamW if optimizer is None else optimizer
         self.make_scheduler = scheduler
         self.pretrained = pretrained
         self.tile = tile
