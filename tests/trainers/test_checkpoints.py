@@ -214,10 +214,10 @@ def test_ctrl_c_while_training_finishes_the_step_and_says_how_to_go_on(lowrank, 
 
 
 def test_ctrl_c_waits_for_the_end_of_an_accumulated_step(lowrank, recipe, tmp_path):
-    # Two batches a step: the fifth image belongs to the first batch of the second step.
+    # A step is two batches of one image: the fifth image belongs to the first batch of the third step.
     options = ["--trainer.accumulate_grad_batches", 2]
     assert lowrank("fit", "--config", interrupting(recipe, "train", 5), *options) == 130
-    assert load(next(tmp_path.rglob("last.ckpt")))["global_step"] == 2
+    assert load(next(tmp_path.rglob("last.ckpt")))["global_step"] == 3
 
 
 def test_ctrl_c_during_validation_saves_the_weights_in_training(lowrank, recipe, tmp_path):
