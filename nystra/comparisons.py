@@ -67,7 +67,7 @@ class Performer(Kernel):
         return Cost(2 * self.features * channels + 2 * self.features * (channels + 1), tokens * self.features)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
-        """Exponential of bias and mask between all tokens, over each one's largest: (heads or 1, N, N); None: no bias."""
+        """Exponential of bias and mask between tokens, over each one's largest: (heads or 1, N, N); None: no bias."""
         if not kind.has_bias:
             return None
         positions = kind.positions()

@@ -97,6 +97,6 @@ class WindowAttention(nn.Module):
 class AttendedMap(nn.Identity):
     """Where a block hands on what its window attention made, put together again: (B, H, W, C) in the image's order.
 
-    Does nothing: a hook on it sees maps that do not depend on how windows were cut, beyond the edge to which a host pads
-    its features.
+    Does nothing: a hook on it sees maps that do not depend on how windows were cut, but for the edge to which a host
+    pads its features.
     """

@@ -322,7 +322,7 @@ class _LowrankCLI(LightningCLI):
             "--ema_decay",
             type=float | None,
             default=None,
-            help="decay of the exponential average of the weights that is validated and kept, such as 0.999; null: none",
+            help="decay of the average of the weights that is validated and kept, such as 0.999; null: no average",
         )
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")

@@ -102,7 +102,7 @@ class ImageTask(LightningModule, ABC):
             raise ValueError(f"metrics ({', '.join(names)}) must have different names: evaluate one protocol at a time")
         # Not registered as sub-modules: they hold no state between images, and would be copied with the weights.
         self.metrics: dict[str, ImageMetric] = dict(zip(names, metrics, strict=True))
-        # No default of the argument: its weight decay would stay where the command line or a recipe names another class.
+        # Not the argument's default: its weight decay would stay where a recipe names another class.
         self.make_optimizer: OptimizerCallable = torch.optim.AdamW if optimizer is None else optimizer
         self.make_scheduler = scheduler
         self.pretrained = pretrained

@@ -207,6 +207,15 @@ def test_recipes_are_found_here_first_and_then_among_the_installed(lowrank: Lowr
     assert "PairedFolderDataModule" in printed
 
 
+def test_another_optimizer_brings_its_own_defaults(lowrank: Lowrank, capsys):
+    task = ("--model=trainers.RestorationTask", "--model.net=glmha.Restormer", "--data=datamodules.DemoDataModule")
+    assert lowrank("fit", *task, "--model.optimizer=torch.optim.Adam", "--print_config") == 0
+    optimizer = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.Adam"
+    # AdamW's is 0.01.
+    assert optimizer["init_args"]["weight_decay"] == 0
+
+
 def test_restore_takes_images_and_folders(lowrank: Lowrank, pairs: Path, tmp_path):
     net = Restormer(dim=4, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, heads=[1, 1, 2, 2])
     torch.save({"params": net.state_dict()}, tmp_path / "net.pth")
