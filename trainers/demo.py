@@ -1,6 +1,7 @@
 """The verb `demo`: what the package does, shown without a download, part by part, with one summary."""
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -38,11 +39,20 @@ def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), ste
         raise ValueError(f"parts ({', '.join(unknown)}) must be of {', '.join(PARTS)}")
     chosen = [part for part in PARTS if not parts or part in parts]
     options = {} if steps is None else {"steps": steps}
-    summaries = {part: PARTS[part](output / part, **options) for part in chosen}
-    console = Console(record=True)
+    console, record = Console(), Console(record=True, file=io.StringIO())
+    summaries: dict[str, RenderableType] = {}
+    for part in chosen:
+        summaries[part] = PARTS[part](output / part, **options)
+        show(record, {part: summaries[part]})
+        # After every part: a later one may be interrupted.
+        with atomic_file(output / "summary.txt") as file:
+            file.write(record.export_text(clear=False).encode())
+    show(console, summaries)
+    console.print(f"this summary: {output / 'summary.txt'}\ntraining curves and images: tensorboard --logdir {output}")
+
+
+def show(console: Console, summaries: Mapping[str, RenderableType]) -> None:
+    """Print parts of the summary, each under its name."""
     for part, summary in summaries.items():
         console.rule(part)
         console.print(summary, highlight=False)
-    with atomic_file(output / "summary.txt") as file:
-        file.write(console.export_text().encode())
-    console.print(f"this summary: {output / 'summary.txt'}\ntraining curves and images: tensorboard --logdir {output}")
