@@ -29,6 +29,12 @@ def kernel_error(
     """
     if windows < 1:
         raise ValueError(f"windows ({windows}) must be at least 1")
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        # As kernels are called: autocast says in which precision tokens come, and no more.
+        query, key, value = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (query, key, value))
+        with torch.autocast(device, enabled=False):
+            return kernel_error(kernel, query, key, value, geometry, windows=windows)
     exact = Softmax()
     difference = norm = 0.0
     grids = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]

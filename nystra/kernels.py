@@ -7,7 +7,7 @@ come from the geometry, for tokens and landmarks alike.
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,13 @@ class Cost(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Kernel(abc.ABC):
-    """Base of all kernels: applies `attend` to every kind of window with the tables made for it."""
+    """Base of all kernels: applies `attend` to every kind of window with the tables made for it.
+
+    Attributes:
+        sees_bias: whether position bias and masks enter it.
+    """
+
+    sees_bias: ClassVar[bool] = True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows: (W, h, N, d) each → (W, h, N, d), dtype of `value`; under autocast its dtype.

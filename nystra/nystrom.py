@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -143,6 +143,8 @@ class PublishedNystrom(IteratedNystrom):
     Raises:
         ValueError: if a number is out of range.
     """
+
+    sees_bias: ClassVar[bool] = False
 
     threshold: float = 5.0
 

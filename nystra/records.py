@@ -86,6 +86,13 @@ def record(net: nn.Module) -> dict[str, Any]:
     return {**result, "kernels": kernels} if kernels else result
 
 
+def describe(record: Mapping[str, Any]) -> str:
+    """A record in words, each kernel once."""
+    kernels = {str(decode_kernel(kernel)) for kernel in record.get("kernels", {}).values()}
+    window = f"window {record['window_size']} ({record['position_bias']})" if "window_size" in record else ""
+    return ", ".join(filter(None, [window, *sorted(kernels)])) or "exact attention in trained windows"
+
+
 def restore(net: nn.Module, record: Mapping[str, Any]) -> None:
     """Give a net the windows and kernels of a record; sites that it does not name attend exactly.
 

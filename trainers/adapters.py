@@ -75,8 +75,9 @@ def merged(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         net: the adapted net.
         state: its state dict, at any time of training.
     """
+    # Of a network that is shared out, the first process alone has a state dict.
     result = dict(state)
-    for name, module in net.named_modules():
+    for name, module in net.named_modules() if state else ():
         if parametrize.is_parametrized(module, "weight"):
             prefix = f"{name}.parametrizations.weight."
             own = {key.removeprefix(prefix): result.pop(key) for key in state if key.startswith(prefix)}

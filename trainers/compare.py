@@ -24,6 +24,7 @@ import nystra
 from datamodules.base import RestorationDataModule
 from datamodules.files import atomic_file
 from datamodules.images import to_array
+from nystra import records
 from nystra.sites import BiasMode
 from trainers.evaluation import PARTIAL, current_seed, provenance, share, whole_sets
 from trainers.measure import interleaved_medians, peak_memory
@@ -78,7 +79,7 @@ def run_compare(
         pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer.
         kernels: what replaces softmax; null: LandmarkPooling, Nystrom and Nystromformer as they come.
         metrics: quality against the ground truth; null: PSNR and SSIM on RGB.
-        window_size: side of enlarged windows; null: the trained ones.
+        window_size: side of enlarged windows; null: those that the checkpoint records, else the trained ones.
         position_bias: what becomes of the trained position bias in them: keep, interpolate or drop.
         images: number of images, evenly spread over the test sets; null: all.
         repeats: timings of each variant, of which the median counts.
@@ -129,6 +130,8 @@ def run_compare(
         "images_expected": whole,
         "window_size": window_size,
         "position_bias": position_bias,
+        # As the checkpoint records, where it was fine-tuned.
+        "attention": records.record(variants[RELEASED]),
         **provenance(pretrained, current_seed()),
     }
     _write(output, figures, scores, measures, about)

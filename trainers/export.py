@@ -1,4 +1,4 @@
-"""The verb `export`: the weights of a run's checkpoint alone, as the original architecture's code reads them."""
+"""The verb `export`: the weights of a run's checkpoint alone, under the original architecture's keys."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from trainers.networks import load_network
 def export_weights(checkpoint: Path, *, output: Path) -> None:
     """Write a checkpoint's weights as a plain state dict under `state_dict`, without optimiser and adapters.
 
-    Keys are upstream's. Windows and kernels, where they are not the released ones, stand beside it under `attention`;
+    Keys are upstream's; their scripts may want them under another name (`params` in Restormer's and SwinIR's). Windows and kernels, where they are not the released ones, stand beside it under `attention`;
     `nystra.load_pretrained` restores both, upstream's code does not know of them.
 
     Args:

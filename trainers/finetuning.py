@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -110,6 +111,8 @@ class FineTuningTask(RestorationTask):
         trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         groups: list[dict[str, Any]] = []
         for pattern, rate in self.learning_rates.items():
+            if not rate >= 0:
+                raise ValueError(f"learning_rates ({pattern}: {rate}) must be at least 0")
             names = fnmatch.filter(trained, pattern)
             if not names:
                 some = ", ".join(list(trained)[:3])
@@ -144,7 +147,11 @@ class FineTuningTask(RestorationTask):
                 errors = [relative_error(student[name], teacher[name]) for name in student]
                 parts["teacher_attention"] = self.teacher_attention, torch.stack(errors).mean()
         self.log_dict({f"train/{name}": loss.detach() for name, (_, loss) in parts.items()})
-        return torch.stack([weight * loss for weight, loss in parts.values()]).sum()
+        total = torch.stack([weight * loss for weight, loss in parts.values()]).sum()
+        if isinstance(getattr(self._trainer, "strategy", None), DDPStrategy):
+            # It waits for every parameter's gradient, also of those that kernels or losses have no use for.
+            total = total + 0 * sum(parameter.sum() for parameter in self.net.parameters() if parameter.requires_grad)
+        return total
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See base class; adapters are merged into the weights, and kept beside them to be trained on."""
@@ -233,7 +240,10 @@ def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
 def bias_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
     """What the position biases of window attention are computed from."""
     for module in net.modules():
-        if isinstance(module, WindowAttention) and (bias := module.position_bias()) is not None:
+        # Some windows and kernels have no use for it.
+        if not isinstance(module, WindowAttention) or module.bias_mode == "drop" or not module.kernel.sees_bias:
+            continue
+        if (bias := module.position_bias()) is not None:
             yield from (parameter for parameter in bias.parameters() if isinstance(parameter, nn.Parameter))
 
 

@@ -93,7 +93,8 @@ def restore_images(
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
         kernel: what replaces softmax in a window-attention network, such as LandmarkPooling or Nystrom; null: nothing.
-        window_size: side of the windows that such a network attends in; null: the trained ones.
+        window_size: side of the windows that such a network attends in; null: as the checkpoint records, else as
+            trained.
         suffix: put between the name and the extension of each result.
         overwrite: replace results that exist; otherwise they are kept and their images passed over.
 

@@ -1,8 +1,11 @@
 """Fine-tuning after a substitution: released weights, larger windows, another kernel, and the quality won back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 import nystra
 from nystra import records
@@ -49,23 +52,36 @@ class SubstitutionTask(FineTuningTask):
     ) -> None:
         net = nystra.load_pretrained(pretrained, window_size=window_size, position_bias=position_bias)
         exact = nystra.load_pretrained(pretrained if teacher is None else teacher, recorded=False)
-        if type(exact) is not type(net) or set(nystra.find_sites(exact)) != set(nystra.find_sites(net)):
+        if _shapes(exact) != _shapes(net):
             raise ValueError(
-                f"teacher ({teacher}) must have the attentions of pretrained ({type(net).__name__}), got "
-                f"{type(exact).__name__} with others: give the released checkpoint of the same network"
+                f"teacher ({teacher}) must be of the size of pretrained ({type(net).__name__}), got a "
+                f"{type(exact).__name__} of other parameters: give the released checkpoint of the same network"
             )
         phases: dict[int, Mapping[str, Any]] = {}
-        for step, kernels in {0: kernel, **(kernel_schedule or {})}.items():
-            if step < 1 and (step or kernels is not kernel):
+        for step, kernels in [(0, kernel), *sorted((kernel_schedule or {}).items())]:
+            if step < 1 and (step or phases):
                 raise ValueError(f"kernel_schedule ({step}) must begin at step 1 or later: kernel holds before")
             if kernels is not None:
                 nystra.substitute(net, kernels)
             # Encoded now, so that a kernel that cannot be is refused before it has been trained with.
             phases[step] = records.record(net)
-        self._phases = dict(sorted(phases.items()))
+        self._phases = phases
         records.restore(net, self._phases[0])
         super().__init__(net, exact, **kwargs)
         self.pretrained = pretrained
+        distils = self.teacher_image or self.teacher_attention
+        if distils and teacher is None and records.record(nystra.load_pretrained(pretrained)):
+            raise ValueError(
+                f"teacher (null) must be the released checkpoint where pretrained ({pretrained}) was fine-tuned with "
+                "other windows or kernels: its weights are not made for exact attention (--model.teacher)"
+            )
+
+    def on_fit_start(self) -> None:
+        """See base class; tells of kernels whose step never comes."""
+        super().on_fit_start()
+        last, steps = max(self._phases), self.trainer.max_steps
+        if -1 < steps <= last and self.trainer.is_global_zero:
+            print(f"kernel_schedule: step {last} is not reached with max_steps {steps}: an earlier kernel is the last")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """See base class; takes the kernel of this step."""
@@ -81,18 +97,12 @@ class SubstitutionTask(FineTuningTask):
             ValueError: if a tensor is missing, unknown or of another shape, or windows or kernels are not the recipe's.
         """
         super().on_load_checkpoint(checkpoint)
-        record = checkpoint.get(records.KEY, {})
-        if record not in self._phases.values():
-            raise ValueError(
-                f"window_size, position_bias and kernel must be those that ckpt_path was trained with, got "
-                f"{_shortened(self._phases[0])} where it records {_shortened(record)}: use the config.yaml in the "
-                "checkpoint's log folder, or start from its weights with --model.pretrained"
-            )
-        records.restore(self.net, record)
+        records.restore(self.net, checkpoint.get(records.KEY, {}))
+
+    def attention_records(self) -> Sequence[Mapping[str, Any]]:
+        """See base class: those of all phases."""
+        return list(self._phases.values())
 
 
-def _shortened(record: Mapping[str, Any]) -> str:
-    """A record with each kernel once."""
-    kernels = {str(records.decode_kernel(kernel)) for kernel in record.get("kernels", {}).values()}
-    window = f"window {record['window_size']} ({record['position_bias']})" if "window_size" in record else ""
-    return ", ".join(filter(None, [window, *sorted(kernels)])) or "exact attention in trained windows"
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in net.named_parameters()}

@@ -190,7 +190,8 @@ class ImageTask(LightningModule, ABC):
         """Refuse a checkpoint of another network, with the first differences.
 
         Raises:
-            ValueError: if a tensor is missing, unknown or of another shape.
+            ValueError: if a tensor is missing, unknown or of another shape, or it attends in other windows or by other
+                kernels.
         """
         differing = _differing(self.state_dict(), checkpoint["state_dict"])
         if differing:
@@ -198,6 +199,17 @@ class ImageTask(LightningModule, ABC):
                 f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
                 f"{differing}; use the config.yaml in the checkpoint's log folder"
             )
+        record, expected = checkpoint.get(records.KEY, {}), self.attention_records()
+        if record not in expected:
+            raise ValueError(
+                "the net's windows and kernels must be those that ckpt_path was trained with, got "
+                f"{records.describe(expected[0])} where it records {records.describe(record)}: use the config.yaml in "
+                "the checkpoint's log folder, or its weights alone (--model.pretrained, without --model.net)"
+            )
+
+    def attention_records(self) -> Sequence[Mapping[str, Any]]:
+        """What checkpoints of this task may record of window attention (`nystra.records`), at the beginning first."""
+        return [records.record(self.net)]
 
     def check_resumption(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
         """Refuse a checkpoint that training cannot go on from.
@@ -408,6 +420,11 @@ def _initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
         raise ValueError(
             f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got other tensors: "
             f"{differing}; leave net out to infer it from the checkpoint, or choose the net that was trained"
+        )
+    if records.record(loaded) != records.record(net):
+        raise ValueError(
+            f"net ({type(net).__name__}) must attend as pretrained ({pretrained}) was trained to "
+            f"({records.describe(records.record(loaded))}), got {records.describe(records.record(net))}: leave net out"
         )
     net.load_state_dict(weights)
     return net

@@ -12,6 +12,7 @@ from glmha.attention import AttentionFactory
 from glmha.pretrained import infer
 from trainers.evaluation import data_module
 from trainers.finetuning import FineTuningTask
+from trainers.sharding import part
 
 
 class WarmStartTask(FineTuningTask):
@@ -87,7 +88,9 @@ class WarmStartTask(FineTuningTask):
         """Load the student with a plain state dict of its architecture."""
         # Adapted weights lie one level further down.
         names = {key.replace("parametrizations.weight.original", "weight"): key for key in self.net.state_dict()}
-        self.net.load_state_dict({names[key]: value for key, value in weights.items()}, strict=False)
+        own = self.net.state_dict()
+        taken = {names[key]: part(value, own[names[key]]) for key, value in weights.items()}
+        self.net.load_state_dict(taken, strict=False)
         self._started = True
 
     def _patches(self) -> list[Tensor]:

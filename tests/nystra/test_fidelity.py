@@ -31,6 +31,15 @@ def test_exact_attention_has_no_error():
     assert kernel_error(nystra.LandmarkPooling(16, 16, "none"), *call((2, 2))) < 1e-5
 
 
+@pytest.mark.parametrize("kernel", [nystra.PrintedNystrom(4), nystra.Nystrom(4, 4)])
+def test_under_autocast_it_is_the_error_that_the_net_makes(kernel):
+    inputs = call()
+    with torch.autocast("cpu", torch.bfloat16):
+        exact, ours = (each(*inputs).float() for each in (nystra.Softmax(), kernel))
+        error = kernel_error(kernel, *inputs, windows=100)
+    assert error == pytest.approx(float((ours - exact).norm() / exact.norm()), rel=1e-3)
+
+
 def test_no_window_at_all_is_refused():
     with pytest.raises(ValueError, match=r"windows \(0\) must be at least 1"):
         kernel_error(nystra.Softmax(), *call(), windows=0)

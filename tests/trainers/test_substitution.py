@@ -3,10 +3,12 @@
 import builtins
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.testing import assert_close
 
@@ -278,6 +280,41 @@ def annealed(tuning: Path, folder: str) -> list:
     return ["fit", "--config", tuning, *options, "--best_checkpoint.save_top_k", 0]
 
 
+def test_kernels_of_a_schedule_follow_their_steps_not_their_order(released):
+    sites = list(nystra.find_sites(swinir()))
+    schedule = {4: {sites[0]: nystra.Nystrom(4, 4)}, 2: {sites[1]: nystra.Performer(8)}}
+    task = SubstitutionTask(released, window_size=8, kernel_schedule=schedule)
+    assert [set(record.get("kernels", {})) for record in task.attention_records()] == [set(), {sites[1]}, set(sites)]
+
+
+def test_other_tasks_do_not_run_the_weights_with_another_attention(lowrank, tuning, recipe, released, tmp_path, capsys):
+    task = SubstitutionTask(released, nystra.Nystrom(4, 4), window_size=8)
+    checkpoint = {"state_dict": task.state_dict(), records.KEY: records.record(task.net)}
+    with pytest.raises(ValueError, match=r"exact attention in trained windows where it records window 8 .*Nystrom"):
+        RestorationTask(net=swinir()).on_load_checkpoint(checkpoint)
+    weights = {"state_dict": task.net.state_dict(), records.KEY: records.record(task.net)}
+    torch.save(weights, tmp_path / "tuned.pth")
+    with pytest.raises(ValueError, match=r"net \(SwinIR\) must attend as pretrained .*Nystrom.*: leave net out"):
+        RestorationTask(net=swinir(), pretrained=tmp_path / "tuned.pth")
+    assert records.record(RestorationTask(pretrained=tmp_path / "tuned.pth").net) == records.record(task.net)
+
+
+def test_tuned_weights_are_no_teacher(released, tmp_path):
+    tuned = SubstitutionTask(released, nystra.Nystrom(4, 4), window_size=8).net
+    torch.save({"state_dict": tuned.state_dict(), records.KEY: records.record(tuned)}, tmp_path / "tuned.pth")
+    with pytest.raises(ValueError, match=r"teacher \(null\) must be the released checkpoint"):
+        SubstitutionTask(tmp_path / "tuned.pth")
+    SubstitutionTask(tmp_path / "tuned.pth", teacher=released)
+    SubstitutionTask(tmp_path / "tuned.pth", teacher_attention=0.0)
+
+
+def test_gradients_reach_all_parameters_where_processes_wait_for_them(released):
+    task = SubstitutionTask(released, nystra.PublishedNystrom(4), window_size=8, ground_truth=0.0)
+    task._trainer = SimpleNamespace(strategy=DDPStrategy())
+    objective(task).backward()
+    assert all(parameter.grad is not None for parameter in task.net.parameters())
+
+
 def test_landmarks_are_annealed_also_by_a_run_that_is_resumed(lowrank, tuning, tmp_path):
     assert lowrank(*annealed(tuning, "whole")) == 0
     whole = read(last(tmp_path / "logs" / "whole"))
@@ -334,8 +371,11 @@ class Foreign(nystra.Softmax):
             ValueError,
             r"learning_rates \(nothing\) must match a trained parameter",
         ),
+        ({"learning_rates": {"*": -1.0}}, ValueError, r"learning_rates \(\*: -1.0\) must be at least 0"),
+        ({"trainable": "bias", "kernel": nystra.PublishedNystrom(4)}, ValueError, "must leave something to train"),
+        ({"trainable": "bias", "position_bias": "drop"}, ValueError, "must leave something to train"),
         ({"pretrained": not_a_window_network}, CheckpointError, "must be a SwinIR, Uformer or DehazeFormer"),
-        ({"teacher": another_network}, ValueError, "must have the attentions of pretrained"),
+        ({"teacher": another_network}, ValueError, "must be of the size of pretrained"),
     ],
 )
 def test_what_cannot_be_is_refused(released, tmp_path, options, error, message):
