@@ -77,15 +77,31 @@ def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
 
 def kept_checkpoints(kind: Kept, trainer: Trainer) -> list[Path]:
     """Find all checkpoints that runs with this trainer's logger left, the newest at the end."""
-    pattern = f"checkpoints/{_PATTERNS[kind]}"
-    if isinstance(trainer.logger, TensorBoardLogger | CSVLogger):
-        pattern = f"*/{pattern}"
-    return sorted(_runs_folder(trainer).glob(pattern), key=lambda path: path.stat().st_mtime)
+    found = (path for folder in run_folders(trainer) for path in folder.glob(f"checkpoints/{_PATTERNS[kind]}"))
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def run_folders(trainer: Trainer) -> list[Path]:
+    """Find the log folders of all runs with this trainer's logger."""
+    folder = _runs_folder(trainer)
+    return list(folder.glob("*")) if isinstance(trainer.logger, TensorBoardLogger | CSVLogger) else [folder]
+
+
+def folder_of_run(checkpoint: str | Path) -> Path | None:
+    """The log folder of the run that a checkpoint is of; None of a file that lies elsewhere."""
+    folder = Path(checkpoint).absolute().parent
+    return folder.parent if folder.name == "checkpoints" else None
 
 
 def _runs_folder(trainer: Trainer) -> Path:
     logger = trainer.logger
     return Path(logger.root_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)
+
+
+def at_its_end(trainer: Trainer, epochs: int) -> bool:
+    """Whether training has come to its limit of steps, or to that of epochs with so many of them ended."""
+    limits = ((trainer.max_steps, trainer.global_step), (trainer.max_epochs, epochs))
+    return any(limit is not None and -1 < limit <= taken for limit, taken in limits)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -230,7 +246,7 @@ class LastCheckpoint(Checkpoint):
         self.saved_step = 0
         self._signal: signal.Signals | None = None
         self._step = 0
-        self._accumulating = self._owed = self._validation_due = False
+        self._accumulating = self._owed = self._validation_due = self._ending = False
         self._earlier: list[Path] = []
         self._folder = Path()
         self._process = os.getpid()
@@ -266,6 +282,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save if it is time, or if a signal waits."""
         self._accumulating = trainer.global_step == self._step
+        self._stop_after_step(trainer)
         if self._accumulating:
             return
         self._step = trainer.global_step
@@ -298,6 +315,7 @@ class LastCheckpoint(Checkpoint):
         """Save the weights that were just validated."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._owed = self._accumulating
+            self._stop_after_step(trainer)
             if not self._accumulating:
                 self._save(trainer)
                 self._stop_if_told(trainer)
@@ -305,8 +323,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of training, wherever the last validation was."""
         # Later, on_train_end, averaged weights have taken the place of those in training.
-        limits = ((trainer.max_steps, trainer.global_step), (trainer.max_epochs, trainer.current_epoch + 1))
-        if trainer.should_stop or any(limit is not None and -1 < limit <= taken for limit, taken in limits):
+        if not self._accumulating and (trainer.should_stop or at_its_end(trainer, trainer.current_epoch + 1)):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -342,11 +359,16 @@ class LastCheckpoint(Checkpoint):
         except BaseException:
             if earlier in self._earlier:
                 self._earlier.remove(earlier)
-                _remove(earlier)
+                _unlink(path, earlier)
             raise
         self.saved, self.saved_step, self._owed = path, trainer.global_step, False
         while len(self._earlier) >= self.keep_last:
             _remove(self._earlier.pop(0))
+
+    def _stop_after_step(self, trainer: Trainer) -> None:
+        """Let others (`max_time`, `EarlyStopping`) end training between two steps only."""
+        self._ending = self._ending or trainer.should_stop
+        trainer.should_stop = self._ending and not self._accumulating
 
     def _stop_if_told(self, trainer: Trainer) -> None:
         # All processes stop at the same step, or those left would wait for the others for ever.
@@ -441,6 +463,16 @@ def _link(path: Path, other: Path) -> None:
         # Some file systems have no links.
         with atomic_file(other) as file, path.open("rb") as source:
             shutil.copyfileobj(source, file)
+
+
+def _unlink(path: Path, other: Path) -> None:
+    """Undo `_link`."""
+    if other.is_dir():
+        # It was renamed; what took its name is not complete.
+        _remove(path)
+        other.rename(path)
+    else:
+        _remove(other)
 
 
 def _remove(path: Path) -> None:

@@ -359,8 +359,7 @@ class _LowrankCLI(LightningCLI):
         given = options.ckpt_path
         # The record gets the file: its next user may find a newer one. Lightning knows of this process's own only.
         if self.subcommand == "fit" and (given == "auto" or requeued()):
-            found = checkpoint_to_resume(self.trainer)
-            given = str(found) if found is not None else None if given == "auto" else given
+            given = checkpoint_to_resume(given, self.trainer)
         if given in ("last", "best"):
             given = str(newest_checkpoint(given, self.trainer))
         options.ckpt_path = self.config[self.subcommand].ckpt_path = given

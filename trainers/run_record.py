@@ -16,12 +16,20 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.files import atomic_file
-from trainers.checkpoints import BestCheckpoint, LastCheckpoint, kept_checkpoints, log_folder
+from trainers.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    at_its_end,
+    folder_of_run,
+    kept_checkpoints,
+    log_folder,
+    run_folders,
+)
 from trainers.configuration import Configuration, decisive, differences
 from trainers.errors import Stopped
 from trainers.messages import explain
 
-State = Literal["running", "finished", "interrupted", "terminated", "requeued", "failed", "killed"]
+State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
 NAME = "run.json"
 BEAT = 30.0
 """Seconds between two signs of life in the record."""
@@ -108,17 +116,25 @@ def requeued() -> bool:
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
-def checkpoint_to_resume(trainer: Trainer) -> Path | None:
-    """The newest checkpoint to go on from, if any: of a job that was started again, that job's own.
+def checkpoint_to_resume(given: str | None, trainer: Trainer) -> str | None:
+    """The checkpoint to go on from, if any: of a job that was started again, that job's own.
 
     Args:
+        given: as `--ckpt_path`; "auto" for the newest of all, if there is one.
         trainer: its logger says where runs are kept.
     """
     found = kept_checkpoints("last", trainer)
     if requeued():
-        own = [path for path in found if (run := read_run(path.parents[1])) is not None and run.job == job()]
-        return own[-1] if own else None
-    return found[-1] if found else None
+        runs = {folder: run for folder in run_folders(trainer) if (run := read_run(folder)) and run.job == job()}
+        own = [path for path in found if path.parents[1] in runs]
+        if own:
+            return str(own[-1])
+        if runs:
+            # It ended before it had a checkpoint of its own, and begins again where it began.
+            return max(runs.values(), key=lambda run: run.started).resumed_from
+    if given == "auto":
+        return str(found[-1]) if found else None
+    return given
 
 
 class RunRecord(Checkpoint):
@@ -183,6 +199,8 @@ class RunRecord(Checkpoint):
             updated=now,
             max_steps=_limit(trainer.max_steps),
             max_epochs=_limit(trainer.max_epochs),
+            # Lightning knows of it later, when the run may have ended already.
+            resumed_from=_absolute((self.configuration or {}).get("ckpt_path")),
             configuration=self.configuration,
             monitor=next((callback.monitor for callback in _of(trainer, BestCheckpoint)), None),
         )
@@ -191,9 +209,10 @@ class RunRecord(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where a resumed run begins; clear away what a killed one left half-written."""
         self._write(trainer, resumed_from=_absolute(trainer.ckpt_path))
-        if trainer.ckpt_path is not None and trainer.is_global_zero:
+        before = folder_of_run(trainer.ckpt_path) if trainer.ckpt_path is not None else None
+        if before is not None and trainer.is_global_zero:
             # Of several runs that were killed one after another, not every one had a checkpoint to go on from.
-            for folder in Path(trainer.ckpt_path).absolute().parents[2].glob("*/checkpoints"):
+            for folder in before.parent.glob("*/checkpoints"):
                 clear_unfinished(folder)
 
     def on_train_batch_end(
@@ -220,8 +239,8 @@ class RunRecord(Checkpoint):
             self._write(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say that the run is at its end, which it is if nothing has stopped it."""
-        self._write(trainer, state="finished")
+        """Say that training has ended, and whether that is where it was to end."""
+        self._write(trainer, state="finished" if at_its_end(trainer, trainer.current_epoch) else "stopped early")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say why it ended."""

@@ -9,7 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from trainers.checkpoints import folder_of_run
 from trainers.configuration import flatten
 from trainers.run_record import NAME, Run, read_run
 
@@ -93,15 +95,19 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
     ordered = sorted(found, key=lambda path: _begin(path, found[path]))
     successors: dict[Path, Path] = {}
     known = {path.resolve() for path in ordered}
-    for path in ordered:
+    for path in reversed(ordered):
         run = found[path]
-        if run is not None and run.resumed_from is not None:
-            before = Path(run.resumed_from).resolve().parents[1]
-            if before not in known and before.parent.name == path.resolve().parent.name:
-                # Both may have been moved since.
-                before = path.resolve().with_name(before.name)
+        before = folder_of_run(run.resumed_from) if run is not None and run.resumed_from is not None else None
+        if run is None or before is None:
+            continue
+        before = before.resolve()
+        if before not in known and before.parent.name == path.resolve().parent.name:
+            # Both may have been moved since.
+            before = path.resolve().with_name(before.name)
+        # One that ended before it had anything to go on from, in itself or in a later one, has taken nobody's place.
+        if run.state in ("running", "finished") or _last(path) is not None or path.resolve() in successors:
             # Of several the last.
-            successors[before] = path
+            successors.setdefault(before, path)
     options = _differing({path: _options(found[path]) for path in ordered})
     listed = []
     for path in ordered:
@@ -134,9 +140,16 @@ def _print(listed: Sequence[Listed]) -> None:
         # Names are shown whole, on several lines if need be.
         table.add_column(title, overflow="fold")
     for each in listed:
-        table.add_row(
-            str(each.folder), _time(each), _shown(each.differences), _steps(each.run), _best(each.run), each.state
+        cells = (
+            str(each.folder),
+            _time(each),
+            _shown(each.differences),
+            _steps(each.run),
+            _best(each.run),
+            each.state,
         )
+        # As they are: square brackets would be taken for markup.
+        table.add_row(*map(Text, cells))
     console = Console()
     console.print(table)
     commands = [each.command for each in listed if each.command is not None]

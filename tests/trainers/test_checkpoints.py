@@ -48,6 +48,23 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_was_renamed_gets_its_name_back_when_the_next_cannot_be_written(tmp_path: Path):
+    class FullDisk:
+        fast_dev_run, global_step, is_global_zero = False, 2, True
+
+        def save_checkpoint(self, path: Path) -> None:
+            path.mkdir()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    last = LastCheckpoint()
+    last._folder, last.saved, last.saved_step = tmp_path, tmp_path / "checkpoints/last.ckpt", 1
+    last.saved.mkdir(parents=True)
+    (last.saved / "part").touch()
+    with pytest.raises(OSError, match="No space left"):
+        last._save(FullDisk())
+    assert list(last.saved.parent.rglob("*")) == [last.saved, last.saved / "part"]
+
+
 def test_a_disk_that_fills_up_beneath_torch_s_own_writer_is_recognised(tmp_path: Path, monkeypatch):
     class Full:
         def write(self, data: bytes) -> int:

@@ -1,5 +1,6 @@
 """What runs record of themselves, how they are listed, and that another configuration is not resumed by mistake."""
 
+import itertools
 import json
 import os
 import socket
@@ -7,13 +8,16 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import CSVLogger
 
 from trainers.configuration import decisive, differences
-from trainers.run_record import NAME, Run, clear_unfinished, read_run
-from trainers.runs import find_runs
+from trainers.run_record import NAME, Run, RunRecord, checkpoint_to_resume, clear_unfinished, read_run
+from trainers.runs import find_runs, run_runs
 
 RUN = Run(
     state="running",
@@ -79,6 +83,13 @@ def test_what_a_run_failed_of_is_recorded_and_how_to_go_on(lowrank, recipe, tmp_
     assert listed.command == f"lowrank fit --config {listed.folder / 'config.yaml'} --ckpt_path {listed.resumable}"
 
 
+def test_errors_are_listed_as_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    write(tmp_path / "a", replace(RUN, state="failed", error="RuntimeError: [/pytorch/x.cc:553] [bold]"))
+    run_runs([tmp_path])
+    assert "failed: RuntimeError: [/pytorch/x.cc:553] [bold]" in capsys.readouterr().out
+
+
 def test_a_run_that_is_killed_is_said_to_have_stopped_without_a_word(tmp_path, ended):
     write(tmp_path / "a", replace(RUN, process=ended.pid, last_step=120), checkpoint=True)
     write(tmp_path / "b", replace(RUN, process=ended.pid, started="2026-01-02T00:00:00+00:00"))
@@ -87,10 +98,15 @@ def test_a_run_that_is_killed_is_said_to_have_stopped_without_a_word(tmp_path, e
     assert (without.state, without.command) == ("stopped without a word", None)
 
 
-def test_a_living_run_is_running_until_another_process_has_its_number(tmp_path):
+def start() -> int | None:
+    """When this process started."""
     from trainers.run_record import _process_start
 
-    run = replace(RUN, process_start=_process_start(os.getpid()))
+    return _process_start(os.getpid())
+
+
+def test_a_living_run_is_running_until_another_process_has_its_number(tmp_path):
+    run = replace(RUN, process_start=start())
     (listed,) = find_runs([write(tmp_path / "a", run, checkpoint=True)])
     assert listed.state == f"running ({socket.gethostname()}, process {os.getpid()})"
     assert listed.command is None
@@ -122,6 +138,42 @@ def test_a_run_that_another_goes_on_from_points_to_it(tmp_path, moved):
     assert after.state == "finished"
 
 
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_run_that_ended_before_its_first_checkpoint_takes_nobody_s_place(tmp_path, state):
+    first = write(tmp_path / "run/version_0", replace(RUN, state="interrupted"), checkpoint=True)
+    following = replace(RUN, state=state, resumed_from=str(first / "checkpoints/last.ckpt"))
+    write(tmp_path / "run/version_1", replace(following, started="2026-01-02T00:00:00+00:00", process_start=start()))
+    before, _ = find_runs([tmp_path])
+    assert (before.command is None) == (state == "running")
+    # It has been gone on from by others.
+    last = tmp_path / "run/version_1/checkpoints/last.ckpt"
+    following = replace(following, state="finished", started="2026-01-03T00:00:00+00:00", resumed_from=str(last))
+    write(tmp_path / "run/version_2", following)
+    assert find_runs([tmp_path])[0].continued_in == tmp_path / "run/version_1"
+
+
+def test_a_checkpoint_may_lie_close_to_the_root(tmp_path):
+    following = replace(RUN, state="finished", resumed_from="/last.ckpt")
+    write(tmp_path / "a", following)
+    assert find_runs([tmp_path])[0].state == "finished"
+    RunRecord().on_train_start(SimpleNamespace(ckpt_path="/last.ckpt", is_global_zero=True), None)
+
+
+def test_a_run_out_of_time_finishes_its_step_and_can_go_on(lowrank, recipe, tmp_path, monkeypatch):
+    # The first call comes before training, the second after half a step.
+    calls = itertools.count()
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: next(calls))
+    options = ["--trainer.accumulate_grad_batches", 2, "--trainer.max_time", "00:00:00:01"]
+    assert lowrank("fit", "--config", recipe, *options) == 0
+    (listed,) = find_runs([tmp_path / "logs"])
+    assert listed.state == "stopped early; resumable from last.ckpt (step 1)"
+
+
+def test_a_run_of_epochs_is_finished_after_the_last(lowrank, recipe, tmp_path):
+    assert lowrank("fit", "--config", recipe, "--trainer.max_steps", -1, "--trainer.max_epochs", 2) == 0
+    assert read_run(tmp_path / "logs/run/version_0").state == "finished"
+
+
 def test_older_runs_without_a_record_can_be_resumed_and_broken_records_do_no_harm(tmp_path):
     for name, record in (("old", None), ("broken", "{")):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
@@ -141,9 +193,7 @@ def test_folders_without_runs_are_refused(lowrank, tmp_path, capsys):
 
 
 def test_half_written_files_of_a_killed_run_only_are_cleared(tmp_path, ended):
-    from trainers.run_record import _process_start
-
-    living = replace(RUN, process_start=_process_start(os.getpid()))
+    living = replace(RUN, process_start=start())
     for name, run in (("killed", replace(RUN, process=ended.pid)), ("living", living)):
         folder = write(tmp_path / name, run, checkpoint=True) / "checkpoints"
         (folder / f".last.ckpt.{run.process}.tmp").touch()
@@ -224,3 +274,20 @@ def test_auto_begins_where_there_is_nothing_to_go_on_from(lowrank, recipe, tmp_p
     assert f"resuming from {tmp_path / 'logs/run/version_0/checkpoints/last.ckpt'} (step 2)" in capsys.readouterr().out
     run = read_run(tmp_path / "logs/run/version_1")
     assert (run.step, run.resumed_from) == (4, str(tmp_path / "logs/run/version_0/checkpoints/last.ckpt"))
+
+
+def test_a_job_that_ended_before_its_first_checkpoint_begins_again_where_it_began(tmp_path, monkeypatch):
+    trainer = SimpleNamespace(logger=CSVLogger(tmp_path, name="run"))
+    before = write(tmp_path / "run/version_0", replace(RUN, state="finished", job="100"), checkpoint=True)
+    newest = write(tmp_path / "run/version_1", replace(RUN, state="finished", job="101"), checkpoint=True)
+    os.utime(before / "checkpoints/last.ckpt", (0, 0))
+    monkeypatch.setenv("SLURM_JOB_ID", "200")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    # Nothing is known of the job yet.
+    assert checkpoint_to_resume("auto", trainer) == str(newest / "checkpoints/last.ckpt")
+    assert checkpoint_to_resume(None, trainer) is None
+    own = replace(RUN, state="failed", job="200", resumed_from=str(before / "checkpoints/last.ckpt"))
+    write(tmp_path / "run/version_2", own)
+    assert checkpoint_to_resume("auto", trainer) == checkpoint_to_resume("last", trainer) == own.resumed_from
+    write(tmp_path / "run/version_3", own, checkpoint=True)
+    assert checkpoint_to_resume("auto", trainer) == str(tmp_path / "run/version_3/checkpoints/last.ckpt")
