@@ -98,6 +98,12 @@ def _runs_folder(trainer: Trainer) -> Path:
     return Path(logger.root_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)
 
 
+def job() -> str | None:
+    """The SLURM job that this process belongs to; a requeued one keeps its number."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{task}"
+
+
 def at_its_end(trainer: Trainer, epochs: int) -> bool:
     """Whether training has come to its limit of steps, or to that of epochs with so many of them ended."""
     limits = ((trainer.max_steps, trainer.global_step), (trainer.max_epochs, epochs))
@@ -389,8 +395,10 @@ class LastCheckpoint(Checkpoint):
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == self._requeue_signal:
-            if trainer.is_global_zero:
-                _requeue(number)
+            # The first process that ends takes the others with it: all of them wait for the answer.
+            failure = trainer.strategy.broadcast(_requeue() if trainer.is_global_zero else None)
+            if failure is not None:
+                raise Stopped(f"{number.name}: saved, but {failure}", "terminated", TERMINATED)
             raise Stopped(f"{number.name}: saved, and the job is queued again", "requeued", REQUEUED)
         raise Stopped(f"{number.name}: saved, and ended", "terminated", TERMINATED)
 
@@ -437,18 +445,15 @@ def _requeue_signal(trainer: Trainer) -> signal.Signals | None:
     return None
 
 
-def _requeue(number: signal.Signals) -> None:
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    command = ["scontrol", "requeue", job]
+def _requeue() -> str | None:
+    """Let SLURM queue this job again; say what it failed of, if it did."""
+    command = ["scontrol", "requeue", str(job())]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        raise Stopped(
-            f"{number.name}: saved, but `{' '.join(command)}` failed: {said.strip()}", "terminated", TERMINATED
-        ) from error
+        return f"`{' '.join(command)}` failed: {said.strip()}"
+    return None
 
 
 def _link(path: Path, other: Path) -> None:

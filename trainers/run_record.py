@@ -21,6 +21,7 @@ from trainers.checkpoints import (
     LastCheckpoint,
     at_its_end,
     folder_of_run,
+    job,
     kept_checkpoints,
     log_folder,
     run_folders,
@@ -103,12 +104,6 @@ def read_run(folder: Path) -> Run | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return replace(run, state="killed") if run.state == "running" and not _lives(run) else run
-
-
-def job() -> str | None:
-    """The SLURM job that this process belongs to; a requeued one keeps its number."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{task}"
 
 
 def requeued() -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
@@ -17,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import PairedFolderDataModule
-from trainers.checkpoints import AtomicCheckpointIO, CheckpointWriteError, LastCheckpoint
+from trainers.checkpoints import REQUEUED, TERMINATED, AtomicCheckpointIO, CheckpointWriteError, LastCheckpoint
+from trainers.errors import Stopped
 from trainers.run_record import read_run
 
 
@@ -263,6 +265,34 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch):
     checkpoint._on_signal(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
         checkpoint._on_signal(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize(("said", "status"), [(None, REQUEUED), ("`scontrol requeue 42` failed: busy", TERMINATED)])
+def test_all_processes_hear_whether_the_job_is_queued_again(said, status):
+    asked = []
+
+    class First:
+        """What the second process hears of the first."""
+
+        root_device = "cpu"
+
+        def reduce_boolean_decision(self, decision: bool, all: bool) -> bool:
+            return decision
+
+        def reduce(self, value: Tensor, reduce_op: str) -> Tensor:
+            return value
+
+        def broadcast(self, value: None) -> str | None:
+            asked.append(value)
+            return said
+
+    checkpoint = LastCheckpoint()
+    checkpoint._signal = checkpoint._requeue_signal = signal.SIGUSR1
+    trainer = SimpleNamespace(strategy=First(), validating=False, fast_dev_run=True, is_global_zero=False)
+    with pytest.raises(Stopped) as stopped:
+        checkpoint._stop_if_told(trainer)
+    assert (stopped.value.status, asked) == (status, [None])
+    assert said is None or said in stopped.value.message
 
 
 @pytest.mark.slow
