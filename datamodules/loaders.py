@@ -44,6 +44,7 @@ class NumberedSamples(DistributedSampler):
         self, dataset: Dataset, num_replicas: int, rank: int, seed: int | None = None, *, step: int = 1
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=seed is not None, seed=seed or 0, drop_last=True)
+        self.step = step
         self.num_samples = self.num_samples // step * step
         self.total_size = self.num_samples * num_replicas
         self.skipped = 0
@@ -115,6 +116,7 @@ class StagedBatches(NumberedSamples):
         self.steps_taken = steps_taken
         steps = len(dataset) // (self.stages[0].batch_size * num_replicas * batches_per_step)  # type: ignore[arg-type]
         # What the base class calls samples is what the loader asks for: batches.
+        self.step = batches_per_step
         self.num_samples = max(1, steps) * batches_per_step
 
     def __iter__(self) -> Iterator[Any]:
@@ -240,10 +242,17 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The place in the run: the epoch, and how many of its samples this device was given."""
-        return {} if self._epoch is None else {"epoch": self._epoch, "samples": self._samples}
+        """The place in the run: the epoch, and how many of its samples this device was given; also those of a step."""
+        return {} if self._epoch is None else {"epoch": self._epoch, "samples": self._samples, "step": self._step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a place."""
+        """Go on from a place; where devices have another part of a step now, after the same steps."""
         self._epoch, self._samples = state.get("epoch"), state.get("samples", 0)
+        before = state.get("step", self._step)
+        if before != self._step:
+            self._samples = self._samples // before * self._step
         self._resumed = True
+
+    @property
+    def _step(self) -> int:
+        return self.sampler.step if isinstance(self.sampler, NumberedSamples) else 1

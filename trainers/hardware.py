@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -119,6 +120,20 @@ def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) 
     if isinstance(trainer.val_check_interval, int):
         trainer.val_check_interval *= plan.accumulated
     return plan
+
+
+def recount(progress: dict[str, Any], before: int, now: int) -> None:
+    """Turn the batches that a run has counted into those of as many steps that accumulate another number of batches.
+
+    Args:
+        progress: Lightning's, of batches, as a checkpoint holds it; it is changed.
+        before: batches of a step when it was saved.
+        now: batches of a step.
+    """
+    for counts in (progress["total"], progress["current"]):
+        difference = counts["ready"] // before * now - counts["ready"]
+        for stage in ("ready", "started", "processed", "completed"):
+            counts[stage] += difference
 
 
 def weight_averaging(decay: float) -> EMAWeightAveraging:

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from datamodules.base import RestorationDataModule
 from datamodules.files import atomic_file
 from trainers.checkpoints import (
     BestCheckpoint,
@@ -28,6 +29,8 @@ from trainers.checkpoints import (
 )
 from trainers.configuration import Configuration, decisive, differences
 from trainers.errors import Stopped
+from trainers.evaluation import data_module
+from trainers.hardware import recount
 from trainers.messages import explain
 
 State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
@@ -152,6 +155,7 @@ class RunRecord(Checkpoint):
         self._run: Run | None = None
         self._beat = 0.0
         self._last_step = 0
+        self._accumulated = 1
 
     def check(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of another configuration.
@@ -177,9 +181,19 @@ class RunRecord(Checkpoint):
         """Add the configuration."""
         if self.configuration is not None:
             checkpoint["configuration"] = self.configuration
+        checkpoint["accumulated"] = self._accumulated
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Count this run's batches, where a step accumulates another number of them."""
+        before = checkpoint.get("accumulated", self._accumulated)
+        # Batches of other data are what they were.
+        if before != self._accumulated and isinstance(data_module(trainer), RestorationDataModule):
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            recount(progress, before, self._accumulated)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin the record."""
+        self._accumulated = trainer.accumulate_grad_batches
         if stage != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
         self._folder = log_folder(trainer)

@@ -9,6 +9,7 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule
 
+from datamodules.loaders import NumberedSamples, ResumableLoader
 from tests.trainers.test_configs import CONFIGS
 from trainers.hardware import BatchPlan, adapt, plan_batches
 
@@ -89,6 +90,39 @@ def test_a_limit_changes_neither_the_steps_nor_the_weights(lowrank, recipe, tmp_
     scores = [scores_of(Path(f"csv/run/version_{run}")) for run in range(2)]
     assert [len(values) for values in scores] == [2, 2]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("stages", [[], ["--data.stages", "[{start: 4, patch_size: 8, batch_size: 4}]"]])
+def test_a_run_may_go_on_with_another_accumulation_within_an_epoch(lowrank, recipe, stages):
+    options = ["--data.batch_size", 2, "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", 0.1, *stages]
+    fit = ["fit", "--config", recipe, *options, "--trainer.logger.init_args.save_dir", "."]
+    assert lowrank(*fit, "--trainer.max_steps", 7) == 0
+    # Epochs have two steps: all three parts meet within one.
+    for steps, most in ((1, 2), (5, 1), (7, 2)):
+        resume = [] if steps == 1 else ["--ckpt_path", "last"]
+        name = ["--trainer.logger.init_args.name", "parts", "--max_batch_per_device", 2 * most if stages else most]
+        assert lowrank(*fit, *name, *resume, "--trainer.max_steps", steps) == 0
+    whole, parts = (
+        torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in ("run/version_0", "parts/version_2")
+    )
+    torch.testing.assert_close(parts["state_dict"], whole["state_dict"])
+    found, expected = (checkpoint["loops"]["fit_loop"] for checkpoint in (parts, whole))
+    assert found["epoch_loop.batch_progress"] == expected["epoch_loop.batch_progress"]
+    assert found["state_dict"]["combined_loader"] == expected["state_dict"]["combined_loader"]
+
+
+def test_a_place_in_the_epoch_is_the_same_on_another_number_of_devices():
+    def loader(devices: int, rank: int) -> ResumableLoader:
+        batch = 4 // devices
+        return ResumableLoader(range(16), batch, sampler=NumberedSamples(range(16), devices, rank, 5, step=batch))
+
+    both, seen = [loader(2, rank) for rank in range(2)], []
+    for each in both:
+        for _, batch in zip(range(2), each, strict=False):
+            seen += batch.tolist()
+    one = loader(1, 0)
+    one.load_state_dict(both[0].state_dict())
+    assert sorted(seen + [sample for batch in one for sample in batch.tolist()]) == list(range(16))
 
 
 def test_an_epoch_has_whole_steps(lowrank, recipe, tmp_path):
