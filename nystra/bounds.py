@@ -61,10 +61,9 @@ def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) 
     """
     query, key = query.double(), key.double()
     cross, core, marks = BlockTables.of(kind, landmarks, torch.float64).logits(query, key)
-    positions = kind.positions()
     exact = query @ key.transpose(2, 3)
     if kind.has_bias:
-        exact = exact + kind.logits(positions, positions).double()
+        exact = exact + kind.all_logits().double()
     most = torch.stack([block.amax((2, 3)) for block in (cross, core, marks, exact)]).amax(0)[..., None, None]
     cross, core, marks, exact = ((block - most).exp() for block in (cross, core, marks, exact))
     extended = torch.cat([torch.cat([core, marks], 3), torch.cat([cross, exact], 3)], 2)

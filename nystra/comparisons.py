@@ -70,8 +70,7 @@ class Performer(Kernel):
         """Exponential of bias and mask between tokens, over each one's largest: (heads or 1, N, N); None: no bias."""
         if not kind.has_bias:
             return None
-        positions = kind.positions()
-        logits = kind.logits(positions, positions).to(torch.promote_types(dtype, torch.float32))
+        logits = kind.all_logits().to(torch.promote_types(dtype, torch.float32))
         # Each token's largest cancels in the normalisation; without it a row of masks underflows to 0/0.
         return (logits - logits.amax(2, keepdim=True)).exp()
 

@@ -77,7 +77,7 @@ class ContentPooling(Kernel):
         positions = kind.positions()
         channels = [_mask_channels(kind.regions(positions, axis)) for axis in kind.split_axes]
         if kind.bias is not None:
-            bias = dataclasses.replace(kind, split=(None, None)).logits(positions, positions)
+            bias = dataclasses.replace(kind, split=(None, None)).all_logits()
             channels.append(_factors(bias, self.bias_rank))
         heads = max(len(queries) for queries, _ in channels)
         queries, keys = (

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
 MASKED = -100.0
 # In bytes. Tables of exact attention grow as N²: those of all sites with windows of 64×64 tokens would fill the memory.
-# Beside the products of so many tokens, making them anew costs little.
+# Beside the products of so many tokens, laying them out anew costs little.
 LARGEST_KEPT = 64 * 2**20
 
 
@@ -175,12 +175,32 @@ class WindowKind:
             result = torch.zeros(1, len(queries), len(keys), device=self.device)
         else:
             result = self.bias.at(queries.unsqueeze(1) - keys.unsqueeze(0))
+        return self._masked(result, queries, keys)
+
+    def all_logits(self) -> Tensor:
+        """Bias and mask between all tokens, as `logits` of their positions: (heads or 1, N, N), contiguous.
+
+        An offset's bias is computed once and laid out where it belongs, not computed for each pair of tokens.
+        """
+        height, width = self.window
+        tokens = height * width
+        if self.bias is None:
+            result = torch.zeros(1, tokens, tokens, device=self.device)
+        else:
+            axes = [torch.arange(1.0 - side, side, device=self.device) for side in self.window]
+            values = self.bias.at(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))
+            # From (heads, 2h - 1, 2w - 1): the key's rows and columns run against the query's.
+            laid = values.unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
+            result = laid.reshape(len(values), tokens, tokens)
+        return self._masked(result, self.positions(), self.positions())
+
+    def _masked(self, logits: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         if self.split == (None, None):
-            return result
+            return logits
         apart = torch.zeros(len(queries), len(keys), dtype=torch.bool, device=self.device)
         for axis in self.split_axes:
             apart |= self.regions(queries, axis).unsqueeze(1) != self.regions(keys, axis)
-        return result + MASKED * apart.to(result.dtype)
+        return logits + MASKED * apart.to(logits.dtype)
 
     @property
     def split_axes(self) -> list[int]:

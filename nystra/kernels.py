@@ -127,9 +127,7 @@ class Softmax(Kernel):
         """Bias and mask between all tokens, (1, heads, N, N); None where there are none."""
         if not kind.has_bias:
             return None
-        positions = kind.positions()
-        # Anything but contiguous would be copied by every call of the fused kernel.
-        return kind.logits(positions, positions).to(dtype).unsqueeze(0).contiguous()
+        return kind.all_logits().to(dtype).unsqueeze(0)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
         """See base class."""

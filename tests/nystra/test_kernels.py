@@ -20,7 +20,7 @@ from nystra import (
 )
 from nystra.clusters import balanced_order, inverse, rows, splits
 from nystra.functional import random_features
-from nystra.geometry import MASKED, TableBias, merge, partition
+from nystra.geometry import MASKED, TableBias, WindowKind, merge, partition
 from tests import goldens
 
 HEADS, CHANNELS = 3, 5
@@ -284,6 +284,20 @@ def test_a_bias_between_offsets_is_interpolated_and_beyond_them_held():
     assert at.tolist() == [[7.0, 9.5, 6.75, 14.0, 0.0]]
     stretched = TableBias(table, (2, 3), (0.5, 0.5)).at(torch.tensor([[2.0, 4.0]]))
     assert stretched.tolist() == [[14.0]]
+
+
+@pytest.mark.parametrize("stretch", [(1.0, 1.0), (0.6, 1.3)])
+@pytest.mark.parametrize("split", [(None, None), (2, None), (1, 4)])
+def test_all_logits_are_those_of_every_pair(split, stretch):
+    table = torch.randn(9 * 11, HEADS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kind = WindowKind((3, 7), split, TableBias(table.requires_grad_(), (5, 6), stretch), torch.device("cpu"))
+    positions = kind.positions()
+    every, pairs = kind.all_logits(), kind.logits(positions, positions)
+    assert every.is_contiguous()
+    assert_close(every, pairs, rtol=0, atol=1e-6)
+    weights = torch.randn(pairs.shape, generator=torch.Generator().manual_seed(1), dtype=pairs.dtype)
+    gradients = [torch.autograd.grad((result * weights).sum(), table)[0] for result in (every, pairs)]
+    assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
 
 def test_partition_and_merge_are_inverse():
