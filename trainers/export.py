@@ -13,7 +13,8 @@ from trainers.networks import load_network
 def export_weights(checkpoint: Path, *, output: Path) -> None:
     """Write a checkpoint's weights as a plain state dict under `state_dict`, without optimiser and adapters.
 
-    Keys are upstream's; their scripts may want them under another name (`params` in Restormer's and SwinIR's). Windows and kernels, where they are not the released ones, stand beside it under `attention`;
+    Keys are upstream's, whose scripts may want the state dict under another name (`params` in Restormer's and
+    SwinIR's). Windows and kernels, where they are not the released ones, stand beside it under `attention`;
     `nystra.load_pretrained` restores both, upstream's code does not know of them.
 
     Args:
