@@ -8,7 +8,8 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=9
 #SBATCH --time=24:00:00
-# Two minutes before its time is up, or when it is preempted, the run saves where it is and queues itself again.
+# Two minutes before its time is up the run saves where it is and queues itself again. When it is preempted (SIGTERM) it
+# saves and ends; where PreemptMode is REQUEUE, SLURM queues it again.
 #SBATCH --signal=SIGUSR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -18,6 +19,6 @@ recipe=${1:?usage: sbatch docs/slurm.sh RECIPE [options of lowrank fit]}
 shift
 # Tasks share a node's cores: each computes with one and loads data with the others.
 export OMP_NUM_THREADS=1
-# A task that dies ends the others.
-srun --kill-on-bad-exit=1 lowrank fit --config "$recipe" \
+# A task that dies ends the others. srun does not take the cores of a task over from the job.
+srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" lowrank fit --config "$recipe" \
     --trainer.num_nodes "$SLURM_NNODES" --trainer.devices "$SLURM_NTASKS_PER_NODE" --trainer.strategy ddp "$@"

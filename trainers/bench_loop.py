@@ -102,6 +102,8 @@ def measure(recipe: str, size: int, batch_size: int, blocks: int, block: int, ac
                 f"--data.size={size}",
                 f"--data.batch_size={batch_size}",
                 f"--data.block={block}",
+                # These data have batches of their own.
+                "--max_batch_per_device=null",
                 # One block warms up.
                 f"--trainer.max_steps={(blocks + 1) * block}",
                 "--trainer.limit_val_batches=0",

@@ -92,7 +92,8 @@ def plan_batches(
 def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) -> BatchPlan | None:
     """Let a trainer accumulate what a recipe's samples need on its devices, and count validations in steps.
 
-    A `val_check_interval` that is a whole number is taken as steps of the optimiser; Lightning counts batches.
+    A `val_check_interval` or `limit_train_batches` that is a whole number is taken as steps of the optimiser; Lightning
+    counts batches.
 
     Args:
         trainer: before its run; an `accumulate_grad_batches` above 1 is kept.
@@ -119,6 +120,8 @@ def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) 
     trainer.accumulate_grad_batches = plan.accumulated
     if isinstance(trainer.val_check_interval, int):
         trainer.val_check_interval *= plan.accumulated
+    if isinstance(trainer.limit_train_batches, int):
+        trainer.limit_train_batches *= plan.accumulated
     return plan
 
 

@@ -31,6 +31,14 @@ def test_bare_steps_and_steps_in_the_loop_alternate(recipe, tmp_path, capsys, mo
     assert not (tmp_path / "logs").exists()
 
 
+def test_recipes_that_limit_a_device_s_batch_are_timed_as_well(recipe):
+    recipe.write_text(f"max_batch_per_device: 1\n{recipe.read_text()}")
+    threads = torch.get_num_threads()
+    assert list(run_bench_loop(recipe=str(recipe), size=16, batch_sizes=(2,), blocks=1, block=1, threads=threads)) == [
+        2
+    ]
+
+
 @pytest.mark.parametrize("options", [{"blocks": 0}, {"block": 0}, {"threads": 0}, {"batch_sizes": (2, 0)}])
 def test_numbers_that_cannot_be_are_named(options):
     [name] = options

@@ -125,7 +125,7 @@ def test_a_process_that_dies_ends_the_other_with_a_message(distributed: Path, tm
 # Starts the tasks of a job as SLURM does, on this machine; a bad exit ends the others.
 SRUN = """#!/bin/bash
 echo "srun $*" >> calls.txt
-[[ $1 == --kill-on-bad-exit=1 ]] && shift
+while [[ $1 == --* ]]; do shift; done
 for ((task = 0; task < SLURM_NTASKS; task++)); do
     SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
 done
@@ -150,6 +150,7 @@ def test_the_slurm_script_trains_in_all_tasks(distributed: Path, tmp_path: Path)
         "SLURM_NTASKS": "2",
         "SLURM_NTASKS_PER_NODE": "2",
         "SLURM_NNODES": "1",
+        "SLURM_CPUS_PER_TASK": "1",
         "SLURM_NODELIST": "localhost",
         "SLURM_JOB_NODELIST": "localhost",
         "PATH": f"{srun.parent}:{BIN}:{os.environ['PATH']}",
@@ -167,7 +168,9 @@ def test_the_slurm_script_trains_in_all_tasks(distributed: Path, tmp_path: Path)
     assert ended.stdout.count("4 samples a step = 2 devices × 2 × 1 accumulated") == 1
     assert load(tmp_path, "run")["global_step"] == 1
     assert [path.name for path in (tmp_path / "logs/run").iterdir()] == ["version_0"]
-    assert "--trainer.num_nodes 1 --trainer.devices 2 --trainer.strategy ddp" in (tmp_path / "calls.txt").read_text()
+    called = (tmp_path / "calls.txt").read_text()
+    assert called.startswith("srun --kill-on-bad-exit=1 --cpus-per-task=1 lowrank fit ")
+    assert "--trainer.num_nodes 1 --trainer.devices 2 --trainer.strategy ddp" in called
     # Without a recipe nothing is started.
     assert subprocess.run(["bash", script], env=environment(**job), cwd=tmp_path, capture_output=True).returncode != 0
     assert (tmp_path / "calls.txt").read_text().count("srun") == 1

@@ -135,6 +135,15 @@ def test_an_epoch_has_whole_steps(lowrank, recipe, tmp_path):
     assert progress["epoch_progress"]["current"]["ready"] == 2
 
 
+def test_a_limit_of_batches_is_one_of_steps(lowrank, recipe, tmp_path):
+    options = ["--max_batch_per_device", 1, "--trainer.limit_train_batches", 1]
+    assert lowrank("fit", "--config", recipe, *options, "--trainer.max_steps", -1, "--trainer.max_epochs", 2) == 0
+    [last] = tmp_path.rglob("last.ckpt")
+    saved = torch.load(last, weights_only=True)
+    assert saved["global_step"] == 2
+    assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 4
+
+
 def test_too_few_images_for_the_devices_are_refused(lowrank, recipe, capsys):
     options = ["--data.batch_size", 4, "--trainer.accumulate_grad_batches", 8]
     assert lowrank("fit", "--config", recipe, *options) == 2
