@@ -1,5 +1,6 @@
 """Checkpoints that are complete or absent, and a last one when a run is stopped."""
 
+import logging
 import os
 import shutil
 import signal
@@ -30,6 +31,9 @@ REQUEUED = 75
 
 
 _PATTERNS = {"last": "last*.ckpt", "best": "best-*.ckpt"}
+
+
+_logger = logging.getLogger(__name__)
 
 
 class CheckpointWriteError(OSError):
@@ -70,9 +74,14 @@ def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
         # on from; all of them may have been moved since.
         callbacks = AtomicCheckpointIO().load_checkpoint(newest)["callbacks"]
         best = Path(next(state["best_model_path"] for key, state in callbacks.items() if key.startswith("BestCheck")))
-        elsewhere = Path(*newest.parts[:-3], *best.parts[-3:])
-        return elsewhere if elsewhere.is_file() else newest.with_name(best.name)
+        return _beside(newest, best)
     return newest
+
+
+def _beside(checkpoint: Path, other: Path) -> Path:
+    """Where another of a run's checkpoints is, in its folder or an earlier run's, if all were moved together."""
+    elsewhere = Path(*checkpoint.parts[:-3], *other.parts[-3:])
+    return elsewhere if elsewhere.is_file() else checkpoint.with_name(other.name)
 
 
 def kept_checkpoints(kind: Kept, trainer: Trainer) -> list[Path]:
@@ -193,12 +202,35 @@ class BestCheckpoint(ModelCheckpoint):
             # The default would save at the end of an epoch, with the score of an earlier validation.
             save_on_train_epoch_end=False,
         )
+        self._resumed_from = Path()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note where the checkpoint is."""
+        self._resumed_from = Path(trainer.ckpt_path or "").absolute()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the scores before a run was resumed, whose files are left where they are."""
-        if all(Path(path).is_file() for path in state_dict["best_k_models"]):
-            # Lightning would forget them in another folder. It deletes files in its own only.
-            state_dict = {**state_dict, "dirpath": self.dirpath}
+        kept, missing = {}, []
+        for path, score in state_dict["best_k_models"].items():
+            places = (Path(path), _beside(self._resumed_from, Path(path)))
+            found = next((place for place in places if place.is_file()), None)
+            if found is None:
+                missing.append(f"{path} ({self.monitor} {float(score):.4g})")
+            else:
+                kept[str(found)] = score
+        if missing:
+            _logger.warning(
+                "best checkpoints of the run that is resumed are gone, and their scores count no more: %s",
+                ", ".join(missing),
+            )
+        if missing and not kept:
+            return
+        # Lightning would forget them in another folder. It deletes files in its own only.
+        state_dict = {**state_dict, "dirpath": self.dirpath, "best_k_models": kept}
+        if kept:
+            ordered = sorted(kept, key=lambda path: float(kept[path]), reverse=self.mode == "max")
+            state_dict |= {"best_model_path": ordered[0], "best_model_score": kept[ordered[0]]}
+            state_dict |= {"kth_best_model_path": ordered[-1], "kth_value": kept[ordered[-1]]}
         super().load_state_dict(state_dict)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -338,7 +370,9 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if self.saved is None:
-            if trainer.global_step:
+            if trainer.ckpt_path is not None:
+                exception.add_note(f"The last good checkpoint is still {trainer.ckpt_path}.")
+            elif trainer.global_step:
                 exception.add_note("No checkpoint had been written yet.")
             return
         exception.add_note(
@@ -389,6 +423,7 @@ class LastCheckpoint(Checkpoint):
                         # Validation runs on the averaged weights: put those in training back before saving.
                         callback.on_validation_epoch_end(trainer, trainer.lightning_module)
         self._save(trainer)
+        saved = "saved" if self.saved is not None else "nothing new to save"
         # A signal may have come to one process only.
         told = torch.tensor(float(self._signal or 0), device=trainer.strategy.root_device)
         number = signal.Signals(int(trainer.strategy.reduce(told, reduce_op="max")))
@@ -398,9 +433,9 @@ class LastCheckpoint(Checkpoint):
             # The first process that ends takes the others with it: all of them wait for the answer.
             failure = trainer.strategy.broadcast(_requeue() if trainer.is_global_zero else None)
             if failure is not None:
-                raise Stopped(f"{number.name}: saved, but {failure}", "terminated", TERMINATED)
-            raise Stopped(f"{number.name}: saved, and the job is queued again", "requeued", REQUEUED)
-        raise Stopped(f"{number.name}: saved, and ended", "terminated", TERMINATED)
+                raise Stopped(f"{number.name}: {saved}, but {failure}", "terminated", TERMINATED)
+            raise Stopped(f"{number.name}: {saved}, and the job is queued again", "requeued", REQUEUED)
+        raise Stopped(f"{number.name}: {saved}, and ended", "terminated", TERMINATED)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         # Processes that are forked later inherit the handler; they leave when this process does.

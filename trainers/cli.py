@@ -366,12 +366,10 @@ class _LowrankCLI(LightningCLI):
 
     def before_fit(self) -> None:
         options = self.config_init.fit
-        # mypy does not see what a connector sets.
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        records = [callback for callback in callbacks if isinstance(callback, RunRecord)]
-        for record in records:
-            # Plain values, as files hold them; the recipes' own names say nothing.
-            record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
+        # Its check is asked for also where it is no callback (enable_checkpointing false).
+        record: RunRecord = options.run
+        # Plain values, as files hold them; the recipes' own names say nothing.
+        record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
         plan = adapt(self.trainer, self.datamodule, options.max_batch_per_device)
         if plan is not None and (plan.devices > 1 or plan.accumulated > 1) and self.trainer.is_global_zero:
             print(plan.describe(), flush=True)
@@ -383,8 +381,7 @@ class _LowrankCLI(LightningCLI):
                 load = self.trainer.strategy.checkpoint_io.load_checkpoint
                 checkpoint = load(options.ckpt_path, weights_only=options.weights_only)
                 self.model.check_resumption(checkpoint, self.trainer)
-                for record in records:
-                    record.check(checkpoint)
+                record.check(checkpoint)
                 if self.trainer.is_global_zero:
                     print(f"resuming from {options.ckpt_path} (step {checkpoint['global_step']})", flush=True)
 

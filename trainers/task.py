@@ -161,13 +161,19 @@ class ImageTask(LightningModule, ABC):
         """Share out the network where the strategy is made for that.
 
         Raises:
-            ValueError: if its weights are to be averaged as well.
+            ValueError: if its weights are to be averaged as well, or several devices to evaluate in tiles.
         """
         if isinstance(self.trainer.strategy, FullySharded):
             if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
                 raise ValueError(
                     "ema_decay must be null with strategy fully_sharded: Lightning averages whole weights only; leave "
                     "it out, or train with --trainer.strategy ddp"
+                )
+            if self.tile is not None and self.trainer.world_size > 1:
+                # Each call of the network gathers its weights from all devices, whose images have not as many tiles.
+                raise ValueError(
+                    f"tile ({self.tile}) must be null with strategy fully_sharded on several devices: leave it out, or "
+                    "evaluate on one device or with --trainer.strategy ddp"
                 )
             shard(self.net, self.trainer.strategy.device_mesh["data_parallel"])
 

@@ -14,11 +14,19 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 import yaml
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import PairedFolderDataModule
-from trainers.checkpoints import REQUEUED, TERMINATED, AtomicCheckpointIO, CheckpointWriteError, LastCheckpoint
+from trainers.checkpoints import (
+    REQUEUED,
+    TERMINATED,
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    CheckpointWriteError,
+    LastCheckpoint,
+)
 from trainers.errors import Stopped
 from trainers.run_record import read_run
 
@@ -292,7 +300,40 @@ def test_all_processes_hear_whether_the_job_is_queued_again(said, status):
     with pytest.raises(Stopped) as stopped:
         checkpoint._stop_if_told(trainer)
     assert (stopped.value.status, asked) == (status, [None])
+    assert stopped.value.message.startswith("SIGUSR1: nothing new to save, ")
     assert said is None or said in stopped.value.message
+
+
+def test_a_resumed_run_that_saved_nothing_names_what_it_went_on_from():
+    error = RuntimeError()
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), ckpt_path="before.ckpt", global_step=2)
+    LastCheckpoint().on_exception(trainer, None, error)
+    assert error.__notes__ == ["The last good checkpoint is still before.ckpt."]
+
+
+def test_best_scores_of_a_run_that_was_moved_count_as_far_as_its_files_are_found(tmp_path: Path, caplog):
+    before, now = (tmp_path / name / "version_0/checkpoints" for name in ("before", "now"))
+    now.mkdir(parents=True)
+    (now / "best-step=2.ckpt").touch()
+    scores = {
+        str(before / "best-step=2.ckpt"): torch.tensor(20.0),
+        str(before / "best-step=4.ckpt"): torch.tensor(21.0),
+    }
+    saved = BestCheckpoint(save_top_k=2)
+    saved.dirpath, saved.best_k_models = str(before), scores
+    saved.best_model_path, saved.best_model_score = str(before / "best-step=4.ckpt"), torch.tensor(21.0)
+    resumed = BestCheckpoint(save_top_k=2)
+    resumed.on_load_checkpoint(SimpleNamespace(ckpt_path=now.with_name("last.ckpt")), None, {})
+    resumed.load_state_dict(saved.state_dict())
+    assert (resumed.best_model_score, resumed.best_k_models) == (None, {})
+    assert caplog.text.count("(val/psnr 2") == 2
+    caplog.clear()
+    resumed.on_load_checkpoint(SimpleNamespace(ckpt_path=now / "last.ckpt"), None, {})
+    resumed.load_state_dict(saved.state_dict())
+    assert resumed.best_k_models == {str(now / "best-step=2.ckpt"): 20}
+    assert (resumed.best_model_path, resumed.best_model_score) == (str(now / "best-step=2.ckpt"), 20)
+    assert "best-step=4.ckpt (val/psnr 21)" in caplog.text
+    assert "best-step=2" not in caplog.text
 
 
 @pytest.mark.slow

@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from glmha import load_pretrained
+from trainers import FullySharded, RestorationTask
 from trainers.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +110,13 @@ def test_two_processes_compute_what_one_does(distributed: Path, tmp_path: Path, 
     assert not (tmp_path / "writes-1.txt").exists()
     written = (tmp_path / "writes-0.txt").read_text()
     assert all(name in written for name in ("last.ckpt", "metrics.json"))
+
+
+def test_tiles_are_refused_where_weights_are_shared_out():
+    task = RestorationTask(net=nn.Identity(), tile=16)
+    task._trainer = SimpleNamespace(strategy=FullySharded(), callbacks=[], world_size=2)
+    with pytest.raises(ValueError, match=r"tile \(16\) must be null with strategy fully_sharded on several devices"):
+        task.configure_model()
 
 
 def test_a_process_that_dies_ends_the_other_with_a_message(distributed: Path, tmp_path: Path):

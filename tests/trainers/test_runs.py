@@ -261,6 +261,8 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(lo
     message = capsys.readouterr().err
     assert "got one that differs:\n  data.augment: True → False\n  model.optimizer.lr: 0.001 → 0.002\n" in message
     assert "--run.accept_changes true" in message
+    assert lowrank(*resume, *changed, "--trainer.enable_checkpointing", "false") == 2
+    assert capsys.readouterr().err == message
     assert [path.name for path in (tmp_path / "logs/run").iterdir()] == ["version_0"]
     assert lowrank(*resume, *changed, "--run.accept_changes", "true") == 0
     assert read_run(tmp_path / "logs/run/version_1").step == 5
