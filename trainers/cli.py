@@ -4,7 +4,9 @@ import inspect
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -129,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         saved where it was, 130 after Ctrl-C, 143 after SIGTERM, 75 if SLURM will start the job again.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings():
             _filter_warnings()
@@ -153,6 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
+    finally:
+        # Lightning leaves Ctrl-C ignored once it was pressed: who calls this as a function would be deaf to the next.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
     return 0
 
 

@@ -263,7 +263,9 @@ def test_ctrl_c_during_validation_saves_the_weights_in_training(lowrank, recipe,
 
 
 def test_ctrl_c_in_the_sanity_check_writes_nothing(lowrank, recipe, tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT)
     assert lowrank("fit", "--config", interrupting(recipe, "val", 1)) == 130
+    assert signal.getsignal(signal.SIGINT) is before
     assert not list(tmp_path.rglob("*.ckpt"))
     assert "ckpt_path" not in capsys.readouterr().err
 
