@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from glmha.attention import ChannelAttention
+from glmha.attention.base import ChannelAttention
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,16 @@ The functions compute what Eqs. (1)-(7) of GLMHA define, by a cheaper route wher
 is held against a literal transcription in tests/reference.
 """
 
+from __future__ import annotations
+
 import contextlib
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from glmha.shared.precision import at_least_float32, computes_in_float16
 
 # A channel whose norm is below this is treated as zero, as torch.nn.functional.normalize does upstream.
 NORM_EPSILON = 1e-12
@@ -87,16 +92,6 @@ def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
         )
         return at_least_float32(head_products(query, key, heads))
     return cosine(head_products(query, key, heads), query_norm, key_norm)
-
-
-def computes_in_float16(x: Tensor) -> bool:
-    """Whether products of a tensor are float16's: its own type, or what autocast makes of it."""
-    if x.dtype == torch.float16:
-        return True
-    device = x.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return False
-    return torch.get_autocast_dtype(device) == torch.float16
 
 
 def gram_similarity(tokens: Tensor, query_weight: Tensor, key_weight: Tensor, heads: int) -> Tensor:
@@ -246,6 +241,15 @@ def favor_attention(query: Tensor, key: Tensor, temperature: Tensor, projection:
     return kernel / kernel.sum(3, keepdim=True).clamp_min(torch.finfo(kernel.dtype).tiny)
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Widen half precision to float32 and leave float32 and float64 as they are."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def low_rank(head_channels: int, reduction: float) -> int:
+    """Channels of a head that a reduction leaves: max(1, round((1 - reduction)·d))."""
+    return max(1, round((1 - reduction) * head_channels))
+
+
+@functools.lru_cache(maxsize=8)
+def random_directions(pixels: int, count: int, seed: int, device: torch.device) -> Tensor:
+    """Gaussian directions over the pixels, (pixels, count), the same for the same arguments on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    # Kept for training too, which cannot save what was made in inference mode.
+    with torch.inference_mode(False):
+        return torch.randn(pixels, count, generator=generator).to(device)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha import gradients
-from glmha.streaming import bands, streams, trains_plainly
+from glmha.cpu import gradients
+from glmha.cpu.row_bands import bands, streams, trains_plainly
 
 
 def to_tokens(image: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glmha.attention import ChannelAttention
+from glmha.attention.base import ChannelAttention
 
 
 def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:

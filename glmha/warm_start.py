@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from glmha import low_rank_fit
-from glmha.attention import GLMHA, AttentionFactory, ChannelAttention, build
+from glmha.attention.base import ChannelAttention
+from glmha.attention.factories import AttentionFactory, build
+from glmha.low_rank import closed_form
+from glmha.low_rank.glmha import GLMHA
 from glmha.pretrained import infer
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -67,7 +69,7 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory | Seq
         features = [_input_of(converted, dense, call) for call in calls]
         low_rank.to(dense.convention.temperature(dense))
         low_rank.requires_grad_(dense.convention.temperature(dense).requires_grad)
-        low_rank_fit.fit(low_rank, dense, features)
+        closed_form.fit(low_rank, dense, features)
         parent, _, child = name.rpartition(".")
         setattr(converted.get_submodule(parent), child, low_rank)
     modes = {name: module.training for name, module in net.named_modules()}

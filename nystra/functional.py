@@ -7,13 +7,10 @@ the scale. "logits" are scaled dot products with bias and mask; kernels are comp
 import torch
 from torch import Tensor
 
+from glmha.shared.precision import at_least_float32
+
 # Keeps every feature above zero, as Performer's code does.
 FEATURE_EPSILON = 1e-4
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Widen half precision to float32 and leave float32 and float64 as they are."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def add(logits: Tensor, bias: Tensor | None) -> Tensor:

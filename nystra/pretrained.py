@@ -6,10 +6,15 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from glmha.checkpoints import CheckpointError, StateDict, build_host, read, unwrap
-from nystra import records
-from nystra.hosts import dehazeformer, swinir, uformer
-from nystra.sites import BiasMode
+from glmha.shared.checkpoint_files import CheckpointError, StateDict, build_host, read, unwrap
+from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.checkpoint import infer_arguments as infer_swinir
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.checkpoint import infer_arguments as infer_uformer
+from nystra.hosts.uformer.network import Uformer
+from nystra.sites import attention_record
+from nystra.sites.site import BiasMode
 
 
 class Family(NamedTuple):
@@ -27,13 +32,9 @@ class Family(NamedTuple):
 
 
 FAMILIES = (
-    Family(
-        "layers.0.residual_group.blocks.0.attn.qkv.weight",
-        swinir.SwinIR,
-        swinir.infer_arguments,
-    ),
-    Family("encoderlayer_0.blocks.0.attn.relative_position_bias_table", uformer.Uformer, uformer.infer_arguments),
-    Family("patch_unembed.proj.0.weight", dehazeformer.DehazeFormer, dehazeformer.infer_arguments),
+    Family("layers.0.residual_group.blocks.0.attn.qkv.weight", SwinIR, infer_swinir),
+    Family("encoderlayer_0.blocks.0.attn.relative_position_bias_table", Uformer, infer_uformer),
+    Family("patch_unembed.proj.0.weight", DehazeFormer, infer_dehazeformer),
 )
 
 
@@ -52,8 +53,8 @@ def load_pretrained(
 ) -> nn.Module:
     """Build the host that a checkpoint belongs to and load it strictly.
 
-    A checkpoint that was fine-tuned after a substitution records windows and kernels (`nystra.records`); they are
-    restored with the weights.
+    A checkpoint that was fine-tuned after a substitution records windows and kernels, which are restored with the
+    weights (`nystra.sites.attention_record`).
 
     Args:
         source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict. Wrappers
@@ -90,14 +91,14 @@ def load_pretrained(
     except KeyError as error:
         raise CheckpointError(f"{name} lacks the key {error}: it is incomplete or of another architecture") from None
     net: Any = build_host(family.host, arguments, overrides, weights, name)
-    record = content.get(records.KEY) if recorded else None
+    record = content.get(attention_record.KEY) if recorded else None
     if record is not None:
         try:
-            records.restore(net, record)
+            attention_record.apply(net, record)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{name} must record its windows and kernels as they are: {error}") from None
     if window_size is not None or position_bias is not None:
-        record = records.record(net)
+        record = attention_record.record(net)
         mode = record.get("position_bias", "keep") if position_bias is None else position_bias
         net.set_window(net.window_size if window_size is None else window_size, mode)
     return net

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 
 # Tests run in several processes at once, each with tensors too small to share out.
 torch.set_num_threads(1)
@@ -89,7 +89,7 @@ def recipe(tmp_path: Path, pairs: Path) -> Path:
 @pytest.fixture
 def lowrank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command line in this process, in an empty working directory; returns the exit status."""
-    from trainers.cli import main
+    from trainers.cli.main import main
 
     folder = tmp_path / "work"
     folder.mkdir()

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 
 
 def smooth_cube(height: int, width: int, bands: int, seed: int) -> np.ndarray:

@@ -1,19 +1,5 @@
 """Tasks, metrics, losses and the command line."""
 
-from trainers.errors import NonFiniteError
-from trainers.mixup import Mixup
-from trainers.restoration import RestorationTask
-from trainers.sharding import FullySharded
-from trainers.spectral import SpectralTask
-from trainers.substitution import SubstitutionTask
-from trainers.warm_start import WarmStartTask
+import lazy_loader
 
-__all__ = [
-    "FullySharded",
-    "Mixup",
-    "NonFiniteError",
-    "RestorationTask",
-    "SpectralTask",
-    "SubstitutionTask",
-    "WarmStartTask",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

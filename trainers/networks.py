@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import glmha
 import nystra
-from glmha.checkpoints import CheckpointError, read, unwrap
+from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
 from nystra.pretrained import family_of
 
 
@@ -50,3 +50,18 @@ def in_unit_range(net: nn.Module, image: Tensor) -> Tensor:
     if (low, high) == (0.0, 1.0):
         return net(image)
     return (net(image * (high - low) + low) - low) / (high - low)
+
+
+def input_channels(net: nn.Module) -> int:
+    """Channels of the images that a network takes, 1 or 3.
+
+    Raises:
+        ValueError: if it takes something else than images.
+    """
+    taken = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), 0)
+    if taken not in (1, 3):
+        raise ValueError(
+            f"pretrained must restore images of 1 or 3 channels, got a network that takes {taken}; "
+            "evaluate it with its own data module: lowrank test"
+        )
+    return taken

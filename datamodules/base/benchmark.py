@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from datamodules.base import PairedImageDataModule
-from datamodules.degraded import CleanImages, DegradedImageDataset
+from datamodules.base.paired import PairedImageDataModule
+from datamodules.base.published import find_folder, shortfall
 from datamodules.errors import DataError
-from datamodules.layout import find_folder, shortfall
-from datamodules.paired import Pairs
-from datamodules.transforms import PairedTransform
+from datamodules.pairs.degraded import CleanImages, DegradedImageDataset
+from datamodules.pairs.matching import Pairs
+from datamodules.pairs.transforms import PairedTransform
 
 
 class BenchmarkDataModule(PairedImageDataModule):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from datamodules.errors import DataError, note_shortfall
-from datamodules.paired import Pairs
+from datamodules.pairs.matching import Pairs
 
 RECORD = "prepared.json"
 """What `lowrank prepare` leaves in a folder that it has finished: what it was made of, and how."""

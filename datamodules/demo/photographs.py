@@ -6,7 +6,7 @@ from importlib.resources import as_file, files
 from numpy.typing import NDArray
 
 from datamodules.errors import DataError
-from datamodules.images import read_image
+from datamodules.files.images import read_image
 
 # Name → package and file in it.
 _SOURCES = {

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import RestorationDataModule
-from datamodules.degradations import Degradation, Rain
-from datamodules.degraded import degraded_sample
-from datamodules.photographs import photograph
-from datamodules.transforms import PairedTransform
+from datamodules.base.restoration import RestorationDataModule
+from datamodules.degradations.base import Degradation
+from datamodules.degradations.rain import Rain
+from datamodules.demo.photographs import photograph
+from datamodules.pairs.degraded import degraded_sample
+from datamodules.pairs.transforms import PairedTransform
 
 TRAIN = ("astronaut", "motorcycle", "rocket")
 VAL = ("hopper",)

@@ -51,7 +51,7 @@ def camera() -> NDArray:
 
 
 def _spectra(kind: str, group: str) -> dict[str, NDArray]:
-    lines = files("datamodules").joinpath("spectra.csv").read_text(encoding="utf-8").splitlines()
+    lines = files("datamodules.demo").joinpath("spectra.csv").read_text(encoding="utf-8").splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     found = {}
     for row in rows:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.demo import PhotographDataModule, Sample
-from datamodules.images import to_tensor
-from datamodules.spectra import Chart, camera, daylight, reflectances
+from datamodules.demo.restoration import PhotographDataModule, Sample
+from datamodules.demo.spectra import Chart, camera, daylight, reflectances
+from datamodules.files.images import to_tensor
 
 # Which chart's reflectances each split is painted with.
 TRAIN_CHART: Chart = "ColorChecker"

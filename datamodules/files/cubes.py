@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
 from datamodules.errors import DataError
-from datamodules.files import atomic_file
+from datamodules.files.atomic import atomic_file
 
 CUBE_KEYS = ("cube", "img_expand", "img", "Omsi")
 """What data sets call a cube: ARAD_1K, CAVE as MST arranges it (both names), and single scenes."""

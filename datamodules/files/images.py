@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError, refuse
-from datamodules.files import atomic_file
-from datamodules.packs import is_packed, list_pack, read_packed
+from datamodules.files.atomic import atomic_file
+from datamodules.files.packs import is_packed, list_pack, read_packed
 
 _UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
 _WHITE = {_UINT8: 255, _UINT16: 65535, _FLOAT32: 1}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.errors import DataError
-from datamodules.files import atomic_file
+from datamodules.files.atomic import atomic_file
 
 PACK_NAME = "images.h5"
 """A folder's pack. Its images are addressed as if it were a folder: `input/images.h5/0001.png`."""

@@ -1,8 +1,7 @@
 """Pairs of a degraded image and its clean target: matching of names, and the data set that reads them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,76 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from datamodules.errors import DataError, refuse
-from datamodules.images import convert_channels, list_images, read_image, to_tensor
+from datamodules.errors import DataError
+from datamodules.files.images import convert_channels, read_image, to_tensor
+from datamodules.pairs.matching import listed
 
 Transform = Callable[[NDArray, NDArray, np.random.Generator], tuple[NDArray, NDArray]]
-
-# Rain100H and Rain100L were released as rain-001.png beside norain-001.png.
-_KNOWN_PREFIXES = ("norain-", "rain-")
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Files of one set, matched.
-
-    Attributes:
-        inputs: degraded images.
-        targets: the clean image of each.
-        names: a unique name for each pair, fit for a file name.
-    """
-
-    inputs: tuple[Path, ...]
-    targets: tuple[Path, ...]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
-def pair_folders(
-    inputs: str | Path,
-    targets: str | Path,
-    *,
-    scale: int = 1,
-    input_argument: str = "inputs",
-    target_argument: str = "targets",
-) -> Pairs:
-    """Match the images of two folders by their names without suffix.
-
-    Names need not be equal where a data set's convention is known: `rain-`, `norain-` in front (Rain100), and `x2`,
-    `x3`, … behind an input's name for a target of that scale. Order alone never makes a pair.
-
-    Args:
-        inputs: folder of degraded images.
-        targets: folder of clean images.
-        scale: size of a target relative to its input.
-        input_argument: what the user calls the first folder, for error messages.
-        target_argument: what the user calls the second folder.
-
-    Returns:
-        The pairs, sorted by the input's file name.
-
-    Raises:
-        DataError: if a folder is missing or empty, or an image has no counterpart or several.
-    """
-    degraded = _by_key(list_images(inputs, input_argument), input_argument, f"x{scale}" if scale > 1 else "")
-    clean = _by_key(list_images(targets, target_argument), target_argument, "")
-    alone = [degraded.pop(key) for key in sorted(degraded.keys() - clean.keys())]
-    unasked = [clean[key] for key in sorted(clean.keys() - degraded.keys())]
-    if alone or unasked:
-        refuse(
-            f"{input_argument} ({inputs}) must match {target_argument} ({targets}) name by name, got "
-            f"{len(degraded) + len(alone)} and {len(clean)} images, {len(alone + unasked)} without counterpart: "
-            f"{_some(alone + unasked)}; add the missing files or remove these",
-            [
-                f"image {path} must have a counterpart in {folder}, got none; add the missing file or remove this one"
-                for paths, folder in ((alone, targets), (unasked, inputs))
-                for path in paths
-            ],
-        )
-    files = tuple(degraded.values())
-    return Pairs(files, tuple(clean[key] for key in degraded), tuple(path.stem for path in files))
 
 
 class PairedImageDataset(Dataset[dict[str, object]]):
@@ -135,7 +69,7 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         if twice or len(self.names) != len(self.inputs):
             raise DataError(
                 f"names must be unique, one for each of {len(self.inputs)} inputs, got {len(self.names)}, "
-                f"more than once: {_some(twice)}; rename the files"
+                f"more than once: {listed(twice)}; rename the files"
             )
         self.transform = transform
         self.repeat = repeat
@@ -221,23 +155,3 @@ def _centre(image: NDArray, size: tuple[int, int]) -> NDArray:
     """Crop (H, W, C) at the centre to at most a size."""
     top, left = (max(0, (have - wanted) // 2) for have, wanted in zip(image.shape, size, strict=False))
     return image[top : top + size[0], left : left + size[1]]
-
-
-def _by_key(files: Iterable[Path], argument: str, suffix: str) -> dict[str, Path]:
-    keyed: dict[str, Path] = {}
-    for path in files:
-        key = path.stem.removesuffix(suffix)
-        for prefix in _KNOWN_PREFIXES:
-            key = key.removeprefix(prefix)
-        if key in keyed:
-            refuse(
-                f"{argument} ({path.parent}) must name each image once, got {keyed[key].name} and {path.name}; "
-                "remove one of them"
-            )
-        keyed[key] = path
-    return keyed
-
-
-def _some(items: Sequence[object]) -> str:
-    shown = ", ".join(str(item) for item in sorted(map(str, items))[:5])
-    return shown + (", …" if len(items) > 5 else "")

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.degradations import Degradation
-from datamodules.images import convert_channels, read_image, to_tensor
-from datamodules.paired import PairedImageDataset, Pairs, whole_multiple
-from datamodules.transforms import PairedTransform
+from datamodules.degradations.base import Degradation
+from datamodules.files.images import convert_channels, read_image, to_tensor
+from datamodules.pairs.dataset import PairedImageDataset, whole_multiple
+from datamodules.pairs.matching import Pairs
+from datamodules.pairs.transforms import PairedTransform
 
 
 @dataclass(frozen=True)

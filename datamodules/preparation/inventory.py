@@ -6,47 +6,30 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from datamodules.base import PairedImageDataModule
-from datamodules.cassi_scenes import TEST_COUNT as KAIST_COUNT
-from datamodules.cassi_scenes import TRAIN_COUNT as CAVE_COUNT
-from datamodules.cassi_scenes import CASSIDataModule, read_levels, read_truth
-from datamodules.checks import Check, check_pair, check_photograph, check_reading, check_scene
-from datamodules.cubes import read_mask
+from datamodules.base.checks import Check, check_pair, check_reading
+from datamodules.base.paired import PairedImageDataModule
+from datamodules.base.parts import SourceSet, _Part
+from datamodules.base.published import find_data_set, find_folder, shortfall
 from datamodules.errors import DataError, Faults, collect_faults
-from datamodules.gopro import TRAIN_COUNT as GOPRO_COUNT
-from datamodules.gopro import GoProDataModule
-from datamodules.images import list_images
-from datamodules.layout import find_data_set, find_folder, shortfall
-from datamodules.ntire2022 import TRAIN_COUNT, VALID_COUNT, NTIRE2022DataModule, Scene
-from datamodules.paired import Pairs
-from datamodules.rain13k import TRAIN_COUNT as RAIN13K_COUNT
-from datamodules.rain13k import Rain13kDataModule
-from datamodules.realblur import TRAIN_COUNT as REALBLUR_COUNT
-from datamodules.realblur import RealBlurDataModule
-from datamodules.reside import COUNTS, SOTS_COUNTS, RESIDEDataModule
-from datamodules.sidd import MEDIUM_COUNT, TEST_COUNT, BlockPairs, SIDDDataModule, medium_pairs
-from datamodules.super_resolution import SuperResolutionDataModule
+from datamodules.files.cubes import read_mask
+from datamodules.files.images import list_images
+from datamodules.pairs.matching import Pairs
+from datamodules.restoration.gopro import TRAIN_COUNT as GOPRO_COUNT
+from datamodules.restoration.gopro import GoProDataModule
+from datamodules.restoration.rain13k import TRAIN_COUNT as RAIN13K_COUNT
+from datamodules.restoration.rain13k import Rain13kDataModule
+from datamodules.restoration.realblur import TRAIN_COUNT as REALBLUR_COUNT
+from datamodules.restoration.realblur import RealBlurDataModule
+from datamodules.restoration.reside import COUNTS, SOTS_COUNTS, RESIDEDataModule
+from datamodules.restoration.sidd import MEDIUM_COUNT, TEST_COUNT, BlockPairs, SIDDDataModule, medium_pairs
+from datamodules.restoration.super_resolution import SuperResolutionDataModule
+from datamodules.spectral.cave_kaist import TEST_COUNT as KAIST_COUNT
+from datamodules.spectral.cave_kaist import TRAIN_COUNT as CAVE_COUNT
+from datamodules.spectral.cave_kaist import CASSIDataModule, read_levels, read_truth
+from datamodules.spectral.ntire2022 import TRAIN_COUNT, VALID_COUNT, NTIRE2022DataModule
+from datamodules.spectral.scenes import Scene, check_scene
 
 DatasetName = Literal["gopro", "realblur", "rain13k", "sidd", "div2k", "reside", "ntire2022", "cassi"]
-
-
-@dataclass(frozen=True)
-class SourceSet:
-    """A part of a data set.
-
-    Attributes:
-        name: as tables call it.
-        published: how many images it has as published; None if that is not known.
-        count: how many it has here.
-        checks: of each of its files.
-        pairs: its images, where it has pairs.
-    """
-
-    name: str
-    published: int | None
-    count: int
-    checks: tuple[Check, ...]
-    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True)
@@ -66,17 +49,6 @@ class Source:
     def pairs(self, name: str) -> Pairs | None:
         """The pairs of a part; None if it is not there."""
         return next((part.pairs for part in self.sets if part.name == name), None)
-
-
-@dataclass(frozen=True)
-class _Part:
-    name: str
-    published: int | None
-    find: Callable[[], Pairs | list[Scene] | list[Path]]
-    scale: int = 1
-    crops_targets: bool = False
-    # Of a part of single files.
-    check: Callable[[Path], list[str]] = check_photograph
 
 
 def find_source(dataset: DatasetName, root: Path, *, scale: int = 2) -> Source:

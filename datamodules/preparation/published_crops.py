@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from datamodules.base.published import find_data_set, find_folder
 from datamodules.errors import DataError
-from datamodules.layout import find_data_set, find_folder
-from datamodules.paired import Pairs
-from datamodules.prepare import Cut, Plan
-from datamodules.reside import COUNTS
-from datamodules.sources import Source
-from datamodules.super_resolution import SuperResolutionDataModule
+from datamodules.pairs.matching import Pairs
+from datamodules.preparation.crop_plan import Cut, Plan
+from datamodules.preparation.inventory import Source
+from datamodules.restoration.reside import COUNTS
+from datamodules.restoration.super_resolution import SuperResolutionDataModule
 
 CUTS = {
     "gopro": Cut(512, step=256),

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from datamodules.benchmarks import BenchmarkDataModule, join
-from datamodules.degradations import BenchmarkNoise, Degradation, GaussianNoise, JPEGCompression, Range
-from datamodules.degraded import CleanImages
+from datamodules.base.benchmark import BenchmarkDataModule, join
+from datamodules.base.published import find_folder
+from datamodules.degradations.base import Degradation, Range
+from datamodules.degradations.jpeg import JPEGCompression
+from datamodules.degradations.noise import BenchmarkNoise, GaussianNoise
 from datamodules.errors import DataError
-from datamodules.images import has_images, list_images
-from datamodules.layout import find_folder
-from datamodules.paired import Pairs
+from datamodules.files.images import has_images, list_images
+from datamodules.pairs.degraded import CleanImages
+from datamodules.pairs.matching import Pairs
 
 # What SwinIR is trained on; Restormer's DFWB is the same four in one folder.
 TRAIN_SETS = ("DIV2K", "Flickr2K", "BSD500", "WED")

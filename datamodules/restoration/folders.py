@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import PairedImageDataModule
+from datamodules.base.paired import PairedImageDataModule
 from datamodules.errors import DataError
-from datamodules.paired import Pairs, pair_folders
+from datamodules.pairs.matching import Pairs, pair_folders
 
 
 class PairedFolderDataModule(PairedImageDataModule):

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from datamodules.benchmarks import BenchmarkDataModule
+from datamodules.base.benchmark import BenchmarkDataModule
+from datamodules.base.published import find_data_set, shortfall
 from datamodules.errors import DataError
-from datamodules.layout import find_data_set, shortfall
-from datamodules.paired import Pairs, pair_folders
+from datamodules.pairs.matching import Pairs, pair_folders
 
 TestSet = Literal["GoPro", "HIDE"]
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import PairedImageDataModule
+from datamodules.base.paired import PairedImageDataModule
+from datamodules.base.published import find_data_set, shortfall
 from datamodules.errors import DataError
-from datamodules.layout import find_data_set, shortfall
-from datamodules.paired import Pairs, pair_folders
+from datamodules.pairs.matching import Pairs, pair_folders
 
 TRAIN_COUNT = 13_712
 TEST_COUNTS = {"Rain100H": 100, "Rain100L": 100, "Test100": 98, "Test1200": 1200, "Test2800": 2800}

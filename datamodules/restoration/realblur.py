@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from datamodules.benchmarks import BenchmarkDataModule, join
+from datamodules.base.benchmark import BenchmarkDataModule, join
+from datamodules.base.published import shortfall
 from datamodules.errors import DataError, refuse
-from datamodules.layout import shortfall
-from datamodules.paired import Pairs, pair_folders
+from datamodules.pairs.matching import Pairs, pair_folders
 
 Subset = Literal["RealBlur_J", "RealBlur_R"]
 

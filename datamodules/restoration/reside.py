@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from datamodules.base import PairedImageDataModule
+from datamodules.base.paired import PairedImageDataModule
+from datamodules.base.published import shortfall
 from datamodules.errors import DataError, refuse
-from datamodules.images import list_images
-from datamodules.layout import shortfall
-from datamodules.paired import Pairs
+from datamodules.files.images import list_images
+from datamodules.pairs.matching import Pairs
 
 Subset = Literal["RESIDE-IN", "RESIDE-OUT", "RESIDE-6K", "RSHaze"]
 

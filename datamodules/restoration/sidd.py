@@ -7,13 +7,13 @@ from typing import Any
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from datamodules.base import PairedImageDataModule
-from datamodules.cubes import read_blocks
+from datamodules.base.paired import PairedImageDataModule
+from datamodules.base.published import shortfall
 from datamodules.errors import DataError, refuse
-from datamodules.images import convert_channels, list_images, to_tensor
-from datamodules.layout import shortfall
-from datamodules.paired import Pairs, pair_folders
-from datamodules.transforms import PairedTransform
+from datamodules.files.cubes import read_blocks
+from datamodules.files.images import convert_channels, list_images, to_tensor
+from datamodules.pairs.matching import Pairs, pair_folders
+from datamodules.pairs.transforms import PairedTransform
 
 TEST_COUNT = 1280
 MEDIUM_COUNT = 320

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from datamodules.benchmarks import BenchmarkDataModule, join
-from datamodules.degradations import BicubicDownsampling
-from datamodules.degraded import CleanImages
+from datamodules.base.benchmark import BenchmarkDataModule, join
+from datamodules.base.published import find_folder
+from datamodules.degradations.downsampling import BicubicDownsampling
 from datamodules.errors import DataError
-from datamodules.images import has_images, list_images
-from datamodules.layout import find_folder
-from datamodules.paired import Pairs, pair_folders
+from datamodules.files.images import has_images, list_images
+from datamodules.pairs.degraded import CleanImages
+from datamodules.pairs.matching import Pairs, pair_folders
 
 TEST_SETS = ("Set5", "Set14", "BSDS100", "Urban100", "Manga109")
 SCALES = (2, 3, 4, 8)

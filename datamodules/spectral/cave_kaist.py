@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,72 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import RestorationDataModule
-from datamodules.cassi import DISPERSION, adjoint, initial_estimate, measure, shift
-from datamodules.cubes import list_cubes, read_cube, read_mask
+from datamodules.base.published import shortfall_of
+from datamodules.base.restoration import RestorationDataModule
+from datamodules.cassi import DISPERSION
 from datamodules.errors import DataError
-from datamodules.images import to_tensor
-from datamodules.layout import shortfall_of
-from datamodules.loaders import SeededSamples
-from datamodules.transforms import PairedTransform
-
-BANDS = 28
-"""453.5 to 648 nm, the bands of TSA-Net's camera."""
+from datamodules.files.cubes import list_cubes, read_cube, read_mask
+from datamodules.files.images import to_tensor
+from datamodules.loading.samples import SeededSamples
+from datamodules.pairs.transforms import PairedTransform
+from datamodules.spectral.camera import BANDS, Camera, NetInput, NetMask
 
 TRAIN_COUNT = 205
 TEST_COUNT = 10
 
 # CAVE's cubes are 16-bit levels; upstream divides by this, not by 65535.
 _LEVELS = 65536
-
-NetInput = Literal["estimate", "masked_estimate", "measurement"]
-NetMask = Literal["shifted", "plain", "none"]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A simulated CASSI camera, and what a net is given of its snapshots.
-
-    Attributes:
-        mask: coded aperture, shape (H, W); of a smaller scene its upper left part is used.
-        bands: N.
-        step: pixels by which the prism moves a band against the one before it.
-        net_input: "estimate", the measurement shifted back and scaled by 2 / N (MST's); "masked_estimate", that times
-            the mask; or "measurement" as it is.
-        net_mask: "shifted", the mask dispersed as the scene is (MST's); "plain", one for each band (MST++'s); "none".
-    """
-
-    mask: Tensor
-    bands: int = BANDS
-    step: int = DISPERSION
-    net_input: NetInput = "estimate"
-    net_mask: NetMask = "shifted"
-
-    def see(self, cube: Tensor) -> dict[str, Tensor]:
-        """Take a snapshot of a scene.
-
-        Args:
-            cube: shape (N, H, W), at most of the mask's height and width.
-
-        Returns:
-            `input`, (N, H, W) or for "measurement" (H, W + step · (N − 1)); `target`, the cube; and `mask`, (N, H, W)
-            or shifted (N, H, W + step · (N − 1)), unless there is to be none.
-
-        Raises:
-            ValueError: if the cube is larger than the mask.
-        """
-        height, width = cube.shape[-2:]
-        mask = self.mask[:height, :width]
-        measurement = measure(cube, mask, self.step)
-        seen = {"target": cube, "input": measurement}
-        if self.net_input == "estimate":
-            seen["input"] = initial_estimate(measurement, self.bands, self.step)
-        elif self.net_input == "masked_estimate":
-            seen["input"] = adjoint(measurement / self.bands * 2, mask, self.bands, self.step)
-        if self.net_mask != "none":
-            plain = mask.expand(self.bands, height, width)
-            seen["mask"] = shift(plain, self.step) if self.net_mask == "shifted" else plain.contiguous()
-        return seen
 
 
 class CASSIDataModule(RestorationDataModule):

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from glmha import functional
-from glmha.streaming import bands
+from glmha.cpu.row_bands import bands
 
 
 class _Gate(Function):

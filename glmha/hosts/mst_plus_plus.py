@@ -1,13 +1,17 @@
 """MST++ (Cai et al., CVPR Workshops 2022) with any channel attention, from RGB and for CASSI."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glmha.attention import AttentionFactory, ChannelAttention
-from glmha.conventions import MSTConvention
-from glmha.mst import PADDED_MULTIPLE, SpectralUNet, reflect_to_multiple
+from glmha.attention.base import ChannelAttention
+from glmha.attention.factories import AttentionFactory
+from glmha.conventions.mst import MSTConvention
+from glmha.hosts.recorded_attention import recorded_attention
+from glmha.hosts.spectral_unet import PADDED_MULTIPLE, SpectralUNet, reflect_to_multiple
+from glmha.shared.checkpoint_files import StateDict, count
 
 
 class SingleStage(SpectralUNet):
@@ -146,3 +150,16 @@ class CassiMSTPlusPlus(Cascade):
                 f"mask must have the shape of the measurement, {tuple(measurement.shape)}, got {tuple(mask.shape)}"
             )
         return self.cascade(self.fution(torch.cat([measurement, mask], 1)))
+
+
+def mst_plus_plus_arguments(weights: StateDict) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """Class and constructor arguments of MST++."""
+    levels = ("encoder_layers.0.0.", "encoder_layers.1.0.", "bottleneck.")
+    n_feat, in_channels = weights["conv_in.weight"].shape[:2]
+    return CassiMSTPlusPlus if "fution.weight" in weights else MSTPlusPlus, {
+        "in_channels": in_channels,
+        "out_channels": weights["conv_out.weight"].shape[0],
+        "n_feat": n_feat,
+        "stage": count(weights, "body"),
+        "attention": [recorded_attention(weights, f"body.0.{level}blocks.0.0.") for level in levels],
+    }

@@ -1,15 +1,18 @@
 """Restormer (Zamir et al., CVPR 2022) with any channel attention."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from glmha.attention import AttentionFactory, ChannelAttention, build, per_level
-from glmha.conventions import RestormerConvention
+from glmha.attention.base import ChannelAttention
+from glmha.attention.factories import AttentionFactory, build, per_level
+from glmha.conventions.restormer import RestormerConvention
+from glmha.hosts.recorded_attention import recorded_attention
 from glmha.layers import Downsample, GatedFeedForward, LayerNorm, Upsample
-from glmha.recompute import recomputable
+from glmha.shared.checkpoint_files import StateDict, count
+from glmha.shared.recompute import recomputable
 
 
 class TransformerBlock(nn.Module):
@@ -166,3 +169,30 @@ class Restormer(nn.Module):
         if self.dual_pixel_task:
             return self.output(x + self.skip_conv(embedded))
         return self.output(x) + image
+
+
+def restormer_arguments(weights: StateDict) -> dict[str, Any]:
+    """Constructor arguments of a Restormer."""
+    levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
+    dim, inp_channels = weights["patch_embed.proj.weight"].shape[:2]
+    hidden = [weights[f"{level}.0.ffn.project_out.weight"].shape[1] for level in levels]
+    return {
+        "inp_channels": inp_channels,
+        "out_channels": weights["output.weight"].shape[0],
+        "dim": dim,
+        "num_blocks": [count(weights, level) for level in levels],
+        "num_refinement_blocks": count(weights, "refinement"),
+        "heads": [weights[f"{level}.0.attn.temperature"].shape[0] for level in levels],
+        "ffn_expansion_factor": expansion([dim * 2**level for level in range(4)], hidden),
+        "bias": "encoder_level1.0.ffn.project_in.bias" in weights,
+        "LayerNorm_type": "WithBias" if "encoder_level1.0.norm1.body.bias" in weights else "BiasFree",
+        "dual_pixel_task": "skip_conv.weight" in weights,
+        "attention": [recorded_attention(weights, f"{level}.0.attn.") for level in levels],
+    }
+
+
+def expansion(channels: list[int], hidden: list[int]) -> float:
+    """A factor with ⌊C·factor⌋ = hidden at every level; the published 2.66 where it is one."""
+    low = max(h / c for c, h in zip(channels, hidden, strict=True))
+    high = min((h + 1) / c for c, h in zip(channels, hidden, strict=True))
+    return 2.66 if low <= 2.66 < high else (low + high) / 2

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -145,3 +144,15 @@ def shortened(message: str, lines: int = 6) -> str:
     """The first lines of a long error message, each cut at 300 characters, joined."""
     kept = [line.strip()[:300] for line in message.splitlines() if line.strip()]
     return " ".join(kept[:lines]) + (f" … ({len(kept) - lines} more lines)" if len(kept) > lines else "")
+
+
+def count(weights: StateDict, prefix: str) -> int:
+    """Number of entries of the module list `prefix`, at least one.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    entries = {key[len(prefix) + 1 :].partition(".")[0] for key in weights if key.startswith(f"{prefix}.")}
+    if not entries:
+        raise KeyError(f"{prefix}.0")
+    return len(entries)

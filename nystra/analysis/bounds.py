@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nystra.geometry import WindowGeometry, WindowKind
-from nystra.landmark_blocks import BlockTables
-from nystra.observe import observed
-from nystra.substitute import Sites, find_sites
+from nystra.kernels.landmark_blocks import BlockTables
+from nystra.sites.observation import observed
+from nystra.sites.substitution import Sites, find_sites
+from nystra.windows.geometry import WindowGeometry, WindowKind
 
 # Singular values below this share of the largest count as zero in a rank, in float64.
 RANK_TOLERANCE = 1e-10

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from nystra.geometry import WindowGeometry
-from nystra.kernels import Kernel, Softmax
+from nystra.kernels.base import Kernel
+from nystra.kernels.softmax import Softmax
+from nystra.windows.geometry import WindowGeometry
 
 
 @torch.no_grad()

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from nystra.geometry import WindowGeometry
-from nystra.kernels import Kernel, Softmax
-from nystra.landmark_pooling import LandmarkPooling
-from nystra.observe import observed
-from nystra.sites import WindowAttention
-from nystra.substitute import Sites, find_sites
+from nystra.kernels.base import Kernel
+from nystra.kernels.landmark_pooling import LandmarkPooling
+from nystra.kernels.softmax import Softmax
+from nystra.sites.observation import observed
+from nystra.sites.site import WindowAttention
+from nystra.sites.substitution import Sites, find_sites
+from nystra.windows.geometry import WindowGeometry
 
 Call = tuple[Tensor, Tensor, Tensor, WindowGeometry]
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nystra.geometry import TableBias
-from nystra.projections import Projections
-from nystra.sites import WindowAttention
+from nystra.kernels.projections import Projections
+from nystra.sites.site import WindowAttention
+from nystra.windows.position_bias import TableBias
 
 
 class TableAttention(WindowAttention):

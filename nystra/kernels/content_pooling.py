@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nystra.clusters import balanced_order, inverse, rows, splits
-from nystra.functional import at_least_float32, pool
-from nystra.geometry import MASKED, WindowKind
-from nystra.kernels import Cost, Kernel
+from glmha.shared.precision import at_least_float32
+from nystra.functional import pool
+from nystra.kernels.base import Cost, Kernel
+from nystra.windows.clusters import balanced_order, inverse, rows, splits
+from nystra.windows.geometry import MASKED, WindowKind
 
 # Least spread of a cell, so that its logarithm is finite.
 SPREAD_EPSILON = 1e-12

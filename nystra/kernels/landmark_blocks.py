@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nystra.cells import Cells
-from nystra.functional import add, at_least_float32
-from nystra.geometry import WindowKind
-from nystra.kernels import Cost, Kernel
+from glmha.shared.precision import at_least_float32
+from nystra.functional import add
+from nystra.kernels.base import Cost, Kernel
+from nystra.windows.cells import Cells
+from nystra.windows.geometry import WindowKind
 
 
 class BlockTables(NamedTuple):

@@ -6,10 +6,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nystra.cells import Cells, cell_grid
-from nystra.functional import add, at_least_float32, pool
-from nystra.geometry import WindowKind
-from nystra.kernels import Cost, Kernel
+from glmha.shared.precision import at_least_float32
+from nystra.functional import add, pool
+from nystra.kernels.base import Cost, Kernel
+from nystra.windows.cells import Cells, cell_grid
+from nystra.windows.geometry import WindowKind
 
 
 @dataclasses.dataclass(frozen=True)

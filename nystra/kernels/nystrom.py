@@ -2,24 +2,17 @@
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nystra.cells import Cells
-from nystra.functional import (
-    add,
-    at_least_float32,
-    iterative_pseudo_inverse,
-    ridge_solve,
-    transposed_over_norms,
-    weighted_cells,
-)
-from nystra.geometry import WindowGeometry, WindowKind
-from nystra.kernels import Cost, Kernel
-from nystra.landmark_blocks import BlockTables, IteratedNystrom
-from nystra.projections import KEY, QUERY, VALUE, Projections
+from glmha.shared.precision import at_least_float32
+from nystra.functional import add, ridge_solve, weighted_cells
+from nystra.kernels.base import Cost, Kernel
+from nystra.kernels.pnp_nystra import PublishedNystrom
+from nystra.windows.cells import Cells
+from nystra.windows.geometry import WindowKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,99 +119,3 @@ class NystromTables(NamedTuple):
     token_bias: Tensor | None
     core_bias: Tensor | None
     landmark_bias: Tensor | None
-
-
-@dataclasses.dataclass(frozen=True)
-class PublishedNystrom(IteratedNystrom):
-    """What PnP-Nystra's published code computes, for the record: neither bias nor mask, images of a batch coupled.
-
-    The kernel is exp(min(x, t)) + relu(x - t), the pseudo-inverse starts from the largest norms of the whole batch, and
-    1e-12 is added to the denominators. Landmarks are means over cells of the window.
-
-    Args:
-        landmarks: m; must divide the window.
-        iterations: of the pseudo-inverse.
-        threshold: t; 5 in the authors' SwinIR, 0 in their Uformer and RVRT.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    sees_bias: ClassVar[bool] = False
-
-    threshold: float = 5.0
-
-    def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
-        """See base class; all windows at once, whose largest norms start the pseudo-inverse together."""
-        return self.attend(query, key, value, Cells.landmarks(geometry.window, self.landmarks))
-
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Cells:
-        """The blocks."""
-        return Cells.landmarks(kind.window, self.landmarks)
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Cells) -> Tensor:
-        """See base class."""
-        query_mark, key_mark = tables.means(query), tables.means(key).transpose(2, 3)
-        core = self._kernel(query_mark @ key_mark)
-        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
-        landmarks = self._kernel(query_mark @ key.transpose(2, 3))
-        cross = self._kernel(query @ key_mark)
-        numerator = cross @ (inverse @ (landmarks @ at_least_float32(value)))
-        denominator = cross @ (inverse @ landmarks.sum(3, keepdim=True))
-        return numerator.div_(denominator.add_(1e-12)).to(value.dtype)
-
-    def absorbs(self, heads: int, channels: int) -> bool:
-        """See base class: 4hmC against 4C² + 4mC multiply-adds a token."""
-        return heads * self.landmarks < heads * channels + self.landmarks
-
-    def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
-        """See base class."""
-        marks = Cells.landmarks(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
-        query_mark, key_mark, _ = projections.heads(marks)
-        core = self._kernel(query_mark @ key_mark.mT)
-        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
-        both = self._kernel(projections.logits(tokens, (QUERY, key_mark), (KEY, query_mark)))
-        cross, landmarks = both.chunk(2, 2)
-        heads = core.shape[1]
-        masses = landmarks.sum(1).unflatten(1, (heads, -1))
-        # The large products are bfloat16's own, which loses nothing beside the rounding of the tokens; float16 would
-        # not hold the sums.
-        wide = torch.float32 if tokens.dtype == torch.float16 else tokens.dtype
-        sums = landmarks.to(wide).mT @ tokens.to(wide)
-        values = projections.sums(VALUE, sums.to(core.dtype).unflatten(1, (heads, -1)), masses)
-        # Head by head, by one product: (W, h·m, h) with zeros between heads.
-        own = (inverse @ masses.unsqueeze(3)) * torch.eye(heads, dtype=core.dtype, device=core.device).unsqueeze(1)
-        weights = cross.unflatten(2, (heads, -1)) / ((cross @ own.flatten(1, 2)).unsqueeze(3) + 1e-12)
-        return projections.mix(weights.flatten(2).to(wide), (inverse @ values).to(wide)).to(tokens.dtype)
-
-    def _kernel(self, logits: Tensor) -> Tensor:
-        wide = at_least_float32(logits)
-        bounded = wide.clamp_max(self.threshold)
-        # relu(x - t) = x - min(x, t).
-        return (wide - bounded).add_(bounded.exp())
-
-
-@dataclasses.dataclass(frozen=True)
-class PrintedNystrom(IteratedNystrom):
-    """PnP-Nystra's Eq. (8) as printed, with bias and mask: unguarded, its denominators may cross zero.
-
-    Rows of F and of [A | G] are divided by their largest entries; each window has a start of its own for A⁺.
-
-    Args:
-        landmarks: m; must divide the window.
-        iterations: of the pseudo-inverse.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
-        """See base class."""
-        cross, core, landmarks = tables.logits(query, key)
-        most = torch.maximum(core.amax(3, keepdim=True), landmarks.amax(3, keepdim=True))
-        core, landmarks = (core - most).exp(), (landmarks - most).exp()
-        cross = (cross - cross.amax(3, keepdim=True)).exp()
-        inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
-        ones = torch.ones_like(value[..., :1])
-        mixed = cross @ (inverse @ (landmarks @ at_least_float32(torch.cat([value, ones], 3))))
-        return (mixed[..., :-1] / mixed[..., -1:]).to(value.dtype)

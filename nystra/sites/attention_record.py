@@ -14,13 +14,16 @@ from typing import Any
 
 from torch import nn
 
-from nystra.comparisons import Nystromformer, Performer
-from nystra.content_pooling import ContentPooling
-from nystra.kernels import Kernel, Softmax
-from nystra.landmark_pooling import LandmarkPooling
-from nystra.nystrom import Nystrom, PrintedNystrom, PublishedNystrom
-from nystra.sites import WindowAttention
-from nystra.substitute import find_sites, substitute
+from nystra.kernels.base import Kernel
+from nystra.kernels.content_pooling import ContentPooling
+from nystra.kernels.landmark_pooling import LandmarkPooling
+from nystra.kernels.nystrom import Nystrom
+from nystra.kernels.nystromformer import Nystromformer
+from nystra.kernels.performer import Performer
+from nystra.kernels.pnp_nystra import PrintedNystrom, PublishedNystrom
+from nystra.kernels.softmax import Softmax
+from nystra.sites.site import WindowAttention
+from nystra.sites.substitution import find_sites, substitute
 
 KEY = "attention"
 """Where a checkpoint's record lies, beside its `state_dict`."""
@@ -93,7 +96,7 @@ def describe(record: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, [window, *sorted(kernels)])) or "exact attention in trained windows"
 
 
-def restore(net: nn.Module, record: Mapping[str, Any]) -> None:
+def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
     """Give a net the windows and kernels of a record; sites that it does not name attend exactly.
 
     Args:

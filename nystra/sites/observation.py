@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nystra.geometry import WindowGeometry, WindowKind
-from nystra.kernels import Cost, Kernel
-from nystra.sites import WindowAttention
+from nystra.kernels.base import Cost, Kernel
+from nystra.sites.site import WindowAttention
+from nystra.windows.geometry import WindowGeometry, WindowKind
 
 Observer = Callable[[str, Tensor, Tensor, Tensor, WindowGeometry], None]
 

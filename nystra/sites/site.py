@@ -4,8 +4,10 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from nystra.geometry import PositionBias, WindowGeometry
-from nystra.kernels import Kernel, Softmax
+from nystra.kernels.base import Kernel
+from nystra.kernels.softmax import Softmax
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.position_bias import PositionBias
 
 BiasMode = Literal["keep", "interpolate", "drop"]
 

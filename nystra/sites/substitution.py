@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from nystra.kernels import Kernel
-from nystra.sites import WindowAttention
+from nystra.kernels.base import Kernel
+from nystra.sites.site import WindowAttention
 
 Sites = str | Sequence[str] | Callable[[str, WindowAttention], bool] | None
 

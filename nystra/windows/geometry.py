@@ -7,7 +7,6 @@ tokens, within the window; they may be fractional, as those of landmarks are.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -15,124 +14,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from nystra.windows.position_bias import PositionBias
+
 Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
 MASKED = -100.0
 # In bytes. Tables of exact attention grow as N²: those of all sites with windows of 64×64 tokens would fill the memory.
 # Beside the products of so many tokens, laying them out anew costs little.
 LARGEST_KEPT = 64 * 2**20
-
-
-def partition(features: Tensor, window: tuple[int, int]) -> Tensor:
-    """Cut features (B, H, W, C), H and W multiples of the window's sides, into windows (B·R·S, N, C)."""
-    rows, columns = features.shape[1] // window[0], features.shape[2] // window[1]
-    cut = features.unflatten(2, (columns, window[1])).unflatten(1, (rows, window[0]))
-    return cut.transpose(2, 3).flatten(0, 2).flatten(1, 2)
-
-
-def merge(windows: Tensor, window: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Put windows (B·R·S, N, C) together again: (B, H, W, C). The inverse of `partition`."""
-    cut = windows.unflatten(1, window).unflatten(0, (-1, *grid))
-    return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-class PositionBias(abc.ABC):
-    """A bias of the logits that depends on where the query is from the key."""
-
-    @abc.abstractmethod
-    def at(self, offsets: Tensor) -> Tensor:
-        """Bias at offsets query - key, shape (..., 2), in tokens, fractional ones too: (heads, ...)."""
-
-    @abc.abstractmethod
-    def parameters(self) -> tuple[Tensor, ...]:
-        """What the bias is computed from."""
-
-    @property
-    def options(self) -> tuple[Any, ...]:
-        """How it is computed from them, where there is a choice."""
-        return ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TableBias(PositionBias):
-    """Swin's relative position bias: a table of one value per head and integer offset, interpolated in between.
-
-    Args:
-        table: shape ((2h - 1)·(2w - 1), heads), rows of offsets first, as upstream stores it.
-        window: h and w of the table.
-        stretch: factors from an offset in tokens to one in the table; 1 leaves offsets as they are. Offsets beyond the
-            table take its edge's value.
-    """
-
-    table: Tensor
-    window: tuple[int, int]
-    stretch: tuple[float, float] = (1.0, 1.0)
-
-    def at(self, offsets: Tensor) -> Tensor:
-        """See base class; bilinear."""
-        rows, columns = (2 * side - 1 for side in self.window)
-        table = self.table.unflatten(0, (rows, columns))
-        lows, weights = [], []
-        for axis, count in enumerate((rows, columns)):
-            place = (offsets[..., axis] * self.stretch[axis] + (count - 1) / 2).clamp(0, count - 1)
-            low = place.floor().long().clamp_max(max(count - 2, 0))
-            lows.append(low)
-            weights.append((place - low).to(table.dtype).unsqueeze(-1))
-        (top, left), (down, right) = lows, weights
-        if bool((down == 0).all()) and bool((right == 0).all()):
-            return table[top, left].movedim(-1, 0)
-        bottom, far = (top + 1).clamp_max(rows - 1), (left + 1).clamp_max(columns - 1)
-        upper = torch.lerp(table[top, left], table[top, far], right)
-        lower = torch.lerp(table[bottom, left], table[bottom, far], right)
-        return torch.lerp(upper, lower, down).movedim(-1, 0)
-
-    def parameters(self) -> tuple[Tensor, ...]:
-        """See base class."""
-        return (self.table,)
-
-    @property
-    def options(self) -> tuple[Any, ...]:
-        """See base class."""
-        return (self.window, self.stretch)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LogOffsetBias(PositionBias):
-    """DehazeFormer's bias: a small network on sign(x)·log(1 + |x|) of each coordinate of the offset.
-
-    Args:
-        network: maps (..., 2) to (..., heads).
-        stretch: factors from an offset in tokens to one that the network was trained for; 1 leaves offsets as they are.
-    """
-
-    network: torch.nn.Module
-    stretch: tuple[float, float] = (1.0, 1.0)
-
-    def at(self, offsets: Tensor) -> Tensor:
-        """See base class; whole offsets run the network once each, not once for each pair of tokens."""
-        whole = offsets.round()
-        if not offsets.numel() or bool((whole != offsets).any()):
-            return self._run(offsets).contiguous()
-        low, high = whole.flatten(0, -2).aminmax(dim=0)
-        rows, columns = (high - low + 1).long().tolist()
-        lattice = torch.cartesian_prod(*(torch.arange(count, device=low.device) for count in (rows, columns))) + low
-        places = (whole - low).long()
-        places = places[..., 0] * columns + places[..., 1]
-        return self._run(lattice).index_select(1, places.flatten()).unflatten(1, places.shape)
-
-    def _run(self, offsets: Tensor) -> Tensor:
-        first = next(self.network.parameters())
-        scaled = offsets * offsets.new_tensor(self.stretch)
-        return self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype)).movedim(-1, 0)
-
-    def parameters(self) -> tuple[Tensor, ...]:
-        """See base class."""
-        return tuple(self.network.parameters())
-
-    @property
-    def options(self) -> tuple[Any, ...]:
-        """See base class."""
-        return (self.stretch,)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 
 
 def coordinates(height, width, scale=1):

@@ -201,7 +201,7 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(folder, kind):
 
 
 def test_no_more_workers_than_cores_are_started(folder, monkeypatch):
-    monkeypatch.setattr("datamodules.base.available_cores", lambda: 1)
+    monkeypatch.setattr("datamodules.base.restoration.available_cores", lambda: 1)
     data = make(folder, num_workers=8)
     data.setup("fit")
     assert data.num_workers == 8

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from datamodules.cassi import adjoint, initial_estimate, mask_energy, measure, shift, shift_back, spread
-from datamodules.cubes import read_cube, read_mask
+from datamodules.files.cubes import read_cube, read_mask
 from tests import goldens
 
 DATA = Path(__file__).parents[2] / "../shared/data/spectral"

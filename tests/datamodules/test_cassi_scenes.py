@@ -10,9 +10,9 @@ from torch.testing import assert_close
 
 from datamodules import CASSIDataModule
 from datamodules.cassi import initial_estimate, measure, shift
-from datamodules.cassi_scenes import Camera
-from datamodules.cubes import read_cube, read_mask
 from datamodules.errors import DataError
+from datamodules.files.cubes import read_cube, read_mask
+from datamodules.spectral.camera import Camera
 from tests.spectral_data import smooth_cube, write_cassi, write_hdf5
 
 OPTIONS = {"patch_size": 16, "batch_size": 5, "num_workers": 0, "epoch_length": 10, "bands": 6}

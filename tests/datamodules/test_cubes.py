@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datamodules.cubes import read_cube, read_mask, write_cube
 from datamodules.errors import DataError
+from datamodules.files.cubes import read_cube, read_mask, write_cube
 from tests.spectral_data import smooth_cube, write_hdf5
 
 CUBE = smooth_cube(6, 8, 5, 0)

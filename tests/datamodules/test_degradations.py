@@ -5,18 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from datamodules.degradations import (
-    BicubicDownsampling,
-    Chain,
-    GaussianNoise,
-    MotionBlur,
-    Rain,
-    ShotNoise,
-    motion_kernel,
-    smooth_field,
-    streak_kernel,
-)
-from datamodules.imresize import imresize
+from datamodules.degradations.base import Chain, smooth_field
+from datamodules.degradations.blur import MotionBlur, motion_kernel
+from datamodules.degradations.downsampling import BicubicDownsampling
+from datamodules.degradations.imresize import imresize
+from datamodules.degradations.noise import GaussianNoise, ShotNoise
+from datamodules.degradations.rain import Rain, streak_kernel
 
 ALL = [Rain(), GaussianNoise(), ShotNoise(), MotionBlur(), BicubicDownsampling(2), Chain((Rain(), GaussianNoise()))]
 NO_STREAKS = {"density": (0.0, 0.0)}

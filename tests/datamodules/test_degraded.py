@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
-from datamodules.benchmarks import join
-from datamodules.degradations import BicubicDownsampling, Chain, GaussianNoise, JPEGCompression, MotionBlur
-from datamodules.degraded import CleanImages, DegradedImageDataset
-from datamodules.images import convert_channels, has_images, jpeg, write_image
-from datamodules.layout import find_folder
-from datamodules.paired import Pairs
+from datamodules.base.benchmark import join
+from datamodules.base.published import find_folder
+from datamodules.degradations.base import Chain
+from datamodules.degradations.blur import MotionBlur
+from datamodules.degradations.downsampling import BicubicDownsampling
+from datamodules.degradations.jpeg import JPEGCompression
+from datamodules.degradations.noise import GaussianNoise
+from datamodules.files.images import convert_channels, has_images, jpeg, write_image
+from datamodules.pairs.degraded import CleanImages, DegradedImageDataset
+from datamodules.pairs.matching import Pairs
 
 
 @pytest.mark.parametrize(

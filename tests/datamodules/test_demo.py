@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import DemoDataModule, demo, photographs
-from datamodules.degradations import BicubicDownsampling, GaussianNoise
+from datamodules import DemoDataModule
+from datamodules.degradations.downsampling import BicubicDownsampling
+from datamodules.degradations.noise import GaussianNoise
+from datamodules.demo import photographs
+from datamodules.demo import restoration as demo
+from datamodules.demo.photographs import photograph
 from datamodules.errors import DataError
-from datamodules.images import to_array
-from datamodules.photographs import photograph
+from datamodules.files.images import to_array
 
 
 def make(stage="fit", **kwargs):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules import DataError, GaussianDenoisingDataModule, JPEGDataModule
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 
 
 @pytest.fixture

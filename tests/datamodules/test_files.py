@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.files import atomic_file
+from datamodules.files.atomic import atomic_file
 
 
 def stop_halfway(path: Path) -> None:

@@ -10,7 +10,15 @@ import torch
 from PIL import Image
 
 from datamodules.errors import DataError
-from datamodules.images import convert_channels, jpeg_library, list_images, read_image, to_array, to_tensor, write_image
+from datamodules.files.images import (
+    convert_channels,
+    jpeg_library,
+    list_images,
+    read_image,
+    to_array,
+    to_tensor,
+    write_image,
+)
 
 
 def random_image(rng, dtype, channels, size=(7, 9)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from datamodules.imresize import contributions, cubic, imresize
+from datamodules.degradations.imresize import contributions, cubic, imresize
 from tests.goldens import DIRECTORY
 
 GOLDEN = load_file(DIRECTORY / "imresize.safetensors")

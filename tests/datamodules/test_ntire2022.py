@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from datamodules import NTIRE2022DataModule
-from datamodules.cubes import read_cube
 from datamodules.errors import DataError
-from datamodules.images import read_image, write_image
-from datamodules.ntire2022 import Patches, read_photograph
+from datamodules.files.cubes import read_cube
+from datamodules.files.images import read_image, write_image
+from datamodules.spectral.scenes import Patches, read_photograph
 from tests.spectral_data import smooth_cube, write_arad, write_hdf5
 
 OPTIONS = {"patch_size": 16, "batch_size": 4, "num_workers": 0}

@@ -6,9 +6,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.errors import DataError
-from datamodules.images import write_image
-from datamodules.paired import PairedImageDataset, pair_folders
-from datamodules.transforms import PairedTransform
+from datamodules.files.images import write_image
+from datamodules.pairs.dataset import PairedImageDataset
+from datamodules.pairs.matching import pair_folders
+from datamodules.pairs.transforms import PairedTransform
 from tests.datamodules.conftest import coordinates, write_pairs
 
 

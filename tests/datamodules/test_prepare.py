@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from datamodules import GoProDataModule, RESIDEDataModule, SIDDDataModule, SuperResolutionDataModule
-from datamodules.checks import call
+from datamodules.base.checks import call
 from datamodules.errors import DataError, collect_faults
-from datamodules.images import has_images, list_images, read_image, write_image
-from datamodules.packs import PACK_NAME, write_pack
-from datamodules.plans import choose_cut, make_links, make_plans
-from datamodules.prepare import Cut, prepare
-from datamodules.processes import run
-from datamodules.sources import find_source
+from datamodules.files.images import has_images, list_images, read_image, write_image
+from datamodules.files.packs import PACK_NAME, write_pack
+from datamodules.preparation.crop_plan import Cut
+from datamodules.preparation.crops import prepare
+from datamodules.preparation.inventory import find_source
+from datamodules.preparation.published_crops import choose_cut, make_links, make_plans
+from datamodules.preparation.worker_pool import run
 from tests.datamodules.conftest import coordinates, write_pairs
 from tests.spectral_data import smooth_cube, write_arad, write_cassi, write_hdf5
 

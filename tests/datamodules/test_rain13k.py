@@ -6,7 +6,7 @@ import pytest
 
 from datamodules import Rain13kDataModule
 from datamodules.errors import DataError
-from datamodules.rain13k import TEST_COUNTS
+from datamodules.restoration.rain13k import TEST_COUNTS
 from tests.datamodules.conftest import write_pairs
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from datamodules import DataError, RealBlurDataModule
-from datamodules.realblur import read_pair_list
+from datamodules.restoration.realblur import read_pair_list
 from tests.datamodules.conftest import write_pairs
 
 FOLDER = "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datamodules import DataError, RESIDEDataModule
-from datamodules.images import write_image
-from datamodules.reside import scene_pairs
+from datamodules.files.images import write_image
+from datamodules.restoration.reside import scene_pairs
 
 
 def fill(folder: Path, names: list[str], size: tuple[int, int] = (20, 24)) -> None:

@@ -7,7 +7,7 @@ import scipy.io
 import torch
 
 from datamodules import DataError, SIDDDataModule
-from datamodules.sidd import read_block_pairs
+from datamodules.restoration.sidd import read_block_pairs
 from tests.datamodules.conftest import write_pairs
 
 NOISY, CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"

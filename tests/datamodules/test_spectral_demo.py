@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import SpectralDemoDataModule, demo
-from datamodules.photographs import photograph
-from datamodules.spectra import WAVELENGTHS, camera, daylight, reflectances
-from datamodules.spectral_demo import Painter, photographed
+from datamodules import SpectralDemoDataModule
+from datamodules.demo import restoration as demo
+from datamodules.demo.photographs import photograph
+from datamodules.demo.spectra import WAVELENGTHS, camera, daylight, reflectances
+from datamodules.demo.spectral import Painter, photographed
 
 
 def make(stage="fit", **kwargs):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules import Stage
-from datamodules.loaders import StagedBatches
+from datamodules.loading.stages import StagedBatches
 from tests.datamodules.conftest import write_pairs
 from tests.datamodules.test_base import NAMES, fit, make, quiet
 from trainers import RestorationTask
@@ -112,7 +112,7 @@ def test_a_loop_without_a_trainer_counts_epochs(folder):
 def test_a_batch_reads_no_more_images_than_it_has_patches(folder, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "datamodules.paired.read_image", lambda path: read.append(path) or torch.zeros(24, 32, 3).byte().numpy()
+        "datamodules.pairs.dataset.read_image", lambda path: read.append(path) or torch.zeros(24, 32, 3).byte().numpy()
     )
     data = make(folder, repeat=2, stages=STAGES)
     data.setup("fit")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from datamodules import DataError, SuperResolutionDataModule
-from datamodules.images import read_image, to_tensor, write_image
-from datamodules.imresize import imresize
+from datamodules.degradations.imresize import imresize
+from datamodules.files.images import read_image, to_tensor, write_image
 from tests.datamodules.conftest import write_pairs
 
 

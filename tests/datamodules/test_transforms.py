@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from datamodules.transforms import PairedTransform
+from datamodules.pairs.transforms import PairedTransform
 from tests.datamodules.conftest import coordinates
 
 

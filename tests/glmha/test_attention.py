@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 import glmha
 from glmha import functional
-from glmha.comparisons import random_directions
-from glmha.conventions import RestormerConvention
+from glmha.conventions.restormer import RestormerConvention
+from glmha.functional import random_directions
 from glmha.layers import to_tokens
 from tests.glmha.randomised import exactly, inputs, randomise
 from tests.reference import glmha as reference

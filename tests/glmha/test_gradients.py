@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glmha import functional, gradients, streaming
+from glmha import functional
+from glmha.cpu import gradients
+from glmha.cpu import row_bands as streaming
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,9 @@
 import pytest
 import torch
 
-from glmha import (
-    GLMHA,
-    ChannelAttention,
-    PerformerChannelAttention,
-    ReformerChannelAttention,
-)
-from glmha.conventions import MSTConvention, RestormerConvention
+from glmha import GLMHA, ChannelAttention, PerformerChannelAttention, ReformerChannelAttention
+from glmha.conventions.mst import MSTConvention
+from glmha.conventions.restormer import RestormerConvention
 from glmha.layers import LayerNorm
 from nystra.functional import iterative_pseudo_inverse, transposed_over_norms
 

@@ -13,11 +13,12 @@ from glmha import (
     LinformerChannelAttention,
     PerformerChannelAttention,
     ReformerChannelAttention,
-    streaming,
 )
-from glmha.conventions import MSTConvention
+from glmha.conventions.mst import MSTConvention
+from glmha.cpu import row_bands as streaming
+from glmha.hosts.mst import MST, RGBMST, RealMST
+from glmha.hosts.spectral_unet import SpectralBlock
 from glmha.layers import FeedForward, MaskGuidance
-from glmha.mst import MST, RGBMST, RealMST, SpectralBlock
 from tests import goldens
 from tests.glmha.randomised import exactly, inputs, randomise
 from tests.reference import mst as reference

@@ -7,9 +7,10 @@ import torch
 from torch.testing import assert_close
 
 from glmha import functional
-from glmha.attention import GLMHA, ChannelAttention
-from glmha.conventions import MSTConvention
+from glmha.attention.base import ChannelAttention
+from glmha.conventions.mst import MSTConvention
 from glmha.layers import shift_back, spread, take_channels
+from glmha.low_rank.glmha import GLMHA
 from tests.glmha.randomised import exactly, inputs, randomise
 from tests.reference import glmha as reference_glmha
 from tests.reference import mst as reference

@@ -13,8 +13,8 @@ from glmha import (
     PerformerChannelAttention,
     ReformerChannelAttention,
 )
-from glmha.conventions import MSTConvention
-from glmha.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
+from glmha.conventions.mst import MSTConvention
+from glmha.hosts.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus
 from tests import goldens
 from tests.glmha.randomised import exactly, inputs, randomise
 from tests.reference import mst_plus_plus as reference

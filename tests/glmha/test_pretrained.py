@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 import glmha
-from glmha.checkpoints import averaged
-from glmha.pretrained import expansion
+from glmha.hosts.restormer import expansion
+from glmha.shared.checkpoint_files import averaged
 from tests import goldens
 
 RESTORMERS = [

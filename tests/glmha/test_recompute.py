@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from glmha import GLMHA, MST, CassiMSTPlusPlus, MSTPlusPlus, Restormer
-from glmha.recompute import set_recompute
-from nystra.hosts.dehazeformer import DehazeFormer
-from nystra.hosts.swinir import SwinIR
-from nystra.hosts.uformer import Uformer
+from glmha.shared.recompute import set_recompute
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.network import Uformer
 
 RESTORMER = functools.partial(Restormer, dim=8, num_blocks=[1, 1, 1, 2], num_refinement_blocks=1, heads=[1, 1, 2, 2])
 NETS = {
@@ -46,7 +46,9 @@ def test_gradients_are_those_of_blocks_that_keep_everything(name, monkeypatch):
     inputs = [torch.rand(2, 3, 32, 32)] * (2 if "CASSI" in name else 1)
     calls = []
     checkpoint = torch.utils.checkpoint.checkpoint
-    monkeypatch.setattr("glmha.recompute.checkpoint", lambda *args, **kw: calls.append(1) or checkpoint(*args, **kw))
+    monkeypatch.setattr(
+        "glmha.shared.recompute.checkpoint", lambda *args, **kw: calls.append(1) or checkpoint(*args, **kw)
+    )
     expected = gradients(net, inputs)
     assert not calls
     found = gradients(other, inputs)

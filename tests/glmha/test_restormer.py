@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import glmha
-from glmha import streaming
-from glmha.conventions import RestormerConvention
+from glmha.conventions.restormer import RestormerConvention
+from glmha.cpu import row_bands as streaming
 from glmha.layers import GatedFeedForward, LayerNorm
 from tests import goldens
 from tests.glmha.randomised import exactly, inputs, randomise

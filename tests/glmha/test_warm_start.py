@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from glmha import GLMHA, ChannelAttention, LinformerChannelAttention, load_pretrained
-from glmha.conventions import MSTConvention, RestormerConvention
-from glmha.mst import MST
-from glmha.mst_plus_plus import MSTPlusPlus
-from glmha.restormer import Restormer
+from glmha.conventions.mst import MSTConvention
+from glmha.conventions.restormer import RestormerConvention
+from glmha.hosts.mst import MST
+from glmha.hosts.mst_plus_plus import MSTPlusPlus
+from glmha.hosts.restormer import Restormer
 from glmha.warm_start import convert
 from tests.glmha.randomised import exactly, inputs, randomise
 

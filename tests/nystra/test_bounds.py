@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from nystra.bounds import nystrom_error, site_bounds
-from nystra.geometry import TableBias, WindowKind
-from nystra.landmark_blocks import BlockTables
+from nystra.analysis.bounds import nystrom_error, site_bounds
+from nystra.kernels.landmark_blocks import BlockTables
+from nystra.windows.geometry import WindowKind
+from nystra.windows.position_bias import TableBias
 from tests.nystra.test_substitute import Attention
 
 

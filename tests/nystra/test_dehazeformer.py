@@ -9,11 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
-from datamodules.images import read_image, to_tensor
-from glmha.checkpoints import CheckpointError, build_host, read_weights
-from nystra.geometry import LogOffsetBias
-from nystra.hosts.dehazeformer import DehazeFormer, infer_arguments
-from nystra.hosts.dehazeformer_parts import MetaWindowAttention, RescaleNorm, SKFusion
+from datamodules.files.images import read_image, to_tensor
+from glmha.shared.checkpoint_files import CheckpointError, build_host, read_weights
+from nystra.hosts.dehazeformer.blocks import MetaWindowAttention, RescaleNorm, SKFusion
+from nystra.hosts.dehazeformer.checkpoint import infer_arguments
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.windows.position_bias import LogOffsetBias
 from tests import goldens
 from trainers.metrics import psnr
 

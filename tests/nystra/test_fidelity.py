@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import nystra
-from nystra.fidelity import kernel_error
-from nystra.geometry import TableBias, WindowGeometry
+from nystra.analysis.kernel_error import kernel_error
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.position_bias import TableBias
 
 
 def call(shift: tuple[int, int] = (0, 0), scale: float = 1.0):

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 import nystra
-from datamodules.images import read_image, to_tensor
-from nystra.geometry import WindowGeometry, partition
+from datamodules.files.images import read_image, to_tensor
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.partition import partition
 from trainers.metrics import psnr
 from trainers.networks import in_unit_range
 

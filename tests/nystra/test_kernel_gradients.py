@@ -14,7 +14,7 @@ from nystra import (
     Softmax,
     WindowGeometry,
 )
-from nystra.geometry import TableBias
+from nystra.windows.position_bias import TableBias
 
 WINDOW, HEADS, CHANNELS = (4, 4), 2, 3
 KERNELS = [

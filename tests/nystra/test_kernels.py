@@ -18,9 +18,11 @@ from nystra import (
     Softmax,
     WindowGeometry,
 )
-from nystra.clusters import balanced_order, inverse, rows, splits
 from nystra.functional import random_features
-from nystra.geometry import MASKED, TableBias, WindowKind, merge, partition
+from nystra.windows.clusters import balanced_order, inverse, rows, splits
+from nystra.windows.geometry import MASKED, WindowKind
+from nystra.windows.partition import merge, partition
+from nystra.windows.position_bias import TableBias
 from tests import goldens
 
 HEADS, CHANNELS = 3, 5
@@ -272,7 +274,7 @@ def test_a_table_too_large_to_keep_is_made_anew(monkeypatch):
     kept = Softmax()(*inputs, geometry)
     assert geometry._tables
     geometry._tables.clear()
-    monkeypatch.setattr("nystra.geometry.LARGEST_KEPT", HEADS * 64**2 * 8 - 1)
+    monkeypatch.setattr("nystra.windows.geometry.LARGEST_KEPT", HEADS * 64**2 * 8 - 1)
     assert torch.equal(Softmax()(*inputs, geometry), kept)
     assert not geometry._tables
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nystra import ContentPooling, Kernel, LandmarkPooling, Nystrom, Softmax
-from nystra.geometry import TableBias, WindowGeometry
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.position_bias import TableBias
 
 HEADS, CHANNELS = 2, 4
 

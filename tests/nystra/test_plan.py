@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import nystra
-from nystra.plan import plan
+from nystra.analysis.planning import plan
 from tests.nystra.test_substitute import Attention
 
 

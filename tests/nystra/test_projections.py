@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 import nystra
-from nystra.hosts.swinir_parts import SwinAttention
-from nystra.hosts.uformer import UformerAttention
-from nystra.projections import KEY, QUERY, VALUE, Projections
+from nystra.hosts.swinir.blocks import SwinAttention
+from nystra.hosts.uformer.network import UformerAttention
+from nystra.kernels.projections import KEY, QUERY, VALUE, Projections
 from tests import goldens
 
 

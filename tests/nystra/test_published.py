@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 import nystra
-from nystra.hosts.swinir import SwinIR
-from nystra.hosts.swinir_parts import SwinAttention
-from nystra.hosts.uformer import UformerAttention
+from nystra.hosts.swinir.blocks import SwinAttention
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.network import UformerAttention
 from tests import goldens
 
 

@@ -7,12 +7,12 @@ import torch
 from torch.testing import assert_close
 
 import nystra
-from glmha.checkpoints import CheckpointError, read
-from nystra import records
-from nystra.hosts.dehazeformer import DehazeFormer
-from nystra.hosts.swinir import SwinIR
-from nystra.hosts.uformer import Uformer
-from nystra.sites import AttendedMap
+from glmha.shared.checkpoint_files import CheckpointError, read
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.network import Uformer
+from nystra.sites import attention_record
+from nystra.sites.site import AttendedMap
 
 KERNELS = [
     nystra.ContentPooling(4, 8, 1),
@@ -42,32 +42,34 @@ HOSTS = {
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_every_kernel_is_recorded_as_plain_data(kernel, tmp_path):
-    torch.save(records.encode_kernel(kernel), tmp_path / "kernel.pth")
-    assert records.decode_kernel(read(tmp_path / "kernel.pth")) == kernel
+    torch.save(attention_record.encode_kernel(kernel), tmp_path / "kernel.pth")
+    assert attention_record.decode_kernel(read(tmp_path / "kernel.pth")) == kernel
 
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_windows_and_kernels_are_restored_with_the_weights(host, tmp_path):
     net = HOSTS[host]()
     released = copy.deepcopy(net)
-    assert records.record(net) == {}
+    assert attention_record.record(net) == {}
     net.set_window(8, "interpolate")
     nystra.substitute(net, nystra.LandmarkPooling(4, 16, "own"))
     nystra.substitute(net, nystra.Nystrom(4, 8), sites=list(nystra.find_sites(net))[-1])
-    torch.save({"state_dict": net.state_dict(), records.KEY: records.record(net)}, tmp_path / "net.pth")
+    torch.save(
+        {"state_dict": net.state_dict(), attention_record.KEY: attention_record.record(net)}, tmp_path / "net.pth"
+    )
     # What upstream's code finds: its own keys and tensors.
     released.load_state_dict(read(tmp_path / "net.pth")["state_dict"], strict=True)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         loaded = nystra.load_pretrained(tmp_path / "net.pth")
-        assert records.record(loaded) == records.record(net)
+        assert attention_record.record(loaded) == attention_record.record(net)
         assert_close(loaded(image), net(image))
         exact = nystra.load_pretrained(tmp_path / "net.pth", recorded=False)
-        assert records.record(exact) == {}
+        assert attention_record.record(exact) == {}
         assert_close(exact(image), released.eval()(image))
         # The recorded treatment of the bias stays when only the window is chosen.
         smaller = nystra.load_pretrained(tmp_path / "net.pth", window_size=16)
-        assert records.record(smaller)["position_bias"] == "interpolate"
+        assert attention_record.record(smaller)["position_bias"] == "interpolate"
         assert smaller.window_size == 16
 
 
@@ -114,11 +116,11 @@ class Foreign(nystra.Softmax):
 )
 def test_a_record_that_is_none_of_the_nets_is_refused(record, message):
     with pytest.raises(CheckpointError, match=message):
-        nystra.load_pretrained({"state_dict": swinir().state_dict(), records.KEY: record})
+        nystra.load_pretrained({"state_dict": swinir().state_dict(), attention_record.KEY: record})
 
 
 def test_a_foreign_kernel_is_not_recorded():
     net = swinir()
     nystra.substitute(net, Foreign())
     with pytest.raises(ValueError, match=r"kernel \(Foreign\) must be one of"):
-        records.record(net)
+        attention_record.record(net)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 import nystra
-from nystra.geometry import TableBias, merge, partition
-from nystra.sites import WindowAttention
-from nystra.substitute import find_sites
+from nystra.sites.site import WindowAttention
+from nystra.sites.substitution import find_sites
+from nystra.windows.partition import merge, partition
+from nystra.windows.position_bias import TableBias
 
 
 class Attention(WindowAttention):

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import nystra
-from nystra.geometry import TableBias
-from nystra.hosts.swinir import SwinIR, infer_arguments
-from nystra.hosts.swinir_parts import SwinAttention
+from nystra.hosts.swinir.blocks import SwinAttention
+from nystra.hosts.swinir.checkpoint import infer_arguments
+from nystra.hosts.swinir.network import SwinIR
+from nystra.windows.position_bias import TableBias
 from tests import goldens
 from tests.glmha.randomised import randomise
 

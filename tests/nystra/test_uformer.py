@@ -5,9 +5,10 @@ import torch
 from torch.testing import assert_close
 
 import nystra
-from nystra.hosts.uformer import Uformer, infer_arguments
-from nystra.hosts.uformer_parts import Block, LocallyEnhanced, Mlp, UformerAttention
-from nystra.substitute import find_sites
+from nystra.hosts.uformer.blocks import Block, LocallyEnhanced, Mlp, UformerAttention
+from nystra.hosts.uformer.checkpoint import infer_arguments
+from nystra.hosts.uformer.network import Uformer
+from nystra.sites.substitution import find_sites
 from tests import goldens
 
 SMALL = ["uformer_small_shift", "uformer_small_noshift", "uformer_small_nomod_ffn"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from trainers.cli import main
+from trainers.cli.main import main
 
 
 class Names(Callback):

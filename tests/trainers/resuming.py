@@ -19,11 +19,13 @@ import numpy as np
 import torch
 import yaml
 
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 
 # A server that has imported everything forks each run off: importing takes longer than a run.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["trainers.cli", "nystra.hosts.swinir", "datamodules", __name__])
+PROCESSES.set_forkserver_preload(
+    ["trainers.recipes.lightning_cli", "nystra.hosts.swinir.network", "datamodules.restoration.folders", __name__]
+)
 
 EMA = [{"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.7}}]
 STAGES = [{"start": 3, "patch_size": 16, "batch_size": 1}, {"start": 6, "patch_size": 8, "batch_size": 3}]
@@ -153,7 +155,7 @@ def in_a_validation(call: int) -> None:
 
 def in_a_write(call: int) -> None:
     """Die when half of this checkpoint is written."""
-    from trainers import checkpoints
+    from trainers.checkpoints import last as checkpoints
 
     save, calls = torch.save, iter(range(1, 100))
 
@@ -181,7 +183,7 @@ def before_a_renaming(call: int) -> None:
 
 def between_steps(call: int) -> None:
     """Die after this batch, a checkpoint included if one was due."""
-    from trainers.checkpoints import LastCheckpoint
+    from trainers.checkpoints.last import LastCheckpoint
 
     _dies(LastCheckpoint, "on_train_batch_end", call, after=True)
 
@@ -206,7 +208,7 @@ def _run(folder: Path, arguments: Sequence[str], prepare: Callable[[], None] | N
     torch.set_num_threads(1)
     # Data are loaded by processes forked off this one, as ever on this system.
     multiprocessing.set_start_method("fork", force=True)
-    from trainers.cli import main
+    from trainers.cli.main import main
 
     if prepare is not None:
         prepare()

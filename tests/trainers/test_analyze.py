@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import glmha
-from datamodules.images import write_image
-from trainers.cli import main
+from datamodules.files.images import write_image
+from trainers.cli.main import main
 
 
 def test_published_tables_are_printed_beside_the_counts(tmp_path, capsys):

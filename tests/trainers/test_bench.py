@@ -6,7 +6,7 @@ import pytest
 
 import glmha
 from tests.reference.restormer import Restormer
-from trainers import bench
+from trainers.commands.bench import networks as bench
 
 SMALL = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1}
 

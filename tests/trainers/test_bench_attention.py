@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import nystra
-from trainers.bench_attention import EXPLICIT, FUSED, run_bench_attention
-from trainers.cli import main
+from trainers.cli.main import main
+from trainers.commands.bench.attention import EXPLICIT, FUSED, run_bench_attention
 
 
 def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):

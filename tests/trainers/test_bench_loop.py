@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from trainers.bench_loop import run_bench_loop
+from trainers.commands.bench.loop import run_bench_loop
 
 
 def test_bare_steps_and_steps_in_the_loop_alternate(recipe, tmp_path, capsys, monkeypatch):

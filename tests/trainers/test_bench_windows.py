@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import nystra
-from trainers import bench_windows
-from trainers.bench_windows import Absent, ExplicitSoftmax, run_bench_windows
-from trainers.cli import main
+from trainers.cli.main import main
+from trainers.commands.bench import windows as bench_windows
+from trainers.commands.bench.windows import Absent, ExplicitSoftmax, run_bench_windows
 
 
 @pytest.fixture

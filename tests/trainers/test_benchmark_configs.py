@@ -12,15 +12,15 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from datamodules import RestorationDataModule
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 from glmha import Restormer
 from nystra import Kernel, PublishedNystrom
-from nystra.hosts.dehazeformer import DehazeFormer
-from nystra.hosts.swinir import SwinIR
-from nystra.hosts.uformer import LEVELS, Uformer
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.network import LEVELS, Uformer
 from tests import goldens
 from tests.trainers.test_configs import COMPARISONS, CONFIGS, SHRUNK_NET, name
-from trainers.compare import run_compare
+from trainers.commands.compare.command import run_compare
 from trainers.metrics import ImageMetric
 
 Lowrank = Callable[..., int]

@@ -7,7 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from trainers.pictures import draw_bands, draw_triplet, false_colours
+from trainers.reports.pictures import draw_bands, draw_triplet, false_colours
 
 
 @pytest.fixture

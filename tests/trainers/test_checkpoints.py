@@ -19,16 +19,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import PairedFolderDataModule
-from trainers.checkpoints import (
-    REQUEUED,
-    TERMINATED,
-    AtomicCheckpointIO,
-    BestCheckpoint,
-    CheckpointWriteError,
-    LastCheckpoint,
-)
+from trainers.checkpoints.atomic_io import AtomicCheckpointIO, CheckpointWriteError
+from trainers.checkpoints.best import BestCheckpoint
+from trainers.checkpoints.last import LastCheckpoint
+from trainers.checkpoints.stopping import REQUEUED, TERMINATED
 from trainers.errors import Stopped
-from trainers.run_record import read_run
+from trainers.runs.run import read_run
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -45,7 +41,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, *, from_write: int) -> None:
             file.truncate(file.tell() // 2)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("trainers.checkpoints.torch.save", save_half)
+    monkeypatch.setattr("trainers.checkpoints.atomic_io.torch.save", save_half)
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
@@ -84,7 +80,7 @@ def test_a_disk_that_fills_up_beneath_torch_s_own_writer_is_recognised(tmp_path:
             pass
 
     save = torch.save
-    monkeypatch.setattr("trainers.checkpoints.torch.save", lambda checkpoint, file: save(checkpoint, Full()))
+    monkeypatch.setattr("trainers.checkpoints.atomic_io.torch.save", lambda checkpoint, file: save(checkpoint, Full()))
     with pytest.raises(CheckpointWriteError, match="No space left on device"):
         AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1000)}, tmp_path / "last.ckpt")
 

@@ -9,10 +9,11 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from datamodules.images import read_image
+from datamodules.files.images import read_image
 from glmha import GLMHA, AttentionFactory, ChannelAttention, Restormer
-from trainers.cli import FUNCTION_VERBS, TRAINER_VERBS, main
-from trainers.evaluation import digest
+from trainers.cli.main import main
+from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
+from trainers.evaluation.provenance import digest
 
 Lowrank = Callable[..., int]
 
@@ -167,7 +168,7 @@ def test_recipes_bind_attention_factories_and_keep_them(lowrank: Lowrank, recipe
     recipe.write_text(yaml.safe_dump(config))
     made: list[Attentive] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.task._initialise", lambda net, pretrained: made.append(net) or net)
+        patch.setattr("trainers.tasks.base.initialise", lambda net, pretrained: made.append(net) or net)
         assert lowrank("fit", "--config", recipe) == 0
         # Once more from the record: what was saved is what was asked for.
         assert lowrank("fit", "--config", tmp_path / "logs/run/version_0/config.yaml") == 0

@@ -7,11 +7,12 @@ import torch
 
 import nystra
 from datamodules import DemoDataModule
-from nystra.hosts.dehazeformer import DehazeFormer
+from nystra.hosts.dehazeformer.network import DehazeFormer
 from tests import goldens
-from trainers.cli import main
-from trainers.compare import RELEASED, run_compare
-from trainers.evaluation import digest
+from trainers.cli.main import main
+from trainers.commands.compare.command import run_compare
+from trainers.commands.compare.variants import RELEASED
+from trainers.evaluation.provenance import digest
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from datamodules import RestorationDataModule
-from datamodules.images import read_image, write_image
+from datamodules.files.images import read_image, write_image
 from glmha import (
     GLMHA,
     MST,
@@ -24,10 +24,10 @@ from glmha import (
     ReformerChannelAttention,
     Restormer,
 )
-from glmha.attention import decode_options
-from nystra.hosts.dehazeformer import DehazeFormer
-from nystra.hosts.swinir import SwinIR
-from nystra.hosts.uformer import Uformer
+from glmha.attention.recorded import decode_options
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.network import Uformer
 from tests.spectral_data import write_arad, write_cassi
 from trainers import RestorationTask, SpectralTask, SubstitutionTask, WarmStartTask
 

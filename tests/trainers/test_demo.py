@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import glmha
-from trainers import demo
-from trainers.demo_learned import run_learned_demo
-from trainers.demo_spectral import run_spectral_demo
-from trainers.demo_substitution import run_substitution_demo
-from trainers.measure import inference, interleaved_medians, peak_memory
+from trainers.commands.demo import command as demo
+from trainers.commands.demo.learned import run_learned_demo
+from trainers.commands.demo.spectral import run_spectral_demo
+from trainers.commands.demo.substitution import run_substitution_demo
+from trainers.reports.profiling import inference, interleaved_medians, peak_memory
 
 
 def test_the_learned_part_leaves_table_pictures_and_figures(lowrank, tmp_path, capsys):

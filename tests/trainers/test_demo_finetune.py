@@ -6,7 +6,7 @@ import json
 import pytest
 
 from datamodules import DemoDataModule
-from trainers import demo_finetune
+from trainers.commands.demo import finetuning as demo_finetune
 
 
 def test_three_figures_are_given_and_a_trained_miniature_is_taken(lowrank, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from datamodules import SpectralDemoDataModule
-from trainers import demo_spectral
+from trainers.commands.demo import spectral as demo_spectral
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import yaml
 
 import nystra
 from datamodules import DemoDataModule
-from nystra.geometry import TableBias, WindowGeometry
-from trainers import demo_substitution
-from trainers.demo_substitution import MeanOfValues
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.position_bias import TableBias
+from trainers.commands.demo import substitution as demo_substitution
+from trainers.commands.demo.substitution import MeanOfValues
 
 
 def test_every_variant_of_the_trained_net_is_in_one_table(lowrank, tmp_path, monkeypatch):

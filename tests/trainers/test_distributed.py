@@ -17,7 +17,7 @@ from torch import nn
 
 from glmha import load_pretrained
 from trainers import FullySharded, RestorationTask
-from trainers.cli import main
+from trainers.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -9,9 +9,10 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule
 
-from datamodules.loaders import NumberedSamples, ResumableLoader
+from datamodules.loading.resumable import ResumableLoader
+from datamodules.loading.samples import NumberedSamples
 from tests.trainers.test_configs import CONFIGS
-from trainers.hardware import BatchPlan, adapt, plan_batches
+from trainers.devices.step_batches import BatchPlan, adapt, plan_batches
 
 RESTORMER = [64, 40, 32, 16, 8, 8]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from trainers import RestorationTask
-from trainers.throughput import Throughput
+from trainers.monitoring.throughput import Throughput
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The 'train_dataloader' does not have many workers", "ignore:You defined a `validation_step`"

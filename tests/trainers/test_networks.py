@@ -5,10 +5,10 @@ import torch
 
 import glmha
 import nystra
-from nystra.hosts.dehazeformer import DehazeFormer
+from nystra.hosts.dehazeformer.network import DehazeFormer
 from tests import goldens
 from trainers.networks import in_unit_range, load_network
-from trainers.tiling import restore
+from trainers.tiling.restoration import restore
 
 
 @pytest.mark.parametrize(

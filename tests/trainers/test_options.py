@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from glmha import GLMHA, load_pretrained
-from glmha.restormer import TransformerBlock
+from glmha.hosts.restormer import TransformerBlock
 from trainers import Mixup, RestorationTask
-from trainers.hardware import weight_averaging
-from trainers.tiling import restore
+from trainers.devices.averaging import weight_averaging
+from trainers.tiling.restoration import restore
 
 QUICK = ["--trainer.max_steps", 2, "--trainer.limit_val_batches", 0, "--best_checkpoint.save_top_k", 0]
 
@@ -176,7 +176,7 @@ def test_the_ensemble_is_asked_for_and_recorded(lowrank, recipe, tmp_path, monke
         asked.append(options["self_ensemble"])
         return restore(*args, **options)
 
-    monkeypatch.setattr("trainers.restoration.restore", spy)
+    monkeypatch.setattr("trainers.tasks.restoration.restore", spy)
     options = ["--config", recipe, "--model.self_ensemble", "true"]
     # Training validates without.
     assert lowrank("fit", *options, "--trainer.max_steps", 4) == 0

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.images import write_image
+from datamodules.files.images import write_image
 from tests.datamodules.conftest import write_pairs
-from trainers.cli import main
+from trainers.cli.main import main
 
 CUT = ["--crop_size=24", "--step=16"]
 
@@ -83,7 +83,7 @@ def test_verify_names_all_faults_in_one_message(source, capsys):
 
 
 def test_a_whole_set_is_verified_by_several_processes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("datamodules.sources.SOTS_COUNTS", {"SOTS-indoor": 2})
+    monkeypatch.setattr("datamodules.preparation.inventory.SOTS_COUNTS", {"SOTS-indoor": 2})
     write_pairs(tmp_path / "SOTS-indoor", ["1", "2"], inputs="hazy", targets="GT")
     assert prepare("reside", "--source", tmp_path, "--verify", "true", "--workers=2") == 0
     assert "verified: every file of SOTS-indoor can be used" in capsys.readouterr().out

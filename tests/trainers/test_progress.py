@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from trainers import cli
-from trainers.progress import ProgressBar
+from trainers.cli import main as cli
+from trainers.monitoring.progress import ProgressBar
 
 VALUES = r"train/loss [\d.]+, val/psnr [\d.]+, samples/s [\d.e+]+, data wait \d+ %, memory \d+ MiB"
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules import PairedFolderDataModule
-from datamodules.images import read_image
+from datamodules.files.images import read_image
 from glmha import Restormer
 from trainers import NonFiniteError, RestorationTask
-from trainers.evaluation import Evaluation, ImageScore, digest, gather
+from trainers.evaluation.provenance import digest
+from trainers.evaluation.scores import Evaluation, ImageScore, gather
 from trainers.metrics import PSNR, SSIM, psnr
 
 pytestmark = pytest.mark.filterwarnings(

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.errors import DataError
-from datamodules.images import read_image, write_image
-from nystra.hosts.dehazeformer import DehazeFormer
+from datamodules.files.images import read_image, write_image
+from nystra.hosts.dehazeformer.network import DehazeFormer
 from tests import goldens
-from trainers import restore as restore_module
-from trainers.cli import main
-from trainers.restore import restore_images
-from trainers.tiling import restore
+from trainers.cli.main import main
+from trainers.commands.restore import command as restore_module
+from trainers.commands.restore.command import restore_images
+from trainers.tiling.restoration import restore
 
 
 class Net(nn.Module):

@@ -26,8 +26,9 @@ from tests.trainers.resuming import (
     straight,
     write_recipe,
 )
-from trainers.checkpoints import REQUEUED, TERMINATED, AtomicCheckpointIO
-from trainers.run_record import read_run
+from trainers.checkpoints.atomic_io import AtomicCheckpointIO
+from trainers.checkpoints.stopping import REQUEUED, TERMINATED
+from trainers.runs.run import read_run
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_a_slurm_job_that_has_to_end_is_queued_again_and_goes_on_by_itself(recip
 
 def limited(call: int) -> None:
     """Let the disk be full when this checkpoint is half written."""
-    from trainers import checkpoints
+    from trainers.checkpoints import last as checkpoints
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     save, calls = torch.save, iter(range(1, 100))

@@ -15,9 +15,12 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger
 
-from trainers.configuration import decisive, differences
-from trainers.run_record import NAME, Run, RunRecord, checkpoint_to_resume, clear_unfinished, read_run
-from trainers.runs import find_runs, run_runs
+from trainers.commands.runs import run_runs
+from trainers.runs.configuration import decisive, differences
+from trainers.runs.listing import find_runs
+from trainers.runs.record import RunRecord, clear_unfinished
+from trainers.runs.resumption import checkpoint_to_resume
+from trainers.runs.run import NAME, Run, read_run
 
 RUN = Run(
     state="running",
@@ -100,9 +103,9 @@ def test_a_run_that_is_killed_is_said_to_have_stopped_without_a_word(tmp_path, e
 
 def start() -> int | None:
     """When this process started."""
-    from trainers.run_record import _process_start
+    from trainers.runs.run import process_start
 
-    return _process_start(os.getpid())
+    return process_start(os.getpid())
 
 
 def test_a_living_run_is_running_until_another_process_has_its_number(tmp_path):
@@ -114,10 +117,10 @@ def test_a_living_run_is_running_until_another_process_has_its_number(tmp_path):
 
 
 def test_a_run_on_another_machine_lives_as_long_as_it_gives_signs(tmp_path):
-    from trainers.run_record import _now
+    from trainers.runs.run import utc_now
 
     assert read_run(write(tmp_path / "a", replace(RUN, host="elsewhere"))).state == "killed"
-    assert read_run(write(tmp_path / "b", replace(RUN, host="elsewhere", updated=_now()))).state == "running"
+    assert read_run(write(tmp_path / "b", replace(RUN, host="elsewhere", updated=utc_now()))).state == "running"
 
 
 @pytest.mark.parametrize("moved", [False, True])

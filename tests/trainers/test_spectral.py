@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules import CASSIDataModule, NTIRE2022DataModule
 from datamodules.cassi import initial_estimate, measure, shift
-from datamodules.cubes import read_cube, read_mask
-from datamodules.images import read_image
+from datamodules.files.cubes import read_cube, read_mask
+from datamodules.files.images import read_image
 from glmha import GLMHA, MST, CassiMSTPlusPlus, MSTPlusPlus, RealMST
 from tests.spectral_data import write_arad, write_cassi
 from trainers import SpectralTask

@@ -14,14 +14,14 @@ from torch.testing import assert_close
 
 import glmha
 import nystra
-from glmha.checkpoints import CheckpointError, read
-from nystra import records
-from nystra.hosts.dehazeformer import DehazeFormer
-from nystra.hosts.swinir import SwinIR
+from glmha.shared.checkpoint_files import CheckpointError, read
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.network import SwinIR
+from nystra.sites import attention_record
 from trainers import RestorationTask, SubstitutionTask, WarmStartTask
-from trainers.adapters import projections
-from trainers.finetuning import attentions, relative_error
 from trainers.networks import load_network
+from trainers.tuning.distillation import attentions, relative_error
+from trainers.tuning.lora import projections
 
 NYSTROM = {"class_path": "nystra.Nystrom", "init_args": {"landmarks": 4, "key_landmarks": 4}}
 POOLING = {"class_path": "nystra.LandmarkPooling", "init_args": {"landmarks": 4, "cells": 16, "near": "own"}}
@@ -88,8 +88,8 @@ def test_every_verb_works_from_a_checkpoint(lowrank, tuning, released, pairs, tm
     assert weights.keys() == swinir().state_dict().keys()
     swinir().load_state_dict(weights, strict=True)
     assert any((weights[key] != value).any() for key, value in swinir().state_dict().items())
-    assert content[records.KEY]["window_size"] == 8
-    kernels = content[records.KEY]["kernels"]
+    assert content[attention_record.KEY]["window_size"] == 8
+    kernels = content[attention_record.KEY]["kernels"]
     assert len(kernels) == 2
     for kernel in kernels.values():
         assert kernel == {"class": "LandmarkPooling", "landmarks": 4, "cells": 16, "near": "own"}
@@ -99,7 +99,7 @@ def test_every_verb_works_from_a_checkpoint(lowrank, tuning, released, pairs, tm
     assert lowrank("restore", photo, "--pretrained", checkpoint, "--output", tmp_path / "restored") == 0
     exported = tmp_path / "weights.pth"
     assert lowrank("export", "--checkpoint", checkpoint, "--output", exported) == 0
-    assert read(exported).keys() == {"state_dict", records.KEY}
+    assert read(exported).keys() == {"state_dict", attention_record.KEY}
     swinir().load_state_dict(read(exported)["state_dict"], strict=True)
     options = ["--kernels", "[nystra.Softmax]", "--memory", "false", "--repeats", 1, "--output", tmp_path / "compare"]
     data = [f"--data.test_{kind}={pairs / 'test' / kind}" for kind in ("input", "target")]
@@ -119,7 +119,7 @@ def test_the_teacher_is_the_released_network_and_no_part_of_the_student(released
     task = SubstitutionTask(released, nystra.Nystrom(4, 4), window_size=8)
     assert not task.teacher.training
     assert task.net.training
-    assert records.record(task.teacher) == {}
+    assert attention_record.record(task.teacher) == {}
     assert not any(parameter.requires_grad for parameter in task.teacher.parameters())
     inside = {id(parameter) for parameter in task.parameters()}
     assert not inside & {id(parameter) for parameter in task.teacher.parameters()}
@@ -289,19 +289,23 @@ def test_kernels_of_a_schedule_follow_their_steps_not_their_order(released):
 
 def test_other_tasks_do_not_run_the_weights_with_another_attention(lowrank, tuning, recipe, released, tmp_path, capsys):
     task = SubstitutionTask(released, nystra.Nystrom(4, 4), window_size=8)
-    checkpoint = {"state_dict": task.state_dict(), records.KEY: records.record(task.net)}
+    checkpoint = {"state_dict": task.state_dict(), attention_record.KEY: attention_record.record(task.net)}
     with pytest.raises(ValueError, match=r"exact attention in trained windows where it records window 8 .*Nystrom"):
         RestorationTask(net=swinir()).on_load_checkpoint(checkpoint)
-    weights = {"state_dict": task.net.state_dict(), records.KEY: records.record(task.net)}
+    weights = {"state_dict": task.net.state_dict(), attention_record.KEY: attention_record.record(task.net)}
     torch.save(weights, tmp_path / "tuned.pth")
     with pytest.raises(ValueError, match=r"net \(SwinIR\) must attend as pretrained .*Nystrom.*: leave net out"):
         RestorationTask(net=swinir(), pretrained=tmp_path / "tuned.pth")
-    assert records.record(RestorationTask(pretrained=tmp_path / "tuned.pth").net) == records.record(task.net)
+    assert attention_record.record(RestorationTask(pretrained=tmp_path / "tuned.pth").net) == attention_record.record(
+        task.net
+    )
 
 
 def test_tuned_weights_are_no_teacher(released, tmp_path):
     tuned = SubstitutionTask(released, nystra.Nystrom(4, 4), window_size=8).net
-    torch.save({"state_dict": tuned.state_dict(), records.KEY: records.record(tuned)}, tmp_path / "tuned.pth")
+    torch.save(
+        {"state_dict": tuned.state_dict(), attention_record.KEY: attention_record.record(tuned)}, tmp_path / "tuned.pth"
+    )
     with pytest.raises(ValueError, match=r"teacher \(null\) must be the released checkpoint"):
         SubstitutionTask(tmp_path / "tuned.pth")
     SubstitutionTask(tmp_path / "tuned.pth", teacher=released)
@@ -318,25 +322,25 @@ def test_gradients_reach_all_parameters_where_processes_wait_for_them(released):
 def test_landmarks_are_annealed_also_by_a_run_that_is_resumed(lowrank, tuning, tmp_path):
     assert lowrank(*annealed(tuning, "whole")) == 0
     whole = read(last(tmp_path / "logs" / "whole"))
-    assert {kernel["landmarks"] for kernel in whole[records.KEY]["kernels"].values()} == {1}
+    assert {kernel["landmarks"] for kernel in whole[attention_record.KEY]["kernels"].values()} == {1}
     assert lowrank(*annealed(tuning, "parts"), "--trainer.max_steps", 3) == 0
     part = last(tmp_path / "logs" / "parts")
-    assert {kernel["landmarks"] for kernel in read(part)[records.KEY]["kernels"].values()} == {4}
+    assert {kernel["landmarks"] for kernel in read(part)[attention_record.KEY]["kernels"].values()} == {4}
     assert lowrank(*annealed(tuning, "parts"), "--ckpt_path", part) == 0
     resumed = read(last(tmp_path / "logs" / "parts"))
-    assert resumed[records.KEY] == whole[records.KEY]
+    assert resumed[attention_record.KEY] == whole[attention_record.KEY]
     for key, value in whole["state_dict"].items():
         assert_close(resumed["state_dict"][key], value, rtol=0, atol=0)
 
 
 def test_fine_tuning_goes_on_from_a_fine_tuned_checkpoint(released, tmp_path):
     first = SubstitutionTask(released, {"*.0.attn": nystra.Nystrom(4, 4)}, window_size=8)
-    assert len(records.record(first.net)["kernels"]) == 1
-    content = {"state_dict": first.state_dict(), records.KEY: records.record(first.net)}
+    assert len(attention_record.record(first.net)["kernels"]) == 1
+    content = {"state_dict": first.state_dict(), attention_record.KEY: attention_record.record(first.net)}
     torch.save(content, tmp_path / "first.pth")
     second = SubstitutionTask(tmp_path / "first.pth", teacher=released)
-    assert records.record(second.net) == content[records.KEY]
-    assert records.record(second.teacher) == {}
+    assert attention_record.record(second.net) == content[attention_record.KEY]
+    assert attention_record.record(second.teacher) == {}
 
 
 def not_a_window_network(tmp_path: Path) -> Path:
@@ -389,7 +393,7 @@ def test_what_cannot_be_is_refused(released, tmp_path, options, error, message):
 
 def test_a_checkpoint_of_another_kernel_is_refused(released):
     first, second = (SubstitutionTask(released, nystra.Nystrom(m, m)) for m in (4, 1))
-    content = {"state_dict": first.state_dict(), records.KEY: records.record(first.net)}
+    content = {"state_dict": first.state_dict(), attention_record.KEY: attention_record.record(first.net)}
     with pytest.raises(ValueError, match=r"must be those that ckpt_path was trained with, got Nystrom\(landmarks=1"):
         second.on_load_checkpoint(content)
 

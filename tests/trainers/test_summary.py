@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from datamodules.images import read_image
-from trainers.summary import duration
+from datamodules.files.images import read_image
+from trainers.runs.summary import duration
 
 
 def test_the_summary_s_commands_work(lowrank, recipe, tmp_path, pairs, capsys):

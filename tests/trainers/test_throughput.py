@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import throughput
-from trainers.throughput import Throughput, memory
+from trainers.monitoring import throughput
+from trainers.monitoring.throughput import Throughput, memory
 
 
 class Run:

@@ -7,9 +7,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glmha import Restormer
-from nystra.hosts.uformer import Uformer
+from nystra.hosts.uformer.network import Uformer
 from trainers.networks import takes
-from trainers.tiling import plan_tiles, restore, restore_bands
+from trainers.tiling.plan import plan_tiles
+from trainers.tiling.restoration import restore, restore_bands
 
 
 class Local(nn.Module):

@@ -10,9 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 import nystra
-from nystra.hosts.swinir import SwinIR
+from nystra.hosts.swinir.network import SwinIR
 from trainers import RestorationTask
-from trainers.watchers import AttentionWatcher, spread
+from trainers.monitoring.attention import AttentionWatcher, spread
 
 
 def read(folder: Path) -> EventAccumulator:

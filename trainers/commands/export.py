@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from datamodules.files import atomic_file
-from nystra import records
+from datamodules.files.atomic import atomic_file
+from nystra.sites import attention_record
 from trainers.networks import load_network
 
 
@@ -29,8 +29,8 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
         raise ValueError(f"output ({output}) must end in .pth or .pt: it is written by torch.save")
     net = load_network(checkpoint)
     content = {"state_dict": net.state_dict()}
-    if record := records.record(net):
-        content[records.KEY] = record
+    if record := attention_record.record(net):
+        content[attention_record.KEY] = record
     with atomic_file(output) as file:
         torch.save(content, file)
     size = sum(value.numel() for value in net.parameters())

@@ -9,13 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from datamodules.base import available_cores
-from datamodules.checks import Check, call
+from datamodules.base.checks import Check, call
+from datamodules.base.restoration import available_cores
 from datamodules.errors import DataError
-from datamodules.plans import CUTS, choose_cut, make_links, make_plans
-from datamodules.prepare import Made, Plan, Progress, prepare
-from datamodules.processes import run
-from datamodules.sources import DatasetName, Source, find_source
+from datamodules.preparation.crop_plan import Made, Plan
+from datamodules.preparation.crops import Progress, prepare
+from datamodules.preparation.inventory import DatasetName, Source, find_source
+from datamodules.preparation.published_crops import CUTS, choose_cut, make_links, make_plans
+from datamodules.preparation.worker_pool import run
 
 
 def run_prepare(

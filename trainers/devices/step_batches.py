@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from datamodules.base import RestorationDataModule
-from datamodules.loaders import device_batch
+from datamodules.base.restoration import RestorationDataModule
+from datamodules.loading.samples import device_batch
 
 
 @dataclass(frozen=True)
@@ -137,18 +136,3 @@ def recount(progress: dict[str, Any], before: int, now: int) -> None:
         difference = counts["ready"] // before * now - counts["ready"]
         for stage in ("ready", "started", "processed", "completed"):
             counts[stage] += difference
-
-
-def weight_averaging(decay: float) -> EMAWeightAveraging:
-    """Make the callback that averages the weights over training, validates the average and keeps it in checkpoints.
-
-    Args:
-        decay: weight of the former average at each step, 0 < decay < 1.
-
-    Raises:
-        ValueError: if it is out of range.
-    """
-    if not 0 < decay < 1:
-        raise ValueError(f"ema_decay ({decay}) must be above 0 and below 1; 0.999 is usual")
-    # Buffers of the networks are tables of positions, which averaging would round.
-    return EMAWeightAveraging(decay=decay, use_buffers=False)

@@ -1,30 +1,18 @@
 """Scores of an evaluation: collected per image, gathered over processes, printed as a table, kept as metrics.json."""
 
-import hashlib
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.base import RestorationDataModule
-from datamodules.files import atomic_file
-from datamodules.images import jpeg_library
-from glmha.checkpoints import averaged
-
-VERSIONED = ("lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless")
-"""Distributions whose versions change scores: OpenCV decodes JPEG, torch and numpy compute."""
-PARTIAL = "partial: images of the benchmark are missing, figures are not comparable with published ones"
+from datamodules.files.atomic import atomic_file
+from trainers.evaluation.provenance import PARTIAL, jsonable, provenance, share
 
 
 @dataclass(frozen=True)
@@ -40,48 +28,6 @@ class ImageScore:
     data_set: str
     image: str
     values: dict[str, float]
-
-
-def data_module(trainer: Trainer) -> LightningDataModule | None:
-    """The run's data module; None if it was given loaders only."""
-    data: LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-    return data
-
-
-def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dict[str, int]:
-    """Names of a stage's data sets, in the order of their loaders, and how many images each has.
-
-    A data module of ours names them; otherwise they are called by the stage and, if there are several, a number.
-    """
-    loaders = getattr(trainer, f"{stage}_dataloaders")
-    loaders = loaders if isinstance(loaders, list) else [loaders]
-    data = data_module(trainer)
-    if isinstance(data, RestorationDataModule):
-        names = data.val_set_names if stage == "val" else data.test_set_names
-    else:
-        names = [stage] if len(loaders) == 1 else [f"{stage}{number}" for number in range(1, len(loaders) + 1)]
-    return {name: len(loader.dataset) for name, loader in zip(names, loaders, strict=True)}
-
-
-def expected_images(trainer: Trainer, stage: Literal["val", "test"]) -> dict[str, int]:
-    """Number of images that each of a stage's data sets has when it is whole, of a test also of the absent sets.
-
-    A set whose published size is not known is whole as it is.
-    """
-    data, found = data_module(trainer), data_sets(trainer, stage)
-    whole = whole_sets(data, found)
-    return whole if stage == "test" else {name: whole[name] for name in found}
-
-
-def whole_sets(data: LightningDataModule | None, found: Mapping[str, int]) -> dict[str, int]:
-    """Number of images that each data set has when it is whole: those found, and those that are absent.
-
-    Args:
-        data: the data module; None: loaders only.
-        found: data set → number of its images that are there.
-    """
-    published = data.published_counts if isinstance(data, RestorationDataModule) else {}
-    return {name: max(published.get(name, 0), found.get(name, 0)) for name in [*published, *found]}
 
 
 def gather(scores: list[ImageScore]) -> list[ImageScore]:
@@ -201,7 +147,7 @@ class Evaluation:
         record: dict[str, Any] = {
             "data": data,
             "metrics": dict(self.protocols),
-            "average": _jsonable(self.average()),
+            "average": jsonable(self.average()),
             "partial": self.partial,
             "images": len(self.scores),
             "images_expected": max(len(self.scores), sum(self.expected.values())),
@@ -210,9 +156,9 @@ class Evaluation:
                 name: {
                     "images": counts[name],
                     "images_expected": self.expected.get(name, counts[name]),
-                    "mean": _jsonable(mean),
+                    "mean": jsonable(mean),
                     "per_image": {
-                        score.image: _jsonable(score.values) for score in self.scores if score.data_set == name
+                        score.image: jsonable(score.values) for score in self.scores if score.data_set == name
                     },
                 }
                 for name, mean in means.items()
@@ -231,41 +177,5 @@ class Evaluation:
         return path
 
 
-def provenance(weights: Path | None, seed: int | None) -> dict[str, Any]:
-    """What a record of figures says of where they come from: weights, seed, versions.
-
-    Args:
-        weights: file that the weights came from; None: they were initialised at random.
-        seed: of the run; None: none was set.
-    """
-    source = None
-    if weights is not None:
-        source = {"path": str(weights), "sha256": digest(weights), "ema": averaged(weights)}
-    versions = {name: version(name) for name in VERSIONED} | {"jpeg": jpeg_library(), "python": python_version()}
-    return {"weights": source, "seed": seed, "versions": versions}
-
-
-def share(count: int, whole: int) -> str:
-    """How many images of how many, if that is not all of them."""
-    return f"{count} of {whole}" if count < whole else str(count)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def current_seed() -> int | None:
-    """The seed that Lightning's `seed_everything` set in this process, if it did."""
-    value = os.environ.get("PL_GLOBAL_SEED")
-    return None if value is None else int(value)
-
-
 def _shown(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def _jsonable(values: Mapping[str, float]) -> dict[str, float | str]:
-    # JSON has no infinity (the PSNR of identical images) and no NaN; Python's float() reads these strings back.
-    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}

@@ -6,6 +6,7 @@ border pixels were left out. Each metric names its protocol, so that a number ne
 
 from trainers.metrics.alignment import Aligned, AlignedPSNR, AlignedSSIM, align, aligned_psnr, aligned_ssim
 from trainers.metrics.base import ImageMetric
+from trainers.metrics.benchmark_variants import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
 from trainers.metrics.hyperspectral import (
     MRAE,
     RMSE,
@@ -20,8 +21,7 @@ from trainers.metrics.hyperspectral import (
     rmse,
     sam,
 )
-from trainers.metrics.image import PSNR, SSIM, Space, luma, psnr, ssim
-from trainers.metrics.papers import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
+from trainers.metrics.psnr_ssim import PSNR, SSIM, Space, luma, psnr, ssim
 
 __all__ = [
     "MRAE",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.metrics.base import PEAK, ImageMetric
-from trainers.metrics.image import prepare
+from trainers.metrics.psnr_ssim import prepare
 from trainers.metrics.similarity import RADIUS, SIDE, similarity
 
 _ITERATIONS = 100

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.metrics.base import PEAK, ImageMetric, check_images, levels
-from trainers.metrics.image import Space, describe, prepare
+from trainers.metrics.psnr_ssim import Space, describe, prepare
 from trainers.metrics.similarity import RADIUS, SIDE, across_channels, mean_similarity
 
 # Shorter side, in pixels, that Wang's recommendation for viewing distances pools an image to.

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from glmha import spectrum
-from glmha.attention import Calibration, ChannelAttention
-from nystra.fidelity import kernel_error
-from nystra.geometry import WindowGeometry
-from nystra.kernels import Softmax
-from nystra.observe import observed
-from nystra.sites import WindowAttention
-from trainers.task import ImageTask
+from glmha.attention.base import ChannelAttention
+from glmha.low_rank.glmha import Calibration
+from nystra.analysis.kernel_error import kernel_error
+from nystra.kernels.softmax import Softmax
+from nystra.sites.observation import observed
+from nystra.sites.site import WindowAttention
+from nystra.windows.geometry import WindowGeometry
+from trainers.tasks.base import ImageTask
 
 SHARE = 0.99
 """Of the spectrum's energy: how many singular values hold it is logged."""

@@ -7,10 +7,10 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from trainers.checkpoints import log_folder
-from trainers.evaluation import data_sets
-from trainers.task import ImageTask
-from trainers.watchers import writers
+from trainers.checkpoints.lookup import log_folder
+from trainers.evaluation.data_sets import data_sets
+from trainers.monitoring.attention import writers
+from trainers.tasks.base import ImageTask
 
 
 class ValidationImages(Callback):

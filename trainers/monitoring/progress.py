@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
-from trainers.throughput import memory, throughput
+from trainers.monitoring.throughput import memory, throughput
 
 
 class ProgressBar(RichProgressBar):

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from trainers.measure import resident_memory
+from trainers.reports.profiling import resident_memory
 
 DECAY = 0.98
 """Share of the past in a running mean that each batch leaves: it speaks of the last 50 or so."""

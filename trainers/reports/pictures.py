@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.images import convert_channels, to_array
-from trainers.metrics import psnr
+from datamodules.files.images import convert_channels, to_array
+from trainers.metrics.psnr_ssim import psnr
 
 # Panels are brought between these widths, so that captions are readable and event files small.
 _NARROWEST, _WIDEST = 192, 512

@@ -6,133 +6,27 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.base import RestorationDataModule
-from datamodules.files import atomic_file
-from trainers.checkpoints import (
-    BestCheckpoint,
-    LastCheckpoint,
-    at_its_end,
-    folder_of_run,
-    job,
-    kept_checkpoints,
-    log_folder,
-    run_folders,
-)
-from trainers.configuration import Configuration, decisive, differences
-from trainers.errors import Stopped
-from trainers.evaluation import data_module
-from trainers.hardware import recount
-from trainers.messages import explain
-
-State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
-NAME = "run.json"
-BEAT = 30.0
-"""Seconds between two signs of life in the record."""
-SILENCE = 300.0
-"""Seconds without a sign of life after which a run on another machine is taken for dead."""
-
-Kind = TypeVar("Kind", bound=Checkpoint)
+from datamodules.base.restoration import RestorationDataModule
+from datamodules.files.atomic import atomic_file
+from trainers.checkpoints.best import BestCheckpoint
+from trainers.checkpoints.last import LastCheckpoint
+from trainers.checkpoints.lookup import folder_of_run, log_folder
+from trainers.checkpoints.stopping import at_its_end, job
+from trainers.devices.step_batches import recount
+from trainers.errors import Stopped, explain
+from trainers.evaluation.data_sets import data_module
+from trainers.runs.configuration import Configuration, decisive, differences
+from trainers.runs.run import BEAT, NAME, Kind, Run, process_start, read_run, utc_now
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is known of a run.
-
-    Attributes:
-        state: what it last said of itself; "killed" is said by others, of one that is "running" no longer.
-        host: name of the machine.
-        process: its number there.
-        process_start: when that process started, in the system's own unit; None where it does not say.
-        job: number of the SLURM job; None elsewhere.
-        started: date and time, ISO 8601.
-        updated: date and time of the last sign of life.
-        step: optimiser steps taken, those before it was resumed included.
-        max_steps: where it ends; None: not by steps.
-        epoch: epochs ended.
-        max_epochs: where it ends; None: not by epochs.
-        monitor: name of the score that the best checkpoint is chosen by; None: no such.
-        best: that score; None before the first validation.
-        best_checkpoint: its file.
-        last_checkpoint: the newest file that the run goes on from; None before there is one.
-        last_step: optimiser steps taken when that was saved.
-        resumed_from: the checkpoint that it goes on from itself; None: from scratch.
-        error: first line of what ended it; None if nothing did.
-        configuration: what the recipe and the command line came to; None if it was not started from the command line.
-    """
-
-    state: State
-    host: str
-    process: int
-    process_start: int | None
-    job: str | None
-    started: str
-    updated: str
-    step: int = 0
-    max_steps: int | None = None
-    epoch: int = 0
-    max_epochs: int | None = None
-    monitor: str | None = None
-    best: float | None = None
-    best_checkpoint: str | None = None
-    last_checkpoint: str | None = None
-    last_step: int | None = None
-    resumed_from: str | None = None
-    error: str | None = None
-    configuration: Configuration | None = None
-
-
-def read_run(folder: Path) -> Run | None:
-    """Read a run's record, and see whether the process that wrote it still lives.
-
-    Args:
-        folder: the log folder.
-
-    Returns:
-        None if there is no record, or it is of no form that is known.
-    """
-    try:
-        values = json.loads((folder / NAME).read_text())
-        run = Run(**{field.name: values[field.name] for field in fields(Run)})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return replace(run, state="killed") if run.state == "running" and not _lives(run) else run
-
-
-def requeued() -> bool:
-    """Whether this process is of a SLURM job that was started before."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-
-
-def checkpoint_to_resume(given: str | None, trainer: Trainer) -> str | None:
-    """The checkpoint to go on from, if any: of a job that was started again, that job's own.
-
-    Args:
-        given: as `--ckpt_path`; "auto" for the newest of all, if there is one.
-        trainer: its logger says where runs are kept.
-    """
-    found = kept_checkpoints("last", trainer)
-    if requeued():
-        runs = {folder: run for folder in run_folders(trainer) if (run := read_run(folder)) and run.job == job()}
-        own = [path for path in found if path.parents[1] in runs]
-        if own:
-            return str(own[-1])
-        if runs:
-            # It ended before it had a checkpoint of its own, and begins again where it began.
-            return max(runs.values(), key=lambda run: run.started).resumed_from
-    if given == "auto":
-        return str(found[-1]) if found else None
-    return given
 
 
 class RunRecord(Checkpoint):
@@ -197,12 +91,12 @@ class RunRecord(Checkpoint):
         if stage != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
         self._folder = log_folder(trainer)
-        now = _now()
+        now = utc_now()
         self._run = Run(
             state="running",
             host=socket.gethostname(),
             process=os.getpid(),
-            process_start=_process_start(os.getpid()),
+            process_start=process_start(os.getpid()),
             job=job(),
             started=now,
             updated=now,
@@ -280,7 +174,9 @@ class RunRecord(Checkpoint):
         for best in _of(trainer, BestCheckpoint):
             if best.best_model_score is not None:
                 changed |= {"best": float(best.best_model_score), "best_checkpoint": best.best_model_path}
-        self._run = replace(self._run, updated=_now(), step=trainer.global_step, epoch=trainer.current_epoch, **changed)
+        self._run = replace(
+            self._run, updated=utc_now(), step=trainer.global_step, epoch=trainer.current_epoch, **changed
+        )
         if trainer.is_global_zero:
             try:
                 with atomic_file(self._folder / NAME) as file:
@@ -312,30 +208,3 @@ def _of(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
 
 def _limit(number: int | None) -> int | None:
     return None if number is None or number < 0 else number
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _lives(run: Run) -> bool:
-    if run.host != socket.gethostname():
-        return (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds() < SILENCE
-    try:
-        os.kill(run.process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    # The number may have been given to another process since.
-    return _process_start(run.process) == run.process_start
-
-
-def _process_start(process: int) -> int | None:
-    try:
-        # The name, in brackets, may hold anything. The start is the 22nd field of all, the 20th after it.
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    # A process that nobody has asked about since its end is still listed.
-    return None if fields[0] == "Z" else int(fields[19])

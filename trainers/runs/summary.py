@@ -7,9 +7,9 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from trainers.checkpoints import BestCheckpoint
-from trainers.restoration import RestorationTask
-from trainers.throughput import memory, throughput
+from trainers.checkpoints.best import BestCheckpoint
+from trainers.monitoring.throughput import memory, throughput
+from trainers.tasks.restoration import RestorationTask
 
 
 def describe_run(trainer: Trainer, folder: Path) -> str:

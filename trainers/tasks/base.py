@@ -1,7 +1,6 @@
 """What every task shares: training, its checks, and an evaluation that leaves a record."""
 
 import math
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,16 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datamodules.base import RestorationDataModule
-from glmha.recompute import set_recompute
-from nystra import records
-from trainers.checkpoints import log_folder
+from datamodules.base.restoration import RestorationDataModule
+from glmha.shared.recompute import set_recompute
+from nystra.sites import attention_record
+from trainers.checkpoints.lookup import log_folder
+from trainers.devices.sharding import FullySharded, shard, whole
 from trainers.errors import NonFiniteError
-from trainers.evaluation import Evaluation, ImageScore, current_seed, data_module, data_sets, expected_images, gather
-from trainers.metrics import ImageMetric
-from trainers.mixup import Mixup
-from trainers.networks import load_network
-from trainers.sharding import FullySharded, shard, whole
+from trainers.evaluation.data_sets import data_module, data_sets, expected_images
+from trainers.evaluation.provenance import current_seed
+from trainers.evaluation.scores import Evaluation, ImageScore, gather
+from trainers.metrics.base import ImageMetric
+from trainers.tasks.compatibility import check_shapes, class_path, differing_entries, initialise, seed_everything_else
+from trainers.tasks.mixup import Mixup
 
 Batch = Mapping[str, Any]
 """`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
@@ -84,7 +85,7 @@ class ImageTask(LightningModule, ABC):
         compile_backend: str | None = None,
     ) -> None:
         super().__init__()
-        self.net = _initialise(net, pretrained)
+        self.net = initialise(net, pretrained)
         set_recompute(self.net, checkpoint_activations)
         if compile_backend is not None:
             known = torch.compiler.list_backends(exclude_tags=())
@@ -187,10 +188,10 @@ class ImageTask(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the optimisers' classes, of which Lightning keeps the states only, and the windows' kernels."""
-        checkpoint["optimizers"] = [_class_path(optimizer) for optimizer in self.trainer.optimizers]
+        checkpoint["optimizers"] = [class_path(optimizer) for optimizer in self.trainer.optimizers]
         # Plain weights load into the original architecture; what became of its window attention stands beside them.
-        if record := records.record(self.net):
-            checkpoint[records.KEY] = record
+        if record := attention_record.record(self.net):
+            checkpoint[attention_record.KEY] = record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, with the first differences.
@@ -199,23 +200,24 @@ class ImageTask(LightningModule, ABC):
             ValueError: if a tensor is missing, unknown or of another shape, or it attends in other windows or by other
                 kernels.
         """
-        differing = _differing(self.state_dict(), checkpoint["state_dict"])
+        differing = differing_entries(self.state_dict(), checkpoint["state_dict"])
         if differing:
             raise ValueError(
                 f"ckpt_path must be a checkpoint of the same net ({type(self.net).__name__}), got other tensors: "
                 f"{differing}; use the config.yaml in the checkpoint's log folder"
             )
-        record, expected = checkpoint.get(records.KEY, {}), self.attention_records()
+        record, expected = checkpoint.get(attention_record.KEY, {}), self.attention_records()
         if record not in expected:
             raise ValueError(
                 "the net's windows and kernels must be those that ckpt_path was trained with, got "
-                f"{records.describe(expected[0])} where it records {records.describe(record)}: use the config.yaml in "
-                "the checkpoint's log folder, or its weights alone (--model.pretrained, without --model.net)"
+                f"{attention_record.describe(expected[0])} where it records {attention_record.describe(record)}: use "
+                "the config.yaml in the checkpoint's log folder, or its weights alone (--model.pretrained, without "
+                "--model.net)"
             )
 
     def attention_records(self) -> Sequence[Mapping[str, Any]]:
         """What checkpoints of this task may record of window attention (`nystra.records`), at the beginning first."""
-        return [records.record(self.net)]
+        return [attention_record.record(self.net)]
 
     def check_resumption(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
         """Refuse a checkpoint that training cannot go on from.
@@ -228,7 +230,7 @@ class ImageTask(LightningModule, ABC):
             ValueError: if it is of another network or optimiser, or of a run that is at its end already.
         """
         self.on_load_checkpoint(checkpoint)
-        optimizer = _class_path(self.make_optimizer(p for p in self.net.parameters() if p.requires_grad))
+        optimizer = class_path(self.make_optimizer(p for p in self.net.parameters() if p.requires_grad))
         trained = checkpoint.get("optimizers", [])
         if trained not in ([], [optimizer]):
             raise ValueError(
@@ -273,7 +275,7 @@ class ImageTask(LightningModule, ABC):
 
         A step that is taken again after a run was killed draws the same, in every process, whatever was drawn before.
         """
-        _seed_everything(self._seed, self.trainer.global_rank, self.trainer.global_step, len(self._unchecked))
+        seed_everything_else(self._seed, self.trainer.global_rank, self.trainer.global_step, len(self._unchecked))
 
     def objective(self, restored: Tensor, batch: Batch) -> Tensor:
         """What a training step minimises: the loss against the targets, unless a task has others."""
@@ -284,7 +286,7 @@ class ImageTask(LightningModule, ABC):
         if self.mixup is not None:
             batch = self.mixup(batch)
         restored = self.call(batch)
-        _check_shapes(restored, batch["target"])
+        check_shapes(restored, batch["target"])
         loss = self.objective(restored, batch)
         self._unchecked.append((loss.detach(), batch["name"]))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
@@ -365,7 +367,7 @@ class ImageTask(LightningModule, ABC):
     def _evaluate(self, batch: Batch, data_set: str) -> dict[str, Any]:
         restored = self.restore(batch)
         for image, target, name in zip(restored, batch["target"].cpu(), batch["name"], strict=True):
-            _check_shapes(image, target)
+            check_shapes(image, target)
             pair = image.to(target)[None], target[None]
             try:
                 values = {key: metric.measure(*pair).item() for key, metric in self.metrics.items()}
@@ -409,64 +411,3 @@ class ImageTask(LightningModule, ABC):
                     "device": self.device.type,
                 },
             )
-
-
-def _initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
-    if pretrained is None:
-        if net is None:
-            raise ValueError("net (null) must be a network, or pretrained a checkpoint to infer it from, got neither")
-        return net
-    loaded = load_network(pretrained)
-    if net is None:
-        # Loaded networks are in eval mode.
-        return loaded.train()
-    weights = loaded.state_dict()
-    differing = _differing(net.state_dict(), weights)
-    if differing:
-        raise ValueError(
-            f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got other tensors: "
-            f"{differing}; leave net out to infer it from the checkpoint, or choose the net that was trained"
-        )
-    if records.record(loaded) != records.record(net):
-        raise ValueError(
-            f"net ({type(net).__name__}) must attend as pretrained ({pretrained}) was trained to "
-            f"({records.describe(records.record(loaded))}), got {records.describe(records.record(net))}: leave net out"
-        )
-    net.load_state_dict(weights)
-    return net
-
-
-def _differing(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Name the first tensors whose presence or shape differs; an empty string if none does."""
-    keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
-    shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
-    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _seed_everything(*numbers: int) -> None:
-    state = np.random.SeedSequence(numbers).generate_state(4)
-    random.seed(int(state[0]))
-    np.random.seed(state[1])
-    seed = int(state[2]) << 32 | int(state[3])
-    # `torch.manual_seed` would have every kind of device remember the call, with its stack, until it is first used:
-    # without a GPU, some kilobytes more at each step.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-
-
-def _class_path(instance: object) -> str:
-    return f"{type(instance).__module__}.{type(instance).__qualname__}"
-
-
-def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
-    return "×".join(map(str, tensors[key].shape)) or "scalar" if key in tensors else "absent"
-
-
-def _check_shapes(restored: Tensor, target: Tensor) -> None:
-    # L1 and mean squared error would broadcast, with no more than a warning.
-    if restored.shape != target.shape:
-        raise ValueError(
-            f"net's output (shape {tuple(restored.shape)}) must have the target's shape, got {tuple(target.shape)}: "
-            "choose a net and data of the same channels and scale"
-        )

@@ -1,23 +1,20 @@
 """What fine-tuning tasks share: a frozen teacher, what is compared with it, which parameters are trained, how fast."""
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from glmha.attention import ChannelAttention
-from nystra.sites import AttendedMap, WindowAttention
-from trainers.adapters import adapt, holders, merged, projections
 from trainers.networks import in_unit_range
-from trainers.restoration import RestorationTask
-from trainers.task import Batch
-
-Trainable = Literal["all", "attention", "bias", "adapters"]
+from trainers.tasks.base import Batch
+from trainers.tasks.restoration import RestorationTask
+from trainers.tuning.distillation import attentions, outputs, relative_error
+from trainers.tuning.lora import merged
+from trainers.tuning.trainable import Trainable, calm, freeze
 
 ADAPTED = "adapted_state"
 """Where a checkpoint keeps low-rank adapters apart, to go on training them; its `state_dict` has them merged."""
@@ -176,78 +173,3 @@ class FineTuningTask(RestorationTask):
         if ADAPTED in checkpoint:
             checkpoint["state_dict"] = checkpoint[ADAPTED]
         super().on_load_checkpoint(checkpoint)
-
-
-def attentions(net: nn.Module) -> dict[str, nn.Module]:
-    """The modules whose outputs are those of a net's attentions, (B, H, W, C) or (B, C, H, W), by name."""
-    return {name: module for name, module in net.named_modules() if isinstance(module, AttendedMap | ChannelAttention)}
-
-
-@contextmanager
-def outputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Collect the outputs of modules while a net runs, by the modules' names."""
-    kept: dict[str, Tensor] = {}
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, result, name=name: kept.__setitem__(name, result))
-        for name, module in modules.items()
-    ]
-    try:
-        yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def relative_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖S - T‖²/‖T‖² of two maps (B, H, W, C) or (B, C, H, W), where both are: windows may pad one of them further."""
-    sides = [min(pair) for pair in zip(student.shape, teacher.shape, strict=True)]
-    first, second = (tensor[tuple(slice(side) for side in sides)].float() for tensor in (student, teacher))
-    return (first - second).square().sum() / second.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
-
-
-def calm(net: nn.Module) -> None:
-    """Switch dropout and stochastic depth off."""
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "drop_path", None), float):
-            module.drop_path = 0.0  # type: ignore[assignment]
-
-
-def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
-    """Let gradients reach the parameters that are to be trained, and no others.
-
-    Raises:
-        ValueError: if `trainable` is unknown, leaves nothing to train, or `adapter_rank` is below 1.
-    """
-    if trainable not in get_args(Trainable):
-        raise ValueError(f"trainable ({trainable}) must be one of {', '.join(get_args(Trainable))}")
-    if trainable == "all":
-        return
-    net.requires_grad_(requires_grad=False)
-    if trainable == "adapters":
-        adapt(projections(net), adapter_rank)
-        return
-    chosen = list(bias_parameters(net) if trainable == "bias" else attention_parameters(net))
-    if not chosen:
-        raise ValueError(
-            f"trainable ({trainable}) must leave something to train, {type(net).__name__} has no {trainable}"
-        )
-    for parameter in chosen:
-        parameter.requires_grad_(True)
-
-
-def bias_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
-    """What the position biases of window attention are computed from."""
-    for module in net.modules():
-        # Some windows and kernels have no use for it.
-        if not isinstance(module, WindowAttention) or module.bias_mode == "drop" or not module.kernel.sees_bias:
-            continue
-        if (bias := module.position_bias()) is not None:
-            yield from (parameter for parameter in bias.parameters() if isinstance(parameter, nn.Parameter))
-
-
-def attention_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
-    """Parameters of the attentions, their projections included."""
-    for module in holders(net):
-        yield from module.parameters()

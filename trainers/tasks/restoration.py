@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datamodules.images import to_array, write_image
-from trainers.evaluation import data_module
-from trainers.metrics import PSNR, SSIM, ImageMetric
+from datamodules.files.images import to_array, write_image
+from trainers.evaluation.data_sets import data_module
+from trainers.metrics.base import ImageMetric
+from trainers.metrics.psnr_ssim import PSNR, SSIM
 from trainers.networks import in_unit_range
-from trainers.pictures import draw_triplet
-from trainers.task import Batch, ImageTask
-from trainers.tiling import restore
+from trainers.reports.pictures import draw_triplet
+from trainers.tasks.base import Batch, ImageTask
+from trainers.tiling.restoration import restore
 
 _logger = logging.getLogger(__name__)
 

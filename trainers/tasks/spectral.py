@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datamodules.cubes import write_cube
-from datamodules.images import to_array, write_image
+from datamodules.files.cubes import write_cube
+from datamodules.files.images import to_array, write_image
 from trainers.losses import MRAELoss
-from trainers.metrics import MRAE, RMSE, CubePSNR, ImageMetric
+from trainers.metrics.base import ImageMetric
+from trainers.metrics.hyperspectral import MRAE, RMSE, CubePSNR
 from trainers.networks import in_unit_range
-from trainers.pictures import draw_bands, false_colours
-from trainers.task import Batch, ImageTask
-from trainers.tiling import restore
+from trainers.reports.pictures import draw_bands, false_colours
+from trainers.tasks.base import Batch, ImageTask
+from trainers.tiling.restoration import restore
 
 CubeFormat = Literal["mat", "npz"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import nystra
-from nystra import records
-from nystra.sites import BiasMode
-from trainers.finetuning import FineTuningTask
+from nystra.sites import attention_record
+from nystra.sites.site import BiasMode
+from trainers.tasks.finetuning import FineTuningTask
 
 Kernels = nystra.Kernel | dict[str, nystra.Kernel]
 
@@ -64,13 +64,13 @@ class SubstitutionTask(FineTuningTask):
             if kernels is not None:
                 nystra.substitute(net, kernels)
             # Encoded now, so that a kernel that cannot be is refused before it has been trained with.
-            phases[step] = records.record(net)
+            phases[step] = attention_record.record(net)
         self._phases = phases
-        records.restore(net, self._phases[0])
+        attention_record.apply(net, self._phases[0])
         super().__init__(net, exact, **kwargs)
         self.pretrained = pretrained
         distils = self.teacher_image or self.teacher_attention
-        if distils and teacher is None and records.record(nystra.load_pretrained(pretrained)):
+        if distils and teacher is None and attention_record.record(nystra.load_pretrained(pretrained)):
             raise ValueError(
                 f"teacher (null) must be the released checkpoint where pretrained ({pretrained}) was fine-tuned with "
                 "other windows or kernels: its weights are not made for exact attention (--model.teacher)"
@@ -87,8 +87,8 @@ class SubstitutionTask(FineTuningTask):
         """See base class; takes the kernel of this step."""
         super().on_train_batch_start(batch, batch_idx)
         phase = self._phases[max(step for step in self._phases if step <= self.trainer.global_step)]
-        if records.record(self.net) != phase:
-            records.restore(self.net, phase)
+        if attention_record.record(self.net) != phase:
+            attention_record.apply(self.net, phase)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See base class; takes the kernels that the weights were trained with.
@@ -97,7 +97,7 @@ class SubstitutionTask(FineTuningTask):
             ValueError: if a tensor is missing, unknown or of another shape, or windows or kernels are not the recipe's.
         """
         super().on_load_checkpoint(checkpoint)
-        records.restore(self.net, checkpoint.get(records.KEY, {}))
+        attention_record.apply(self.net, checkpoint.get(attention_record.KEY, {}))
 
     def attention_records(self) -> Sequence[Mapping[str, Any]]:
         """See base class: those of all phases."""

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from glmha import convert, load_pretrained
-from glmha.attention import AttentionFactory
+from glmha.attention.factories import AttentionFactory
 from glmha.pretrained import infer
-from trainers.evaluation import data_module
-from trainers.finetuning import FineTuningTask
-from trainers.sharding import part
+from trainers.devices.sharding import part
+from trainers.evaluation.data_sets import data_module
+from trainers.tasks.finetuning import FineTuningTask
 
 
 class WarmStartTask(FineTuningTask):

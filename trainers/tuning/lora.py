@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from glmha.attention import ChannelAttention
-from nystra.hosts.dehazeformer_parts import Attention
+from glmha.attention.base import ChannelAttention
+from nystra.hosts.dehazeformer.blocks import Attention
 from nystra.hosts.table_attention import TableAttention
-from nystra.sites import WindowAttention
+from nystra.sites.site import WindowAttention
 
 
 class LowRank(nn.Module):

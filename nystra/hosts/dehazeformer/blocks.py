@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha.recompute import recomputable
-from nystra.geometry import LogOffsetBias, merge, partition
-from nystra.sites import AttendedMap, WindowAttention
+from glmha.shared.recompute import recomputable
+from nystra.sites.site import AttendedMap, WindowAttention
+from nystra.windows.partition import merge, partition
+from nystra.windows.position_bias import LogOffsetBias
 
 ConvType = Literal["Conv", "DWConv"] | None
 

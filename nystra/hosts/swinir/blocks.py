@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha.recompute import recomputable
-from nystra.geometry import WindowGeometry, merge, partition
+from glmha.shared.recompute import recomputable
 from nystra.hosts.table_attention import TableAttention, keep_buffers, stochastic_depth
-from nystra.sites import AttendedMap
+from nystra.sites.site import AttendedMap
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.partition import merge, partition
 
 convolution = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
 

@@ -3,15 +3,15 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nystra.hosts.swinir_parts import Mlp, ResidualGroup, SwinAttention, SwinBlock, connection, convolution, shift_mask
-from nystra.sites import BiasMode
+from nystra.hosts.swinir.blocks import Mlp, ResidualGroup, SwinAttention, SwinBlock, connection, convolution, shift_mask
+from nystra.sites.site import BiasMode
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 
@@ -246,48 +246,3 @@ class SwinIR(nn.Module):
                 places = torch.arange(-(-size // multiple) * multiple, device=image.device) % period
                 image = image.index_select(axis + 2, torch.minimum(places, 2 * size - 2 - places))
         return image
-
-
-def infer_arguments(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments, by keys and shapes; training images are taken to be square.
-
-    What tensors cannot tell is as in the released models: `img_range` is 255 for windows of 7 without upsampler (JPEG).
-    """
-
-    def count(prefix: str) -> int:
-        return len({key.removeprefix(prefix).partition(".")[0] for key in weights if key.startswith(prefix)})
-
-    embed_dim, in_chans = weights["conv_first.weight"].shape[:2]
-    groups = [f"layers.{index}.residual_group.blocks." for index in range(max(count("layers."), 1))]
-    tables = [weights[f"{group}0.attn.relative_position_bias_table"] for group in groups]
-    window = (math.isqrt(len(tables[0])) + 1) // 2
-    hidden = len(weights[f"{groups[0]}0.mlp.fc1.weight"])
-    upsampler, upscale = "", 1
-    if "conv_up1.weight" in weights:
-        upsampler, upscale = "nearest+conv", 4 if "conv_up2.weight" in weights else 2
-    elif "conv_before_upsample.0.weight" in weights:
-        rows = [len(weights[f"upsample.{2 * index}.weight"]) for index in range(count("upsample."))]
-        upsampler, upscale = "pixelshuffle", math.prod(math.isqrt(row // UPSAMPLING_CHANNELS) for row in rows)
-    elif "upsample.0.weight" in weights:
-        upsampler, upscale = "pixelshuffledirect", math.isqrt(len(weights["upsample.0.weight"]) // in_chans)
-    embedding = weights.get("absolute_pos_embed")
-    masks = (value for key, value in weights.items() if key.endswith(".attn_mask"))
-    # Where nothing was shifted, so that there is no mask, the training images were one window.
-    windows = next((len(mask) for mask in masks), 1)
-    return {
-        "img_size": window * math.isqrt(windows) if embedding is None else math.isqrt(embedding.shape[1]),
-        "in_chans": in_chans,
-        "embed_dim": embed_dim,
-        "depths": [count(group) for group in groups],
-        "num_heads": [table.shape[1] for table in tables],
-        "window_size": window,
-        # Upstream takes ⌊C·ratio⌋.
-        "mlp_ratio": (hidden + (0.5 if hidden % embed_dim else 0)) / embed_dim,
-        "qkv_bias": f"{groups[0]}0.attn.qkv.bias" in weights,
-        "ape": embedding is not None,
-        "patch_norm": "patch_embed.norm.weight" in weights,
-        "upscale": upscale,
-        "img_range": 255.0 if window == 7 and not upsampler else 1.0,
-        "upsampler": upsampler,
-        "resi_connection": "1conv" if "conv_after_body.weight" in weights else "3conv",
-    }

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glmha.recompute import recomputable
-from nystra.geometry import merge, partition
+from glmha.shared.recompute import recomputable
 from nystra.hosts.table_attention import TableAttention, stochastic_depth
-from nystra.sites import AttendedMap
+from nystra.sites.site import AttendedMap
+from nystra.windows.partition import merge, partition
 
 
 class Projection(nn.Module):

@@ -4,16 +4,14 @@ Features are (B, H, W, C), contiguous: tokens for the attention, channels-last f
 """
 
 import functools
-import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from nystra.hosts.uformer_parts import Block, Level, LocallyEnhanced, Mlp, UformerAttention
-from nystra.sites import BiasMode
+from nystra.hosts.uformer.blocks import Block, Level, LocallyEnhanced, Mlp, UformerAttention
+from nystra.sites.site import BiasMode
 
 LEVELS = 4
 """Levels above the bottleneck."""
@@ -204,40 +202,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of a Uformer by inspection of its state dict.
-
-    `shift_flag` and `img_size` leave no trace: they stay at their defaults, the released models'.
-
-    Args:
-        weights: bare state dict.
-
-    Raises:
-        KeyError: if a parameter that tells something is missing.
-    """
-    levels = [
-        *(f"encoderlayer_{index}" for index in range(LEVELS)),
-        "conv",
-        *(f"decoderlayer_{index}" for index in range(LEVELS)),
-    ]
-    first = f"{levels[0]}.blocks.0"
-    embed_dim, dd_in = weights["input_proj.proj.0.weight"].shape[:2]
-    tables = [weights[f"{level}.blocks.0.attn.relative_position_bias_table"] for level in levels]
-    local = f"{first}.mlp.linear1.0.weight"
-    hidden = weights[local if local in weights else f"{first}.mlp.fc1.weight"].shape[0]
-    return {
-        "in_chans": weights["output_proj.proj.0.weight"].shape[0],
-        "dd_in": dd_in,
-        "embed_dim": embed_dim,
-        "depths": [
-            len({key.split(".")[2] for key in weights if key.startswith(f"{level}.blocks.")}) for level in levels
-        ],
-        "num_heads": [table.shape[1] for table in tables],
-        "win_size": (math.isqrt(len(tables[0])) + 1) // 2,
-        "mlp_ratio": hidden / embed_dim,
-        "qkv_bias": f"{first}.attn.qkv.to_q.bias" in weights,
-        "token_mlp": "leff" if local in weights else "ffn",
-        "modulator": f"{levels[-1]}.blocks.0.modulator.weight" in weights,
-    }

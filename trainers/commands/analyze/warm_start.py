@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from glmha import GLMHA, ChannelAttention
-from glmha.checkpoints import CheckpointError, read
+from glmha.shared.checkpoint_files import CheckpointError, read
 
 STARTS = ("random", "from_dense")
 Errors = dict[tuple[float, str], tuple[float, float]]

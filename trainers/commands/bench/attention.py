@@ -12,9 +12,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import nystra
-from datamodules.files import atomic_file
-from nystra.geometry import PositionBias, TableBias
-from trainers.measure import inference, interleaved_medians, peak_memory
+from datamodules.files.atomic import atomic_file
+from nystra.windows.position_bias import PositionBias, TableBias
+from trainers.reports.profiling import inference, interleaved_medians, peak_memory
 
 FUSED, EXPLICIT = "Softmax, fused", "softmax, explicit"
 KERNELS: tuple[nystra.Kernel, ...] = (

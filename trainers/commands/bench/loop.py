@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
-from datamodules.files import atomic_file
+from datamodules.files.atomic import atomic_file
 from trainers.networks import in_unit_range
-from trainers.task import Batch, ImageTask
+from trainers.tasks.base import Batch, ImageTask
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def run_bench_loop(
 
 def measure(recipe: str, size: int, batch_size: int, blocks: int, block: int, accelerator: str) -> dict[str, Share]:
     """Run one recipe with one batch size; see `run_bench_loop`."""
-    from trainers.cli import train
+    from trainers.recipes.lightning_cli import train
 
     with TemporaryDirectory() as folder:
         trainer = train(

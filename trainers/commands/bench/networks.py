@@ -14,10 +14,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import glmha
-from datamodules.files import atomic_file
+from datamodules.files.atomic import atomic_file
 from glmha.complexity import count
-from trainers.measure import inference, interleaved_medians, peak_memory, training_step
-from trainers.metrics import psnr
+from trainers.metrics.psnr_ssim import psnr
+from trainers.reports.profiling import inference, interleaved_medians, peak_memory, training_step
 
 Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
 

@@ -15,15 +15,16 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import nystra
-from datamodules.files import atomic_file
-from nystra.geometry import WindowKind
-from nystra.hosts.dehazeformer import DehazeFormer
-from nystra.hosts.swinir import SwinIR
-from nystra.hosts.uformer import Uformer
-from nystra.sites import BiasMode
-from nystra.substitute import find_sites
-from trainers.bench_attention import explicit_softmax
-from trainers.measure import inference, interleaved_medians, peak_memory
+from datamodules.files.atomic import atomic_file
+from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.swinir.network import SwinIR
+from nystra.hosts.uformer.network import Uformer
+from nystra.kernels.base import Cost
+from nystra.sites.site import BiasMode
+from nystra.sites.substitution import find_sites
+from nystra.windows.geometry import WindowKind
+from trainers.commands.bench.attention import explicit_softmax
+from trainers.reports.profiling import inference, interleaved_medians, peak_memory
 
 # Released sizes. Times do not depend on the weights.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -69,9 +70,9 @@ class ExplicitSoftmax(nystra.Softmax):
 class Absent(nystra.Kernel):
     """The values themselves: what is left of a network without the attention product."""
 
-    def cost(self, window: tuple[int, int], channels: int) -> nystra.kernels.Cost:
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """See base class."""
-        return nystra.kernels.Cost(0, 0)
+        return Cost(0, 0)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> None:
         """See base class: none."""

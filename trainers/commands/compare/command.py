@@ -1,59 +1,33 @@
 """The verb `compare`: a released model under other attention kernels, untrained: quality, fidelity, time, memory."""
 
-import copy
 import functools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib as mpl
 import torch
 from lightning.pytorch import LightningDataModule
-from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 import nystra
-from datamodules.base import RestorationDataModule
-from datamodules.files import atomic_file
-from datamodules.images import to_array
-from nystra import records
-from nystra.sites import BiasMode
-from trainers.evaluation import PARTIAL, current_seed, provenance, share, whole_sets
-from trainers.measure import interleaved_medians, peak_memory
-from trainers.metrics import PSNR, SSIM, ImageMetric, psnr
-from trainers.tiling import restore
-
-RELEASED = "released"
-KERNELS: tuple[nystra.Kernel, ...] = (nystra.LandmarkPooling(), nystra.Nystrom(), nystra.Nystromformer())
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Figures of one variant of the model.
-
-    Attributes:
-        scores: metric → mean over the images.
-        worst_drop: largest loss of the first metric on one image, against the released model.
-        fidelity: mean PSNR of the output against the released model's, dB; infinite for that itself.
-        worst_fidelity: lowest.
-        seconds: median time of the first image, variants in turn.
-        memory: bytes by which restoring the first image raises a fresh process's memory; None: not measured.
-    """
-
-    scores: dict[str, float]
-    worst_drop: float
-    fidelity: float
-    worst_fidelity: float
-    seconds: float
-    memory: float | None
+from datamodules.base.restoration import RestorationDataModule
+from datamodules.files.atomic import atomic_file
+from nystra.sites import attention_record
+from nystra.sites.site import BiasMode
+from trainers.commands.compare.variants import KERNELS, build_variants
+from trainers.evaluation.data_sets import whole_sets
+from trainers.evaluation.provenance import current_seed, provenance
+from trainers.metrics.base import ImageMetric
+from trainers.metrics.psnr_ssim import PSNR, SSIM
+from trainers.reports.comparison import RELEASED, Comparison, comparison_table, draw, fidelity
+from trainers.reports.profiling import interleaved_medians, peak_memory
+from trainers.tiling.restoration import restore, whole_image
 
 
 def run_compare(
@@ -112,7 +86,7 @@ def run_compare(
     )
     figures = {}
     for name, restored in results.items():
-        fidelities = [_fidelity(image, exact) for image, exact in zip(restored, results[RELEASED], strict=True)]
+        fidelities = [fidelity(image, exact) for image, exact in zip(restored, results[RELEASED], strict=True)]
         leading = measures[0].name
         drops = [before - after for before, after in zip(scores[RELEASED][leading], scores[name][leading], strict=True)]
         figures[name] = Comparison(
@@ -131,7 +105,7 @@ def run_compare(
         "window_size": window_size,
         "position_bias": position_bias,
         # As the checkpoint records, where it was fine-tuned.
-        "attention": records.record(variants[RELEASED]),
+        "attention": attention_record.record(variants[RELEASED]),
         **provenance(pretrained, current_seed()),
     }
     _write(output, figures, scores, measures, about)
@@ -142,40 +116,6 @@ def run_compare(
     console.print("fidelity: RGB PSNR, float, against the released model's output; worst: of one image")
     console.print(f"pictures: {output / 'comparison.png'}\nfigures: {output / 'metrics.json'}", highlight=False)
     return figures
-
-
-def build_variants(
-    pretrained: Path, kernels: Sequence[nystra.Kernel], window_size: int | None, position_bias: BiasMode
-) -> dict[str, nn.Module]:
-    """The released model, its enlarged forms and its substituted ones, by name.
-
-    Raises:
-        CheckpointError: if the checkpoint is of no such model.
-        ValueError: if a kernel does not fit the windows.
-    """
-    # With the windows and kernels that it was fine-tuned with, if it was; then without, for others to take their place.
-    released = nystra.load_pretrained(pretrained)
-    variants = {RELEASED: released}
-    enlarged: Any = released
-    if window_size is not None:
-        plain: Any = nystra.load_pretrained(pretrained, recorded=False)
-        enlarged = copy.deepcopy(plain)
-        plain.set_window(window_size, "drop")
-        enlarged.set_window(window_size, position_bias)
-        variants[f"window {window_size}, no bias"] = plain
-        if position_bias != "drop":
-            variants[f"window {window_size}, bias"] = enlarged
-    for kernel in kernels:
-        net = copy.deepcopy(enlarged)
-        nystra.substitute(net, kernel)
-        variants[str(kernel)] = net
-    return variants
-
-
-def whole_image(net: nn.Module, image: Tensor) -> Tensor:
-    """Restore an image (1, C, H, W) of any size at once."""
-    with torch.inference_mode():
-        return restore(net, image, tile=None, overlap=0)
 
 
 def _samples(data: LightningDataModule, count: int | None) -> tuple[list[dict[str, Any]], int]:
@@ -204,10 +144,6 @@ def _scores(images: list[Tensor], targets: list[Tensor], metrics: list[ImageMetr
     return values
 
 
-def _fidelity(image: Tensor, exact: Tensor) -> float:
-    return psnr(image.unsqueeze(0), exact.unsqueeze(0), space="rgb", border=0, quantise=False).item()
-
-
 def _write(
     folder: Path,
     figures: dict[str, Comparison],
@@ -223,48 +159,3 @@ def _write(
     record = {**about, "protocol": {metric.name: metric.protocol for metric in metrics}, "variants": variants}
     with atomic_file(folder / "metrics.json") as file:
         file.write(json.dumps(record, indent=1).encode())
-
-
-def comparison_table(figures: dict[str, Comparison], metrics: list[str], images: int, whole: int = 0) -> Table:
-    """The comparison as a table, a line per variant; `whole` is the number of images that the test sets have."""
-    result = Table(title=f"{share(images, whole)} images", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
-    if images < whole:
-        result.caption = PARTIAL
-    result.add_column("", overflow="fold")
-    for column in (*metrics, "worst drop", "fidelity", "worst", "s/image", "MiB"):
-        result.add_column(column, justify="right")
-    for name, figure in figures.items():
-        cells = [f"{value:.2f}" if value >= 2 else f"{value:.4f}" for value in figure.scores.values()]
-        cells += [f"{figure.worst_drop:.2f}"]
-        cells += ["" if math.isinf(value) else f"{value:.1f}" for value in (figure.fidelity, figure.worst_fidelity)]
-        cells += [f"{figure.seconds:.2f}", "" if figure.memory is None else f"{figure.memory / 2**20:.0f}"]
-        result.add_row(name, *cells)
-    return result
-
-
-def draw(path: Path, results: dict[str, list[Tensor]], sample: dict[str, Any]) -> None:
-    """Write a sheet of the first image: results in a row, below them their differences from the released model, ×20."""
-    exact = results[RELEASED][0]
-    columns = {"input": sample["input"], **{name: images[0] for name, images in results.items()}}
-    columns["target"] = sample["target"]
-    crops = {name: _centre(image) for name, image in columns.items()}
-    with mpl.rc_context({"font.size": 7}):
-        figure = Figure(figsize=(2.6 * len(columns), 5.6), layout="constrained")
-        axes = figure.subplots(2, len(columns), squeeze=False)
-        for column, (name, image) in enumerate(crops.items()):
-            axes[0][column].imshow(to_array(image), cmap="gray")
-            axes[0][column].set_title(name.replace("(", "\n("), wrap=True)
-            if name in results and name != RELEASED:
-                difference = (results[name][0] - exact).abs().mean(0)
-                axes[1][column].imshow(_centre(20 * difference).numpy(), cmap="magma", vmin=0, vmax=1)
-                axes[1][column].set_title(f"|difference| x 20, {_fidelity(results[name][0], exact):.1f} dB")
-        for axis in axes.flat:
-            axis.set_axis_off()
-        with atomic_file(path) as file:
-            figure.savefig(file, dpi=110, format="png")
-
-
-def _centre(image: Tensor, size: int = 192) -> Tensor:
-    height, width = image.shape[-2:]
-    top, left = max(0, (height - size) // 2), max(0, (width - size) // 2)
-    return image[..., top : top + size, left : left + size]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from datamodules.files import atomic_file
-from trainers.demo_finetune import run_finetune_demo
-from trainers.demo_learned import run_learned_demo
-from trainers.demo_spectral import run_spectral_demo
-from trainers.demo_substitution import run_substitution_demo
+from datamodules.files.atomic import atomic_file
+from trainers.commands.demo.finetuning import run_finetune_demo
+from trainers.commands.demo.learned import run_learned_demo
+from trainers.commands.demo.spectral import run_spectral_demo
+from trainers.commands.demo.substitution import run_substitution_demo
 
 PARTS: dict[str, Callable[..., RenderableType]] = {
     "learned": run_learned_demo,

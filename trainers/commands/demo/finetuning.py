@@ -10,13 +10,13 @@ from torch import nn
 
 import nystra
 from datamodules import DemoDataModule
-from datamodules.degradations import GaussianNoise
-from datamodules.files import atomic_file
-from trainers.cli import fit
-from trainers.compare import whole_image
-from trainers.demo_learned import score
-from trainers.demo_substitution import SIGMA, train_miniature
+from datamodules.degradations.noise import GaussianNoise
+from datamodules.files.atomic import atomic_file
+from trainers.commands.demo.learned import score
+from trainers.commands.demo.substitution import SIGMA, train_miniature
 from trainers.networks import load_network
+from trainers.recipes.lightning_cli import fit
+from trainers.tiling.restoration import whole_image
 
 # The authors' arithmetic, without the position bias, of few landmarks: of the kernels here the one that costs most.
 KERNEL = nystra.PublishedNystrom(landmarks=4, iterations=2)

@@ -14,14 +14,14 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from datamodules import DemoDataModule
-from datamodules.files import atomic_file
-from datamodules.images import to_array
+from datamodules.files.atomic import atomic_file
+from datamodules.files.images import to_array
 from glmha import load_pretrained
 from glmha.complexity import count
-from trainers.cli import fit
-from trainers.measure import inference, interleaved_medians, peak_memory, training_step
-from trainers.metrics import PSNR, SSIM, psnr
-from trainers.tiling import restore
+from trainers.metrics.psnr_ssim import PSNR, SSIM, psnr
+from trainers.recipes.lightning_cli import fit
+from trainers.reports.profiling import inference, interleaved_medians, peak_memory, training_step
+from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/restormer_csa.yaml", "GLMHA": "demo/restormer_glmha.yaml"}
 STEP_SHAPE = (8, 3, 64, 64)

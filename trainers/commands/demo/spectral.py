@@ -13,15 +13,15 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from datamodules import SpectralDemoDataModule
-from datamodules.files import atomic_file
-from datamodules.images import to_array
-from datamodules.spectra import WAVELENGTHS
+from datamodules.demo.spectra import WAVELENGTHS
+from datamodules.files.atomic import atomic_file
+from datamodules.files.images import to_array
 from glmha import load_pretrained
 from glmha.complexity import count
-from trainers.cli import fit
-from trainers.measure import interleaved_medians, training_step
-from trainers.metrics import MRAE, RMSE, SAM, CubePSNR
-from trainers.tiling import restore
+from trainers.metrics.hyperspectral import MRAE, RMSE, SAM, CubePSNR
+from trainers.recipes.lightning_cli import fit
+from trainers.reports.profiling import interleaved_medians, training_step
+from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/mst_plus_plus_csa.yaml", "GLMHA": "demo/mst_plus_plus_glmha.yaml"}
 STEP_SHAPE = (8, 3, 32, 32)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 import nystra
 from datamodules import DemoDataModule
-from datamodules.degradations import GaussianNoise
-from nystra.geometry import WindowKind
-from trainers.cli import fit
-from trainers.compare import KERNELS, RELEASED, Comparison, comparison_table, run_compare
-from trainers.demo_learned import score
+from datamodules.degradations.noise import GaussianNoise
+from nystra.windows.geometry import WindowKind
+from trainers.commands.compare.command import run_compare
+from trainers.commands.compare.variants import KERNELS
+from trainers.commands.demo.learned import score
+from trainers.recipes.lightning_cli import fit
+from trainers.reports.comparison import RELEASED, Comparison, comparison_table
 
 RECIPE = "demo/swinir.yaml"
 SIGMA = 25.0

@@ -13,176 +13,20 @@ attention does, gives a different result for each tiling.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from trainers.networks import in_unit_range, takes
-
-# Weights are multiples of 2⁻¹², so products of two of them, and all sums up to 1, are exact in float32.
-_WEIGHT_LEVELS = 4096
+from trainers.tiling.plan import TilePlan, plan_tiles
 
 Progress = Callable[[int, int], None]
 """Called after each tile with the numbers of finished and of all tiles of the image."""
 
 Reader = Callable[[Tensor, Tensor], Tensor]
 """Gives the pixels at some rows (h,) and columns (w,) of an image: two index tensors → shape (B, C, h, w)."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """One tile along one axis.
-
-    Attributes:
-        source: the image's pixels under the tile, reflected where the tile reaches beyond the image, shape (tile,).
-        start: first output pixel with a weight, counted from the image's border.
-        stop: one past the last output pixel with a weight.
-        first: the same pixel as `start`, counted from the tile's border.
-        weights: of the output pixels from `start` to `stop`, in [0, 1], shape (stop − start,), float32.
-    """
-
-    source: Tensor
-    start: int
-    stop: int
-    first: int
-    weights: Tensor
-
-    @property
-    def kept(self) -> slice:
-        """The tile's own output pixels that have a weight."""
-        return slice(self.first, self.first + self.stop - self.start)
-
-
-@dataclass(frozen=True)
-class TilePlan:
-    """The tiles of one image: every pair of a row and a column.
-
-    Attributes:
-        rows: tiles from top to bottom.
-        columns: tiles from left to right.
-        height: of the output, in pixels.
-        width: of the output, in pixels.
-        scale: output pixels per input pixel along each axis.
-    """
-
-    rows: list[Span]
-    columns: list[Span]
-    height: int
-    width: int
-    scale: int
-
-    @property
-    def num_tiles(self) -> int:
-        """How often the network is called (eight times as often with a self-ensemble)."""
-        return len(self.rows) * len(self.columns)
-
-    @property
-    def tile_size(self) -> tuple[int, int]:
-        """Height and width of what the network sees, in input pixels."""
-        return len(self.rows[0].source), len(self.columns[0].source)
-
-    @property
-    def band_pixels(self) -> int:
-        """Pixels, per channel, of the largest band of the output that is accumulated at once."""
-        return max(row.stop - row.start for row in self.rows) * self.width
-
-
-def plan_tiles(
-    height: int,
-    width: int,
-    *,
-    tile: int | None,
-    overlap: int,
-    size_multiple: int = 1,
-    scale: int = 1,
-    taken: Callable[[int], bool] | None = None,
-) -> TilePlan:
-    """Lay tiles of equal size over an image, evenly spaced, so that neighbours overlap by at least `overlap`.
-
-    Tiles begin at multiples of `size_multiple`, so that a network that downsamples sees every tile on the grid
-    on which it would see the whole image. Tiles at the border are shifted inwards; only the fewer than
-    `size_multiple` pixels that the image lacks are reflected, at the bottom and on the right.
-
-    Args:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        tile: largest side of a tile, in input pixels; lowered to a multiple of `size_multiple`. None: one tile.
-        overlap: pixels that neighbours share at least, 0 <= overlap <= tile − size_multiple.
-        size_multiple: what the network's input sides must be multiples of.
-        scale: output pixels per input pixel.
-        taken: which multiples of `size_multiple` the network takes; None: all.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ValueError: if no tile of that size and overlap exists, or the image is empty.
-    """
-    if height < 1 or width < 1:
-        raise ValueError(f"image (height {height}, width {width}) must have at least one pixel")
-    if overlap < 0:
-        raise ValueError(f"overlap ({overlap}) must be at least 0; 0 gives visible seams, 48 is usual")
-    if tile is not None and tile < size_multiple:
-        raise ValueError(f"tile ({tile}) must be at least {size_multiple}, the network's size multiple; 512 is usual")
-    side = None if tile is None else tile // size_multiple * size_multiple
-    while side and taken and not taken(side):
-        side -= size_multiple
-    if side == 0:
-        raise ValueError(f"tile ({tile}) must be at least the network's smallest input: raise it; 512 is usual")
-    if side is not None and side - overlap < size_multiple:
-        raise ValueError(
-            f"overlap ({overlap}) must be at most {side - size_multiple} with tiles of {side} pixels; "
-            "lower it or raise tile"
-        )
-    rows = _plan_axis(height, side, overlap, size_multiple, scale, taken)
-    columns = _plan_axis(width, side, overlap, size_multiple, scale, taken)
-    return TilePlan(rows, columns, height * scale, width * scale, scale)
-
-
-def _plan_axis(
-    length: int, tile: int | None, overlap: int, multiple: int, scale: int, taken: Callable[[int], bool] | None
-) -> list[Span]:
-    padded = math.ceil(length / multiple) * multiple
-    if tile is None or padded <= tile:
-        while taken and not taken(padded):
-            padded += multiple
-    tile = padded if tile is None else min(tile, padded)
-    free = (padded - tile) // multiple
-    gaps = math.ceil(free / ((tile - overlap) // multiple)) if free else 0
-    starts = [multiple * (index * free // gaps) for index in range(gaps + 1)] if gaps else [0]
-
-    ramp = overlap - 2 * (overlap // 3)
-    # Where each tile's ramp up begins; the first tile has none, and nothing follows the last.
-    rises = [after + (before + tile - after - ramp) // 2 for before, after in pairwise(starts)]
-    spans = []
-    for start, rise, fall in zip(starts, [None, *rises], [*rises, None], strict=True):
-        begin = 0 if rise is None else rise * scale
-        end = length * scale if fall is None else min(fall + ramp, length) * scale
-        pixels = torch.arange(begin, end, dtype=torch.float32)
-        weights = _ramp(pixels, rise, ramp, scale) - (0 if fall is None else _ramp(pixels, fall, ramp, scale))
-        source = _reflect(torch.arange(start, start + tile), length)
-        spans.append(Span(source, begin, end, begin - start * scale, weights))
-    return spans
-
-
-def _ramp(pixels: Tensor, rise: int | None, ramp: int, scale: int) -> Tensor:
-    """Raised cosine from 0 to 1 over `ramp` input pixels from `rise` on, sampled at the centres of output pixels."""
-    if rise is None:
-        return torch.ones_like(pixels)
-    # Without overlap the ramp is a step: half a pixel wide, it falls between two centres.
-    part = ((pixels + 0.5 - rise * scale) / max(ramp * scale, 0.5)).clamp(0, 1)
-    return ((0.5 - 0.5 * torch.cos(math.pi * part)) * _WEIGHT_LEVELS).round() / _WEIGHT_LEVELS
-
-
-def _reflect(index: Tensor, length: int) -> Tensor:
-    """Fold indices beyond 0 … length − 1 back, without repeating the border, as often as it takes."""
-    period = max(2 * (length - 1), 1)
-    folded = index % period
-    return torch.minimum(folded, period - folded)
 
 
 def restore_bands(
@@ -328,3 +172,9 @@ def restore(
         output[..., top : top + band.shape[-2], :] = band
         top += band.shape[-2]
     return output if image.ndim == 4 else output[0]
+
+
+def whole_image(net: nn.Module, image: Tensor) -> Tensor:
+    """Restore an image (1, C, H, W) of any size at once."""
+    with torch.inference_mode():
+        return restore(net, image, tile=None, overlap=0)

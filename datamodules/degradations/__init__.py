@@ -1,0 +1,22 @@
+"""What happened to a clean image, physically described, one cause a file."""
+
+from datamodules.degradations.base import Chain, Degradation
+from datamodules.degradations.blur import MotionBlur
+from datamodules.degradations.downsampling import BicubicDownsampling
+from datamodules.degradations.imresize import imresize
+from datamodules.degradations.jpeg import JPEGCompression
+from datamodules.degradations.noise import BenchmarkNoise, GaussianNoise, ShotNoise
+from datamodules.degradations.rain import Rain
+
+__all__ = [
+    "BenchmarkNoise",
+    "BicubicDownsampling",
+    "Chain",
+    "Degradation",
+    "GaussianNoise",
+    "JPEGCompression",
+    "MotionBlur",
+    "Rain",
+    "ShotNoise",
+    "imresize",
+]

@@ -1,0 +1,72 @@
+"""Noise of sensors, and the Gaussian noise of the benchmarks."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.degradations.base import Degradation, Range, check_range
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Degradation):
+    """White Gaussian noise, I = J + n with n ~ N(0, σ²) per pixel and channel, as sensors' read noise.
+
+    Args:
+        sigma: σ in grey levels of 255, at least 0.
+        clip: to [0, 1], as a sensor does; denoising benchmarks do not.
+    """
+
+    sigma: Range = (5.0, 50.0)
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("sigma", self.sigma, 0, math.inf)
+
+    def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
+        """Add noise of one strength to the whole image."""
+        sigma = np.float32(rng.uniform(*self.sigma) / 255)
+        noisy = image + sigma * rng.standard_normal(image.shape, np.float32)
+        return np.clip(noisy, 0, 1, out=noisy) if self.clip else noisy
+
+
+@dataclass(frozen=True)
+class BenchmarkNoise(Degradation):
+    """The white Gaussian noise of denoising benchmarks, the same numbers for every image of a size; not clipped.
+
+    SwinIR's test script draws it by NumPy's legacy generator of seed 0, in double precision, blue before red.
+    (Restormer's draws the same numbers red before blue.)
+
+    Args:
+        sigma: σ in grey levels of 255, at least 0.
+    """
+
+    sigma: float = 25.0
+
+    def __post_init__(self) -> None:
+        check_range("sigma", self.sigma, 0, math.inf)
+
+    def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
+        """Add noise; `rng` is not used."""
+        noise = np.random.RandomState(0).normal(0, self.sigma / 255, image.shape)
+        return (image + noise[..., ::-1]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ShotNoise(Degradation):
+    """Photon counting noise, I = Poisson(J·p) / p: its variance grows with the light; clipped at white.
+
+    Args:
+        photons: p, photons that a white pixel counts, > 0; 100 is a dim scene, 10 000 a bright one.
+    """
+
+    photons: Range = (50.0, 1000.0)
+
+    def __post_init__(self) -> None:
+        check_range("photons", self.photons, 1e-3, math.inf)
+
+    def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
+        """Count the photons of every pixel and channel anew."""
+        photons = rng.uniform(*self.photons)
+        return np.clip(rng.poisson(image * photons) / photons, 0, 1).astype(np.float32)

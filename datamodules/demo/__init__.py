@@ -1,0 +1,1 @@
+"""What is bundled, degraded as it is read; nothing is downloaded."""

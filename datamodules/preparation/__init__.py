@@ -1,0 +1,1 @@
+"""A downloaded data set looked over, cut and packed."""

@@ -1,0 +1,1 @@
+"""Photographs, one published data set a file: layout, counts, parts, crops."""

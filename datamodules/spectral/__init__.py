@@ -1,0 +1,1 @@
+"""Cubes: scenes and cameras of ARAD_1K, CAVE and KAIST."""

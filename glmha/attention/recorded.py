@@ -1,0 +1,44 @@
+"""Channel attentions whose options travel with their weights."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glmha.attention.base import ChannelAttention
+
+
+class RecordedAttention(ChannelAttention):
+    """A channel attention whose options travel with its weights.
+
+    α, seeds and the like leave no trace in the tensors, so the state dict has one entry more, `_extra_state`: the
+    options as JSON bytes, a tensor that every file format keeps and no cast touches.
+    """
+
+    def get_extra_state(self) -> Tensor:
+        """The class and its options, as bytes."""
+        content = json.dumps({"class": type(self).__name__, **self.options})
+        return torch.tensor(list(content.encode()), dtype=torch.uint8)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Weights without a record, exact attention's for one, are taken on their shapes' word.
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse weights that were trained as another attention.
+
+        Raises:
+            ValueError: if the recorded class or options are not this module's.
+        """
+        recorded, own = decode_options(state), {"class": type(self).__name__, **self.options}
+        if recorded != own:
+            raise ValueError(f"attention must be the checkpoint's, {recorded}, got {own}")
+
+
+def decode_options(state: Tensor) -> dict[str, Any]:
+    """Read the class name ("class") and options that `RecordedAttention` put into a state dict."""
+    return json.loads(bytes(state.tolist()))

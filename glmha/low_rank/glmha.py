@@ -1,0 +1,142 @@
+"""GLMHA: low-rank keys and values from an input that the queries re-weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glmha.attention.base import ChannelAttention
+from glmha.attention.recorded import RecordedAttention
+from glmha.conventions.base import Convention
+from glmha.conventions.restormer import RestormerConvention
+from glmha.functional import low_rank
+from glmha.low_rank import closed_form
+
+
+class Calibration(nn.Module):
+    """φ of Eq. (4): one weight in (-1, 1) for every channel, from the queries of the image itself.
+
+    Adaptive max-pool to k×k, depth-wise k×k convolution without padding, GELU, one linear map shared by the heads,
+    tanh. Costs n·k² + n²/h² parameters for n channels, as Eq. (8) counts.
+
+    Args:
+        channels: C.
+        heads: h.
+        kernel_size: k.
+    """
+
+    def __init__(self, channels: int, heads: int, kernel_size: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.pool = nn.Conv2d(channels, channels, kernel_size, groups=channels, bias=False)
+        self.mix = nn.Linear(channels // heads, channels // heads, bias=False)
+
+    def forward(self, query: Tensor) -> Tensor:
+        """Map queries (B, C, H, W) to calibration weights (B, C)."""
+        pooled = self.pool(F.adaptive_max_pool2d(query, self.pool.kernel_size))
+        per_head = F.gelu(pooled.flatten(1)).unflatten(1, (self.heads, -1))
+        return torch.tanh(self.mix(per_head)).flatten(1)
+
+
+class GLMHA(RecordedAttention):
+    """Guided low-rank multi-head attention (Ilyas et al., Eqs. 3-7).
+
+    Queries keep C channels; keys and values are made with C' = h·max(1, round((1 - reduction)·C/h)) channels from the
+    input re-weighted by 1 + α·φ(Q). Keys and values have one size: the columns of Q Kᵀ are the rows of V.
+    With α = 0 and no reduction it is `ChannelAttention`.
+
+    Args:
+        channels: C.
+        heads: h; divides C.
+        reduction: fraction of K's and V's channels removed, 0 <= reduction < 1.
+        alpha: α of Eq. (5); 0 leaves the calibration network out.
+        kernel_size: k of the calibration network's depth-wise convolution, >= 1.
+        convention: the host's projections, names and order of products.
+
+    Raises:
+        ValueError: if `heads` does not divide `channels`, or `reduction`, `alpha` or `kernel_size` is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        reduction: float = 0.5,
+        alpha: float = 0.6,
+        kernel_size: int = 3,
+        convention: Convention = RestormerConvention(),
+    ) -> None:
+        if not 0 <= reduction < 1:
+            raise ValueError(f"reduction ({reduction}) must be at least 0 and below 1: it is the fraction removed")
+        if not alpha >= 0:
+            raise ValueError(f"alpha ({alpha}) must be at least 0: the paper uses 0.3 to 0.7, 0 turns calibration off")
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size ({kernel_size}) must be at least 1: the paper uses 3")
+        self.reduction = reduction
+        self.alpha = alpha
+        self.kernel_size = kernel_size
+        super().__init__(channels, heads, convention=convention)
+        self.calibration = Calibration(channels, heads, kernel_size) if alpha else None
+
+    @classmethod
+    def from_dense(
+        cls,
+        csa: ChannelAttention,
+        features: Sequence[Tensor],
+        *,
+        reduction: float = 0.5,
+        alpha: float = 0.6,
+        kernel_size: int = 3,
+    ) -> Self:
+        """Start from a trained exact attention, in closed form, on some of its inputs (`glmha.low_rank.closed_form`).
+
+        Args:
+            csa: the trained module; left as it is.
+            features: inputs of `csa`, each (B, C, H, W); sizes may differ.
+            reduction: see the class.
+            alpha: see the class; the calibration starts neutral.
+            kernel_size: see the class.
+
+        Returns:
+            A module in the convention, on the device and of the dtype of `csa`.
+
+        Raises:
+            TypeError: if `csa` is not exact channel attention.
+            ValueError: if `features` is empty or has other channels than `csa`, or an option is out of range.
+        """
+        if type(csa) is not ChannelAttention:
+            raise TypeError(f"csa must be a ChannelAttention, whose weights are dense, got {type(csa).__name__}")
+        module = cls(
+            csa.channels,
+            csa.heads,
+            reduction=reduction,
+            alpha=alpha,
+            kernel_size=kernel_size,
+            convention=csa.convention,
+        ).to(csa.convention.temperature(csa))
+        if module.calibration is not None:
+            # φ starts neutral: the dense module has nothing for it.
+            nn.init.zeros_(module.calibration.mix.weight)
+        closed_form.fit(module, csa, features)
+        return module
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See base class."""
+        return {"reduction": self.reduction, "alpha": self.alpha, "kernel_size": self.kernel_size}
+
+    @property
+    def key_channels(self) -> int:
+        """See base class."""
+        return self.heads * low_rank(self.channels // self.heads, self.reduction)
+
+    @property
+    def calibrate(self) -> Callable[[Tensor], Tensor] | None:
+        """1 + αa of Eq. (5), as a function of the queries."""
+        calibration = self.calibration
+        return None if calibration is None else lambda query: 1 + self.alpha * calibration(query)

@@ -1,0 +1,1 @@
+"""What both attention packages stand on: checkpoint files, families of networks, precision; knows no attention."""

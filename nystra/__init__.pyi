@@ -1,0 +1,35 @@
+from .analysis.planning import Plan as Plan
+from .analysis.planning import plan as plan
+from .kernels.base import Kernel as Kernel
+from .kernels.content_pooling import ContentPooling as ContentPooling
+from .kernels.landmark_pooling import LandmarkPooling as LandmarkPooling
+from .kernels.nystrom import Nystrom as Nystrom
+from .kernels.nystromformer import Nystromformer as Nystromformer
+from .kernels.performer import Performer as Performer
+from .kernels.pnp_nystra import PrintedNystrom as PrintedNystrom
+from .kernels.pnp_nystra import PublishedNystrom as PublishedNystrom
+from .kernels.softmax import Softmax as Softmax
+from .pretrained import load_pretrained as load_pretrained
+from .sites.substitution import SubstitutionReport as SubstitutionReport
+from .sites.substitution import find_sites as find_sites
+from .sites.substitution import substitute as substitute
+from .windows.geometry import WindowGeometry as WindowGeometry
+
+__all__ = [
+    "ContentPooling",
+    "Kernel",
+    "LandmarkPooling",
+    "Nystrom",
+    "Nystromformer",
+    "Performer",
+    "Plan",
+    "PrintedNystrom",
+    "PublishedNystrom",
+    "Softmax",
+    "SubstitutionReport",
+    "WindowGeometry",
+    "find_sites",
+    "load_pretrained",
+    "plan",
+    "substitute",
+]

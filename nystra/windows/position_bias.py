@@ -1,0 +1,109 @@
+"""Position bias for any pair of positions, from the parameters that a checkpoint has."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class PositionBias(abc.ABC):
+    """A bias of the logits that depends on where the query is from the key."""
+
+    @abc.abstractmethod
+    def at(self, offsets: Tensor) -> Tensor:
+        """Bias at offsets query - key, shape (..., 2), in tokens, fractional ones too: (heads, ...)."""
+
+    @abc.abstractmethod
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What the bias is computed from."""
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """How it is computed from them, where there is a choice."""
+        return ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TableBias(PositionBias):
+    """Swin's relative position bias: a table of one value per head and integer offset, interpolated in between.
+
+    Args:
+        table: shape ((2h - 1)·(2w - 1), heads), rows of offsets first, as upstream stores it.
+        window: h and w of the table.
+        stretch: factors from an offset in tokens to one in the table; 1 leaves offsets as they are. Offsets beyond the
+            table take its edge's value.
+    """
+
+    table: Tensor
+    window: tuple[int, int]
+    stretch: tuple[float, float] = (1.0, 1.0)
+
+    def at(self, offsets: Tensor) -> Tensor:
+        """See base class; bilinear."""
+        rows, columns = (2 * side - 1 for side in self.window)
+        table = self.table.unflatten(0, (rows, columns))
+        lows, weights = [], []
+        for axis, count in enumerate((rows, columns)):
+            place = (offsets[..., axis] * self.stretch[axis] + (count - 1) / 2).clamp(0, count - 1)
+            low = place.floor().long().clamp_max(max(count - 2, 0))
+            lows.append(low)
+            weights.append((place - low).to(table.dtype).unsqueeze(-1))
+        (top, left), (down, right) = lows, weights
+        if bool((down == 0).all()) and bool((right == 0).all()):
+            return table[top, left].movedim(-1, 0)
+        bottom, far = (top + 1).clamp_max(rows - 1), (left + 1).clamp_max(columns - 1)
+        upper = torch.lerp(table[top, left], table[top, far], right)
+        lower = torch.lerp(table[bottom, left], table[bottom, far], right)
+        return torch.lerp(upper, lower, down).movedim(-1, 0)
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        """See base class."""
+        return (self.table,)
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """See base class."""
+        return (self.window, self.stretch)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogOffsetBias(PositionBias):
+    """DehazeFormer's bias: a small network on sign(x)·log(1 + |x|) of each coordinate of the offset.
+
+    Args:
+        network: maps (..., 2) to (..., heads).
+        stretch: factors from an offset in tokens to one that the network was trained for; 1 leaves offsets as they are.
+    """
+
+    network: torch.nn.Module
+    stretch: tuple[float, float] = (1.0, 1.0)
+
+    def at(self, offsets: Tensor) -> Tensor:
+        """See base class; whole offsets run the network once each, not once for each pair of tokens."""
+        whole = offsets.round()
+        if not offsets.numel() or bool((whole != offsets).any()):
+            return self._run(offsets).contiguous()
+        low, high = whole.flatten(0, -2).aminmax(dim=0)
+        rows, columns = (high - low + 1).long().tolist()
+        lattice = torch.cartesian_prod(*(torch.arange(count, device=low.device) for count in (rows, columns))) + low
+        places = (whole - low).long()
+        places = places[..., 0] * columns + places[..., 1]
+        return self._run(lattice).index_select(1, places.flatten()).unflatten(1, places.shape)
+
+    def _run(self, offsets: Tensor) -> Tensor:
+        first = next(self.network.parameters())
+        scaled = offsets * offsets.new_tensor(self.stretch)
+        return self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype)).movedim(-1, 0)
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        """See base class."""
+        return tuple(self.network.parameters())
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """See base class."""
+        return (self.stretch,)

@@ -1,0 +1,17 @@
+from .devices.sharding import FullySharded as FullySharded
+from .errors import NonFiniteError as NonFiniteError
+from .tasks.mixup import Mixup as Mixup
+from .tasks.restoration import RestorationTask as RestorationTask
+from .tasks.spectral import SpectralTask as SpectralTask
+from .tasks.substitution import SubstitutionTask as SubstitutionTask
+from .tasks.warm_start import WarmStartTask as WarmStartTask
+
+__all__ = [
+    "FullySharded",
+    "Mixup",
+    "NonFiniteError",
+    "RestorationTask",
+    "SpectralTask",
+    "SubstitutionTask",
+    "WarmStartTask",
+]

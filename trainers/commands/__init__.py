@@ -1,0 +1,1 @@
+"""One file or folder for each verb that is not Lightning's."""

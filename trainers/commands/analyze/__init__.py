@@ -1,0 +1,1 @@
+"""`lowrank analyze`: costs, spectra and starts of low-rank attention."""

@@ -1,0 +1,1 @@
+"""`lowrank bench`: time and memory, side by side in one run."""

@@ -1,0 +1,1 @@
+"""`lowrank compare`: a network under several kernels, side by side."""

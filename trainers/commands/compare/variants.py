@@ -1,0 +1,42 @@
+"""The variants of a network that `lowrank compare` puts side by side."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import nystra
+from nystra.sites.site import BiasMode
+from trainers.reports.comparison import RELEASED
+
+KERNELS: tuple[nystra.Kernel, ...] = (nystra.LandmarkPooling(), nystra.Nystrom(), nystra.Nystromformer())
+
+
+def build_variants(
+    pretrained: Path, kernels: Sequence[nystra.Kernel], window_size: int | None, position_bias: BiasMode
+) -> dict[str, nn.Module]:
+    """The released model, its enlarged forms and its substituted ones, by name.
+
+    Raises:
+        CheckpointError: if the checkpoint is of no such model.
+        ValueError: if a kernel does not fit the windows.
+    """
+    # With the windows and kernels that it was fine-tuned with, if it was; then without, for others to take their place.
+    released = nystra.load_pretrained(pretrained)
+    variants = {RELEASED: released}
+    enlarged: Any = released
+    if window_size is not None:
+        plain: Any = nystra.load_pretrained(pretrained, recorded=False)
+        enlarged = copy.deepcopy(plain)
+        plain.set_window(window_size, "drop")
+        enlarged.set_window(window_size, position_bias)
+        variants[f"window {window_size}, no bias"] = plain
+        if position_bias != "drop":
+            variants[f"window {window_size}, bias"] = enlarged
+    for kernel in kernels:
+        net = copy.deepcopy(enlarged)
+        nystra.substitute(net, kernel)
+        variants[str(kernel)] = net
+    return variants

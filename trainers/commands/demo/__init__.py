@@ -1,0 +1,1 @@
+"""`lowrank demo`: small networks trained and compared on what is bundled."""

@@ -1,0 +1,1 @@
+"""`lowrank restore`: images of any size through a checkpoint."""

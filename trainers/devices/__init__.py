@@ -1,0 +1,1 @@
+"""A recipe on the hardware at hand: batches of a step, shards, averaged weights."""

@@ -1,0 +1,1 @@
+"""Scores of test sets: collected, averaged, written with where they come from."""

@@ -1,0 +1,1 @@
+"""A recipe found by name, parsed, and run by Lightning."""

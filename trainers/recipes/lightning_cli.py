@@ -1,0 +1,193 @@
+"""Lightning's command line on this package's tasks: defaults, callbacks, steps of a batch, the saved recipe."""
+
+import json
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from trainers.checkpoints.best import BestCheckpoint
+from trainers.checkpoints.last import LastCheckpoint
+from trainers.checkpoints.lookup import log_folder, newest_checkpoint
+from trainers.devices.averaging import weight_averaging
+from trainers.devices.step_batches import adapt
+from trainers.monitoring.attention import AttentionWatcher
+from trainers.monitoring.images import ResultWriter, ValidationImages
+from trainers.monitoring.progress import ProgressBar
+from trainers.monitoring.throughput import Throughput
+from trainers.recipes.find import find_configs
+from trainers.recipes.parser_messages import usage_error
+from trainers.recipes.quiet import filter_warnings
+from trainers.runs.record import RunRecord
+from trainers.runs.resumption import checkpoint_to_resume, requeued
+from trainers.runs.summary import describe_run
+from trainers.tasks.base import ImageTask
+
+LOGGER = {
+    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+    "init_args": {"save_dir": "logs", "name": ""},
+}
+
+
+def fit(arguments: Sequence[str]) -> Path:
+    """Train as `lowrank fit` does, from Python.
+
+    Args:
+        arguments: options of `lowrank fit`; recipes are found as there.
+
+    Returns:
+        The run's log folder.
+    """
+    return log_folder(train(arguments))
+
+
+def train(arguments: Sequence[str], *, summarise: bool = True) -> Trainer:
+    """Train as `fit` does.
+
+    Args:
+        arguments: see `fit`.
+        summarise: say at the end where everything is.
+
+    Returns:
+        The trainer, at its end.
+    """
+    with warnings.catch_warnings():
+        filter_warnings()
+        return LowrankCLI(args=["fit", *find_configs(list(arguments))], summarise=summarise).trainer
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the recipe of a run as `config.yaml` in its log folder."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save it; a log folder that holds another run's is refused."""
+        try:
+            super().setup(trainer, pl_module, stage)
+        except RuntimeError as error:
+            raise FileExistsError(
+                f"log folder ({trainer.log_dir}) must not hold another run's {self.config_filename}: choose another "
+                "(--trainer.logger.init_args.version, --trainer.logger.init_args.name)"
+            ) from error
+
+
+class LowrankCLI(LightningCLI):
+    """Lightning's command line with this package's callbacks, defaults and records."""
+
+    def __init__(self, args: list[str], *, summarise: bool = True) -> None:
+        self.summarise = summarise
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={
+                "logger": LOGGER,
+                "plugins": [{"class_path": "trainers.checkpoints.AtomicCheckpointIO"}],
+                "enable_model_summary": False,
+                "callbacks": [],
+            },
+            parser_kwargs={"prog": "lowrank", "exit_on_error": False, "allow_abbrev": False},
+            auto_configure_optimizers=False,
+            # Tasks save no hyper-parameters: config.yaml is the record.
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that are neither the trainer's, nor the task's, nor the data's."""
+        parser.add_argument(
+            "--max_batch_per_device",
+            type=int | None,
+            default=None,
+            help="samples of a batch on one device: more of data.batch_size, which are a step's, are accumulated",
+        )
+        parser.add_argument(
+            "--ema_decay",
+            type=float | None,
+            default=None,
+            help="decay of the average of the weights that is validated and kept, such as 0.999; null: no average",
+        )
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(AttentionWatcher, "watch")
+        parser.add_lightning_class_args(RunRecord, "run")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer with the callbacks that every run has."""
+        options = self.config_init[self.subcommand].trainer
+        callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput()]
+        if options.enable_progress_bar is not False:
+            callbacks.append(ProgressBar())
+        decay = self.config_init[self.subcommand].ema_decay
+        if decay is not None:
+            callbacks.append(weight_averaging(decay))
+        if options.enable_checkpointing is False:
+            self._parser(self.subcommand).callback_keys[:] = ["watch"]
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments; what the parser reports is reduced to one message."""
+        for verb in ("validate", "test"):
+            # The task prints a table of its own.
+            self._parser(verb).set_defaults(verbose=False)
+        # Restored images are saved one by one; Lightning would keep all of them in memory as well.
+        self._parser("predict").set_defaults(return_predictions=False)
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            options = [action.dest for action in self._parser(args[0])._actions]
+            raise usage_error(error, options) from error
+
+    def after_instantiate_classes(self) -> None:
+        """Find the checkpoint that `--ckpt_path` asks for."""
+        options = self.config_init[self.subcommand]
+        given = options.ckpt_path
+        # The record gets the file: its next user may find a newer one. Lightning knows of this process's own only.
+        if self.subcommand == "fit" and (given == "auto" or requeued()):
+            given = checkpoint_to_resume(given, self.trainer)
+        if given in ("last", "best"):
+            given = str(newest_checkpoint(given, self.trainer))
+        options.ckpt_path = self.config[self.subcommand].ckpt_path = given
+
+    def before_fit(self) -> None:
+        """Check what a run goes on from, and fit the batches to the devices."""
+        options = self.config_init.fit
+        # Its check is asked for also where it is no callback (enable_checkpointing false).
+        record: RunRecord = options.run
+        # Plain values, as files hold them; the recipes' own names say nothing.
+        record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
+        plan = adapt(self.trainer, self.datamodule, options.max_batch_per_device)
+        if plan is not None and (plan.devices > 1 or plan.accumulated > 1) and self.trainer.is_global_zero:
+            print(plan.describe(), flush=True)
+        # Lightning would make a log folder first.
+        if isinstance(self.model, ImageTask):
+            self.model.check_patches(self.datamodule)
+            # "hpc" is for Lightning to find.
+            if options.ckpt_path not in (None, "hpc"):
+                load = self.trainer.strategy.checkpoint_io.load_checkpoint
+                checkpoint = load(options.ckpt_path, weights_only=options.weights_only)
+                self.model.check_resumption(checkpoint, self.trainer)
+                record.check(checkpoint)
+                if self.trainer.is_global_zero:
+                    print(f"resuming from {options.ckpt_path} (step {checkpoint['global_step']})", flush=True)
+
+    def after_fit(self) -> None:
+        """Report where the results are."""
+        # Nothing is kept of a rehearsal.
+        if self.trainer.fast_dev_run or not self.summarise:  # type: ignore[attr-defined]  # set by a connector
+            return
+        folder = log_folder(self.trainer)
+        if self.trainer.is_global_zero:
+            print(describe_run(self.trainer, folder))
+
+    def _parse_ckpt_path(self) -> None:
+        # The base class would read the checkpoint for hyper-parameters that ours never hold.
+        return

@@ -1,0 +1,1 @@
+"""Results for people: tables, pictures, sheets, time and memory fairly compared."""

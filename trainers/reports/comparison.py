@@ -1,0 +1,91 @@
+"""Variants of a network compared: table and sheet of pictures."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from datamodules.files.atomic import atomic_file
+from datamodules.files.images import to_array
+from trainers.evaluation.provenance import PARTIAL, share
+from trainers.metrics.psnr_ssim import psnr
+
+RELEASED = "released"
+"""The name of the variant that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of one variant of the model.
+
+    Attributes:
+        scores: metric → mean over the images.
+        worst_drop: largest loss of the first metric on one image, against the released model.
+        fidelity: mean PSNR of the output against the released model's, dB; infinite for that itself.
+        worst_fidelity: lowest.
+        seconds: median time of the first image, variants in turn.
+        memory: bytes by which restoring the first image raises a fresh process's memory; None: not measured.
+    """
+
+    scores: dict[str, float]
+    worst_drop: float
+    fidelity: float
+    worst_fidelity: float
+    seconds: float
+    memory: float | None
+
+
+def fidelity(image: Tensor, exact: Tensor) -> float:
+    """PSNR in dB of an image (C, H, W) to the exact network's."""
+    return psnr(image.unsqueeze(0), exact.unsqueeze(0), space="rgb", border=0, quantise=False).item()
+
+
+def comparison_table(figures: dict[str, Comparison], metrics: list[str], images: int, whole: int = 0) -> Table:
+    """The comparison as a table, a line per variant; `whole` is the number of images that the test sets have."""
+    result = Table(title=f"{share(images, whole)} images", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    if images < whole:
+        result.caption = PARTIAL
+    result.add_column("", overflow="fold")
+    for column in (*metrics, "worst drop", "fidelity", "worst", "s/image", "MiB"):
+        result.add_column(column, justify="right")
+    for name, figure in figures.items():
+        cells = [f"{value:.2f}" if value >= 2 else f"{value:.4f}" for value in figure.scores.values()]
+        cells += [f"{figure.worst_drop:.2f}"]
+        cells += ["" if math.isinf(value) else f"{value:.1f}" for value in (figure.fidelity, figure.worst_fidelity)]
+        cells += [f"{figure.seconds:.2f}", "" if figure.memory is None else f"{figure.memory / 2**20:.0f}"]
+        result.add_row(name, *cells)
+    return result
+
+
+def draw(path: Path, results: dict[str, list[Tensor]], sample: dict[str, Any]) -> None:
+    """Write a sheet of the first image: results in a row, below them their differences from the released model, ×20."""
+    exact = results[RELEASED][0]
+    columns = {"input": sample["input"], **{name: images[0] for name, images in results.items()}}
+    columns["target"] = sample["target"]
+    crops = {name: _centre(image) for name, image in columns.items()}
+    with mpl.rc_context({"font.size": 7}):
+        figure = Figure(figsize=(2.6 * len(columns), 5.6), layout="constrained")
+        axes = figure.subplots(2, len(columns), squeeze=False)
+        for column, (name, image) in enumerate(crops.items()):
+            axes[0][column].imshow(to_array(image), cmap="gray")
+            axes[0][column].set_title(name.replace("(", "\n("), wrap=True)
+            if name in results and name != RELEASED:
+                difference = (results[name][0] - exact).abs().mean(0)
+                axes[1][column].imshow(_centre(20 * difference).numpy(), cmap="magma", vmin=0, vmax=1)
+                axes[1][column].set_title(f"|difference| x 20, {fidelity(results[name][0], exact):.1f} dB")
+        for axis in axes.flat:
+            axis.set_axis_off()
+        with atomic_file(path) as file:
+            figure.savefig(file, dpi=110, format="png")
+
+
+def _centre(image: Tensor, size: int = 192) -> Tensor:
+    height, width = image.shape[-2:]
+    top, left = max(0, (height - size) // 2), max(0, (width - size) // 2)
+    return image[..., top : top + size, left : left + size]

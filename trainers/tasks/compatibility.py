@@ -1,0 +1,78 @@
+"""Whether weights, shapes and configurations fit a task."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nystra.sites import attention_record
+from trainers.networks import load_network
+
+
+def initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
+    """The network that a task starts from: given, or loaded, or given and filled with loaded weights."""
+    if pretrained is None:
+        if net is None:
+            raise ValueError("net (null) must be a network, or pretrained a checkpoint to infer it from, got neither")
+        return net
+    loaded = load_network(pretrained)
+    if net is None:
+        # Loaded networks are in eval mode.
+        return loaded.train()
+    weights = loaded.state_dict()
+    differing = differing_entries(net.state_dict(), weights)
+    if differing:
+        raise ValueError(
+            f"pretrained ({pretrained}) must hold the weights of net ({type(net).__name__}), got other tensors: "
+            f"{differing}; leave net out to infer it from the checkpoint, or choose the net that was trained"
+        )
+    recorded, own = attention_record.record(loaded), attention_record.record(net)
+    if recorded != own:
+        raise ValueError(
+            f"net ({type(net).__name__}) must attend as pretrained ({pretrained}) was trained to "
+            f"({attention_record.describe(recorded)}), got {attention_record.describe(own)}: leave net out"
+        )
+    net.load_state_dict(weights)
+    return net
+
+
+def differing_entries(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Name the first tensors whose presence or shape differs; an empty string if none does."""
+    keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
+    shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def seed_everything_else(*numbers: int) -> None:
+    """Seed Python's, NumPy's and torch's generators from some numbers."""
+    state = np.random.SeedSequence(numbers).generate_state(4)
+    random.seed(int(state[0]))
+    np.random.seed(state[1])
+    seed = int(state[2]) << 32 | int(state[3])
+    # `torch.manual_seed` would have every kind of device remember the call, with its stack, until it is first used:
+    # without a GPU, some kilobytes more at each step.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
+def class_path(instance: object) -> str:
+    """Module and name of an instance's class."""
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
+    return "×".join(map(str, tensors[key].shape)) or "scalar" if key in tensors else "absent"
+
+
+def check_shapes(restored: Tensor, target: Tensor) -> None:
+    """Refuse a restored image of another shape than its target's."""
+    # L1 and mean squared error would broadcast, with no more than a warning.
+    if restored.shape != target.shape:
+        raise ValueError(
+            f"net's output (shape {tuple(restored.shape)}) must have the target's shape, got {tuple(target.shape)}: "
+            "choose a net and data of the same channels and scale"
+        )

@@ -1,0 +1,1 @@
+"""What fine-tuning adds: which parameters move, what a teacher teaches, LoRA."""

@@ -1,0 +1,37 @@
+"""What a teacher teaches: its image and its attention's outputs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from glmha.attention.base import ChannelAttention
+from nystra.sites.site import AttendedMap
+
+
+def attentions(net: nn.Module) -> dict[str, nn.Module]:
+    """The modules whose outputs are those of a net's attentions, (B, H, W, C) or (B, C, H, W), by name."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, AttendedMap | ChannelAttention)}
+
+
+@contextmanager
+def outputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of modules while a net runs, by the modules' names."""
+    kept: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, result, name=name: kept.__setitem__(name, result))
+        for name, module in modules.items()
+    ]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def relative_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """‖S - T‖²/‖T‖² of two maps (B, H, W, C) or (B, C, H, W), where both are: windows may pad one of them further."""
+    sides = [min(pair) for pair in zip(student.shape, teacher.shape, strict=True)]
+    first, second = (tensor[tuple(slice(side) for side in sides)].float() for tensor in (student, teacher))
+    return (first - second).square().sum() / second.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
