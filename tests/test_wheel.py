@@ -47,7 +47,9 @@ def test_every_recipe_is_in_it(unpacked):
 
 
 def test_the_measured_spectra_are_in_it(unpacked):
-    assert (unpacked / "datamodules/demo/spectra.csv").read_bytes() == (ROOT / "datamodules/spectra.csv").read_bytes()
+    assert (unpacked / "datamodules/demo/spectra.csv").read_bytes() == (
+        ROOT / "datamodules/demo/spectra.csv"
+    ).read_bytes()
 
 
 def test_the_command_runs_from_it_and_finds_recipes(unpacked, tmp_path):

@@ -1,0 +1,88 @@
+"""Plans: within their budget, never slower than exact attention, and the net left as it was."""
+
+import dataclasses
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import nystra
+from nystra.analysis.planning import plan
+from tests.nystra.sites.test_substitution import Attention
+
+
+@dataclasses.dataclass(frozen=True)
+class Slow(nystra.LandmarkPooling):
+    """A kernel that nobody should choose."""
+
+    def attend(self, *inputs):
+        time.sleep(0.05)
+        return super().attend(*inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cheap(nystra.Kernel):
+    """A kernel that costs nothing and is wrong everywhere."""
+
+    def cost(self, window, channels):
+        return nystra.Softmax().cost(window, channels)
+
+    def tables(self, kind, dtype):
+        return None
+
+    def attend(self, query, key, value, tables):
+        return value
+
+
+class SlowSoftmaxNet(nn.Module):
+    """Two sites, so large that exact attention takes measurable time."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Attention(16, 2), Attention(16, 2)
+
+    def forward(self, x):
+        return x + self.second(x + self.first(x))
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return SlowSoftmaxNet().eval()
+
+
+def test_the_budget_is_kept_and_the_net_left_as_it_was(net):
+    sample = torch.rand(1, 32, 32, 8)
+    kernels = [net.first.kernel, net.second.kernel]
+    exact = net(sample)
+    result = plan(net, sample, budget_db=80, candidates=(Cheap(), Slow()), repeats=2)
+    # One is too far off, the other too slow.
+    assert result.kernels == {"first": nystra.Softmax(), "second": nystra.Softmax()}
+    assert result.fidelity_db == float("inf")
+    assert [net.first.kernel, net.second.kernel] == kernels
+    assert torch.equal(net(sample), exact)
+
+
+def test_a_faster_kernel_is_taken_within_the_budget(net, monkeypatch):
+    attend = nystra.Softmax.attend
+
+    def slowly(self, *inputs):
+        time.sleep(0.02)
+        return attend(self, *inputs)
+
+    monkeypatch.setattr(nystra.Softmax, "attend", slowly)
+    sample = torch.rand(1, 32, 32, 8)
+    result = plan(net, sample, budget_db=1e-3, candidates=(Cheap(), nystra.LandmarkPooling(5, 5)), peak=100, repeats=2)
+    assert result.kernels == {"first": Cheap(), "second": Cheap()}
+    assert result.seconds < result.exact_seconds
+    report = nystra.substitute(net, result.kernels)
+    assert len(report.sites) == 2
+    assert "whole net" in str(result)
+    assert "first" in str(result)
+
+
+@pytest.mark.parametrize("arguments", [{"budget_db": 0}, {"budget_db": 40, "repeats": 0}, {"budget_db": 40, "peak": 0}])
+def test_numbers_out_of_range_are_named(net, arguments):
+    with pytest.raises(ValueError, match="budget_db"):
+        plan(net, torch.rand(1, 32, 32, 8), **arguments)
