@@ -1,4 +1,4 @@
-"""Every public class and function shows an example in its docstring, and every example gives the value that it shows."""
+"""Every public class and function shows an example in its docstring, and each example gives the value it shows."""
 
 import doctest
 import importlib
