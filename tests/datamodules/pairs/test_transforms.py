@@ -85,6 +85,6 @@ def test_import_asks_no_server_for_versions():
 import urllib.request
 def refuse(*args, **kwargs): raise SystemExit("network")
 urllib.request.build_opener = urllib.request.urlopen = refuse
-import datamodules.transforms
+import datamodules.pairs.transforms
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -98,7 +98,7 @@ def measure(recipe: str, size: int, batch_size: int, blocks: int, block: int, ac
         trainer = train(
             [
                 f"--config={recipe}",
-                "--data=trainers.bench_loop.AlternatingBatches",
+                "--data=trainers.commands.bench.loop.AlternatingBatches",
                 f"--data.size={size}",
                 f"--data.batch_size={batch_size}",
                 f"--data.block={block}",
