@@ -1,50 +1,43 @@
-"""What every task shares: training, its checks, and an evaluation that leaves a record."""
+"""The training that all tasks share: optimiser, schedule, steps, checks of gradients, contents of checkpoints."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.base.restoration import RestorationDataModule
 from glmha.shared.recompute import set_recompute
 from nystra.sites import attention_record
-from trainers.checkpoints.lookup import log_folder
-from trainers.devices.sharding import FullySharded, shard, whole
+from trainers.devices.sharding import FullySharded, whole
 from trainers.errors import NonFiniteError
-from trainers.evaluation.data_sets import data_module, data_sets, expected_images
-from trainers.evaluation.provenance import current_seed
-from trainers.evaluation.scores import Evaluation, ImageScore, gather
+from trainers.evaluation.data_sets import data_module
 from trainers.metrics.base import ImageMetric
-from trainers.tasks.compatibility import check_shapes, class_path, differing_entries, initialise, seed_everything_else
+from trainers.tasks.compatibility import check_shapes, class_path, differing_entries, seed_everything_else
+from trainers.tasks.evaluation import Batch, EvaluationTask
 from trainers.tasks.mixup import Mixup
 
-Batch = Mapping[str, Any]
-"""`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
 
-
-class ImageTask(LightningModule, ABC):
+class ImageTask(EvaluationTask):
     """Trains a network to map what a camera saw to what it should have seen, and evaluates it at any image size.
 
-    A task of another kind of images is a subclass that says how the network is called, and what is drawn and saved.
+    A task of another kind of images is a subclass that defines how the network is called, and what is drawn and saved.
 
     Args:
         net: (B, C, H, W) → (B, C', H', W'); None: the network whose weights `pretrained` holds.
-        loss: (restored, target) → scalar; None: the task's own.
+        loss: (restored, target) → scalar; None: the task's default loss.
         optimizer: makes the optimiser from the network's parameters; None: AdamW.
         scheduler: makes the learning-rate schedule, stepped once per optimiser step; None: constant.
-        metrics: of validation and test, each with a name of its own; None: the task's own.
+        metrics: of validation and test, each with a name of its own; None: the task's default
+            metrics.
         pretrained: checkpoint to start from, loaded strictly; None: random initialisation. (To resume a run, or to
             evaluate a checkpoint of it, use `--ckpt_path`.)
         tile: largest side in pixels of what the network sees at once in evaluation; None: whole images.
@@ -53,20 +46,15 @@ class ImageTask(LightningModule, ABC):
         self_ensemble: average over the eight flips and quarter turns in evaluation of its own, outside training; eight
             times the time.
         mixup: mixtures of the images of training batches; None: none.
-        checkpoint_activations: whether the blocks of the network make again, for the backward pass, what they made
-            instead of keeping it: less memory, one forward pass more.
+        checkpoint_activations: whether the network's blocks are recomputed in the backward pass instead of keeping
+            their activations: less memory, one forward pass more.
         compile_backend: of torch.compile for training steps, such as "inductor"; None: not compiled. Evaluation, whose
             images have all sizes, is not.
-
-    Attributes:
-        save_tests: whether a test saves what it restores, as a prediction does.
 
     Raises:
         ValueError: if neither `net` nor `pretrained` is given, they do not fit together, or two metrics have one name.
         CheckpointError: if `pretrained` cannot be read.
     """
-
-    save_tests = False
 
     def __init__(
         self,
@@ -84,8 +72,15 @@ class ImageTask(LightningModule, ABC):
         checkpoint_activations: bool = False,
         compile_backend: str | None = None,
     ) -> None:
-        super().__init__()
-        self.net = initialise(net, pretrained)
+        super().__init__(
+            net,
+            metrics=metrics,
+            pretrained=pretrained,
+            tile=tile,
+            overlap=overlap,
+            logged_images=logged_images,
+            self_ensemble=self_ensemble,
+        )
         set_recompute(self.net, checkpoint_activations)
         if compile_backend is not None:
             known = torch.compiler.list_backends(exclude_tags=())
@@ -94,49 +89,21 @@ class ImageTask(LightningModule, ABC):
         self.compile_backend = compile_backend
         # Not a sub-module: the keys of checkpoints are the network's own.
         self._compiled: list[Any] = []
-        self.self_ensemble = self_ensemble
         self.mixup = mixup
         self.loss = self.default_loss() if loss is None else loss
-        metrics = self.default_metrics() if metrics is None else metrics
-        names = [metric.name.lower() for metric in metrics]
-        if len(set(names)) < len(names):
-            raise ValueError(f"metrics ({', '.join(names)}) must have different names: evaluate one protocol at a time")
-        # Not registered as sub-modules: they hold no state between images, and would be copied with the weights.
-        self.metrics: dict[str, ImageMetric] = dict(zip(names, metrics, strict=True))
         # Not the argument's default: its weight decay would stay where a recipe names another class.
         self.make_optimizer: OptimizerCallable = torch.optim.AdamW if optimizer is None else optimizer
         self.make_scheduler = scheduler
-        self.pretrained = pretrained
-        self.tile = tile
-        self.overlap = overlap
-        self.logged_images = logged_images
         self._unchecked: list[tuple[Tensor, Sequence[str]]] = []
         self._seed = 0
-        self._scores: list[ImageScore] = []
 
     @abstractmethod
     def default_loss(self) -> nn.Module:
         """Make the loss of a task that is given none."""
 
     @abstractmethod
-    def default_metrics(self) -> Sequence[ImageMetric]:
-        """Make the metrics of a task that is given none."""
-
-    @abstractmethod
     def call(self, batch: Batch) -> Tensor:
         """Call the network on a training batch, on its device: (B, C', H', W')."""
-
-    @abstractmethod
-    def restore(self, batch: Batch) -> list[Tensor]:
-        """Call the network on whole images, which are on the CPU: each (C', H', W'), on the CPU."""
-
-    @abstractmethod
-    def draw(self, image: Tensor, restored: Tensor, target: Tensor, *, name: str) -> NDArray[np.uint8]:
-        """Draw one image of a validation for TensorBoard: (H, W, 3)."""
-
-    @abstractmethod
-    def save(self, restored: Tensor, folder: Path, name: str) -> None:
-        """Save one restored image in a folder under a name without suffix."""
 
     @property
     def trained_net(self) -> Any:
@@ -147,36 +114,20 @@ class ImageTask(LightningModule, ABC):
             self._compiled.append(torch.compile(self.net, backend=self.compile_backend))
         return self._compiled[0]
 
-    @property
-    def ensembles(self) -> bool:
-        """Whether whole images are restored by the self-ensemble now: not in the validations of training."""
-        return self.self_ensemble and self.trainer.state.fn != TrainerFn.FITTING
-
-    @property
-    def evaluation_autocast(self) -> torch.dtype | None:
-        """The precision that the trainer asked for; whoever opens an autocast region of his own has to pass it on."""
-        device = self.device.type
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-
     def configure_model(self) -> None:
-        """Share out the network where the strategy is made for that.
+        """Shard the network where the strategy is made for that.
 
         Raises:
             ValueError: if its weights are to be averaged as well, or several devices to evaluate in tiles.
         """
-        if isinstance(self.trainer.strategy, FullySharded):
-            if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
-                raise ValueError(
-                    "ema_decay must be null with strategy fully_sharded: Lightning averages whole weights only; leave "
-                    "it out, or train with --trainer.strategy ddp"
-                )
-            if self.tile is not None and self.trainer.world_size > 1:
-                # Each call of the network gathers its weights from all devices, whose images have not as many tiles.
-                raise ValueError(
-                    f"tile ({self.tile}) must be null with strategy fully_sharded on several devices: leave it out, or "
-                    "evaluate on one device or with --trainer.strategy ddp"
-                )
-            shard(self.net, self.trainer.strategy.device_mesh["data_parallel"])
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+        averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
+        if isinstance(self.trainer.strategy, FullySharded) and averages:
+            raise ValueError(
+                "ema_decay must be null with strategy fully_sharded: Lightning averages whole weights only; leave it "
+                "out, or train with --trainer.strategy ddp"
+            )
+        super().configure_model()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimise what requires gradients; step the schedule with the optimiser."""
@@ -332,82 +283,4 @@ class ImageTask(LightningModule, ABC):
                 f"{quantity} must be finite, got {value} at step {self.trainer.global_step + 1} on the batch of "
                 f"{', '.join(names)}: look at these images, lower the learning rate or clip the gradient "
                 "(--trainer.gradient_clip_val)"
-            )
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the scores of the last validation."""
-        self._scores = []
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the scores of the last test."""
-        self._scores = []
-
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """Restore and score the images of a batch; `restored` is for those who show them."""
-        return self._evaluate(batch, list(data_sets(self.trainer, "val"))[dataloader_idx])
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """Restore and score the images of a batch."""
-        return self._evaluate(batch, list(data_sets(self.trainer, "test"))[dataloader_idx])
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[Tensor]:
-        """Restore the images of a batch, each (C', H', W')."""
-        return self.restore(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means; of a validation of its own, outside training, also report every score."""
-        evaluation = self._conclude("val")
-        if self.trainer.state.fn == TrainerFn.VALIDATING:
-            self._report(evaluation)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means, print the table and write metrics.json."""
-        self._report(self._conclude("test"))
-
-    def _evaluate(self, batch: Batch, data_set: str) -> dict[str, Any]:
-        restored = self.restore(batch)
-        for image, target, name in zip(restored, batch["target"].cpu(), batch["name"], strict=True):
-            check_shapes(image, target)
-            pair = image.to(target)[None], target[None]
-            try:
-                values = {key: metric.measure(*pair).item() for key, metric in self.metrics.items()}
-            except ValueError as error:
-                error.add_note(f"This was image {name} of {data_set}.")
-                raise
-            self._scores.append(ImageScore(data_set, name, values))
-        return {"restored": restored}
-
-    def _conclude(self, stage: Literal["val", "test"]) -> Evaluation:
-        evaluation = Evaluation(
-            gather(self._scores),
-            {key: metric.protocol for key, metric in self.metrics.items()},
-            expected_images(self.trainer, stage),
-        )
-        means = evaluation.means()
-        if len(means) > 1:
-            values = {f"{stage}/{name}/{key}": mean[key] for name, mean in means.items() for key in mean}
-            self.log_dict(values, sync_dist=True)
-        for index, (key, value) in enumerate(evaluation.average().items()):
-            self.log(f"{stage}/{key}", value, prog_bar=index == 0, sync_dist=True)
-        if stage == "test":
-            self.log("test/partial", float(evaluation.partial), sync_dist=True)
-        return evaluation
-
-    def _report(self, evaluation: Evaluation) -> None:
-        folder = log_folder(self.trainer)
-        if self.trainer.is_global_zero:
-            data = data_module(self.trainer)
-            weights = self.trainer.ckpt_path or self.pretrained
-            evaluation.report(
-                folder,
-                data=None if data is None else type(data).__name__,
-                weights=None if weights is None else Path(weights),
-                seed=current_seed(),
-                settings={
-                    "tile": self.tile,
-                    "overlap": self.overlap,
-                    "self_ensemble": self.self_ensemble,
-                    "precision": self.trainer.precision,
-                    "device": self.device.type,
-                },
             )

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from trainers.networks import in_unit_range
-from trainers.tasks.base import Batch
+from trainers.tasks.evaluation import Batch
 from trainers.tasks.restoration import RestorationTask
 from trainers.tuning.distillation import attentions, outputs, relative_error
 from trainers.tuning.lora import merged

@@ -14,7 +14,8 @@ from trainers.metrics.base import ImageMetric
 from trainers.metrics.psnr_ssim import PSNR, SSIM
 from trainers.networks import in_unit_range
 from trainers.reports.pictures import draw_triplet
-from trainers.tasks.base import Batch, ImageTask
+from trainers.tasks.base import ImageTask
+from trainers.tasks.evaluation import Batch
 from trainers.tiling.restoration import restore
 
 _logger = logging.getLogger(__name__)

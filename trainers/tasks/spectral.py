@@ -16,7 +16,8 @@ from trainers.metrics.base import ImageMetric
 from trainers.metrics.hyperspectral import MRAE, RMSE, CubePSNR
 from trainers.networks import in_unit_range
 from trainers.reports.pictures import draw_bands, false_colours
-from trainers.tasks.base import Batch, ImageTask
+from trainers.tasks.base import ImageTask
+from trainers.tasks.evaluation import Batch
 from trainers.tiling.restoration import restore
 
 CubeFormat = Literal["mat", "npz"]

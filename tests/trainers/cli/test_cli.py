@@ -168,7 +168,7 @@ def test_recipes_bind_attention_factories_and_keep_them(lowrank: Lowrank, recipe
     recipe.write_text(yaml.safe_dump(config))
     made: list[Attentive] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.tasks.base.initialise", lambda net, pretrained: made.append(net) or net)
+        patch.setattr("trainers.tasks.evaluation.initialise", lambda net, pretrained: made.append(net) or net)
         assert lowrank("fit", "--config", recipe) == 0
         # Once more from the record: what was saved is what was asked for.
         assert lowrank("fit", "--config", tmp_path / "logs/run/version_0/config.yaml") == 0

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from datamodules.files.atomic import atomic_file
 from trainers.networks import in_unit_range
-from trainers.tasks.base import Batch, ImageTask
+from trainers.tasks.base import ImageTask
+from trainers.tasks.evaluation import Batch
 
 
 @dataclass(frozen=True)
