@@ -16,10 +16,17 @@ def shifted_pair(channels=3):
     return 0.8 * photograph[..., 2:, 4:], photograph[..., :-2, :-4]
 
 
+# OpenCV's ECC iterates in float32, and which instructions it takes depends on the processor. Of the smallest pair
+# (pair2, 64 × 64) they move the PSNR on one machine from -3.2e-5 dB (AVX2 and IPP) over +0.4e-5 (OPENCV_IPP=disabled) to
+# +3.1e-5 (OPENCV_CPU_DISABLE=AVX2,FMA3) from the recorded value, of the others and of SSIM by 1e-6 at most.
+ROUNDING_OF_ECC = 1e-4
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_equals_the_recorded_values(pair):
     values = golden_values()[pair]
-    assert aligned_psnr(*golden_pair(pair)).item() == pytest.approx(values["realblur_aligned_psnr"], abs=1e-5)
+    tolerance = ROUNDING_OF_ECC if pair == "pair2" else 1e-5
+    assert aligned_psnr(*golden_pair(pair)).item() == pytest.approx(values["realblur_aligned_psnr"], abs=tolerance)
     assert aligned_ssim(*golden_pair(pair)).item() == pytest.approx(values["realblur_aligned_ssim"], abs=1e-5)
 
 
