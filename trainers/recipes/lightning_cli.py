@@ -16,6 +16,7 @@ from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder, newest_checkpoint
 from trainers.devices.averaging import weight_averaging
 from trainers.devices.step_batches import adapt
+from trainers.errors import UsageError
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.images import ResultWriter, ValidationImages
 from trainers.monitoring.progress import ProgressBar
@@ -32,6 +33,9 @@ LOGGER = {
     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
     "init_args": {"save_dir": "logs", "name": ""},
 }
+
+TRAINING_OPTIONS = ("max_batch_per_device", "run")
+"""Options that only training acts on. A run's `config.yaml` holds them for every verb; a command line must not."""
 
 
 def fit(arguments: Sequence[str]) -> Path:
@@ -140,6 +144,8 @@ class LowrankCLI(LightningCLI):
             self._parser(verb).set_defaults(verbose=False)
         # Restored images are saved one by one; Lightning would keep all of them in memory as well.
         self._parser("predict").set_defaults(return_predictions=False)
+        if args and args[0] != "fit":
+            _refuse_training_options(args[0], args[1:])
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -191,3 +197,10 @@ class LowrankCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # The base class would read the checkpoint for hyper-parameters that ours never hold.
         return
+
+
+def _refuse_training_options(verb: str, arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        option = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and option.partition(".")[0] in TRAINING_OPTIONS:
+            raise UsageError(f"option --{option} must be given to lowrank fit only, got lowrank {verb}; leave it out")

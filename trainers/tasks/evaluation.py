@@ -12,6 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nystra.sites import attention_record
+from nystra.sites.substitution import find_sites
 from trainers.checkpoints.lookup import log_folder
 from trainers.devices.sharding import FullySharded, shard
 from trainers.evaluation.data_sets import data_module, data_sets, expected_images
@@ -186,10 +188,22 @@ class EvaluationTask(LightningModule, ABC):
                 weights=None if weights is None else Path(weights),
                 seed=current_seed(),
                 settings={
+                    # Taken in this process, since the weights were read or initialised.
+                    "trained_steps": 0 if self.trainer.ckpt_path else self.trainer.global_step,
                     "tile": self.tile,
-                    "overlap": self.overlap,
-                    "self_ensemble": self.self_ensemble,
+                    "overlap": None if self.tile is None else self.overlap,
+                    "self_ensemble": self.ensembles,
+                    "attention": _attention(self.net),
                     "precision": self.trainer.precision,
                     "device": self.device.type,
                 },
             )
+
+
+def _attention(net: nn.Module) -> dict[str, Any]:
+    """Windows and kernels of a network's window attentions; empty where they are as released."""
+    try:
+        return attention_record.record(net)
+    except ValueError:
+        # A kernel of another package is evaluated like any, though no checkpoint can hold it.
+        return {"kernels": {name: str(site.kernel) for name, site in find_sites(net).items()}}

@@ -59,7 +59,10 @@ def test_every_variant_is_measured_on_the_same_images(checkpoint, tmp_path, caps
 def test_all_images_are_no_part(checkpoint, tmp_path, capsys):
     data = DemoDataModule(eval_size=32)
     run_compare(data, pretrained=checkpoint, kernels=[], repeats=1, memory=False, output=tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["partial"] is False
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert record["partial"] is False
+    # Nothing became of the bias of windows that stayed as they were.
+    assert (record["window_size"], record["position_bias"]) == (None, None)
     assert "partial" not in capsys.readouterr().out
 
 
@@ -87,6 +90,8 @@ memory: false
 def test_mistakes_are_named(checkpoint, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"images \(0\)"):
         run_compare(DemoDataModule(), pretrained=checkpoint, images=0)
+    with pytest.raises(ValueError, match=r"position_bias \(drop\) must be given with window_size"):
+        run_compare(DemoDataModule(), pretrained=checkpoint, position_bias="drop")
     with pytest.raises(ValueError, match=r"landmarks \(5\) must divide the 8×8 window"):
         run_compare(DemoDataModule(), pretrained=checkpoint, kernels=[nystra.LandmarkPooling(5, 5)])
     assert main(["compare", "--data=DemoDataModule", f"--pretrained={tmp_path / 'none.pth'}"]) == 2

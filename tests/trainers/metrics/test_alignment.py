@@ -16,9 +16,9 @@ def shifted_pair(channels=3):
     return 0.8 * photograph[..., 2:, 4:], photograph[..., :-2, :-4]
 
 
-# OpenCV's ECC iterates in float32, and which instructions it takes depends on the processor. Of the smallest pair
-# (pair2, 64 × 64) they move the PSNR on one machine from -3.2e-5 dB (AVX2 and IPP) over +0.4e-5 (OPENCV_IPP=disabled) to
-# +3.1e-5 (OPENCV_CPU_DISABLE=AVX2,FMA3) from the recorded value, of the others and of SSIM by 1e-6 at most.
+# OpenCV's ECC iterates in float32, with instructions that depend on the processor. For the smallest pair (pair2, 64×64)
+# they move the PSNR on one machine from -3.2e-5 dB (AVX2 and IPP) over +0.4e-5 (OPENCV_IPP=disabled) to +3.1e-5
+# (OPENCV_CPU_DISABLE=AVX2,FMA3) off the recorded value. The other pairs' PSNR and all SSIM move by about 1e-6.
 ROUNDING_OF_ECC = 1e-4
 
 

@@ -16,9 +16,11 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+import nystra
 from datamodules import PairedFolderDataModule
 from datamodules.files.images import read_image
 from glmha import Restormer
+from nystra.hosts.dehazeformer.network import DehazeFormer
 from trainers import NonFiniteError, RestorationTask
 from trainers.evaluation.provenance import digest
 from trainers.evaluation.scores import Evaluation, ImageScore, gather
@@ -58,6 +60,17 @@ class Images(Dataset):
     def __getitem__(self, index: int) -> dict[str, object]:
         image = torch.full((1, 12, 14), self.values[index])
         return {"input": image, "target": image + 0.2, "name": f"image{index}"}
+
+
+class Photographs(Dataset):
+    """One image of colours, its own target."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(index))
+        return {"input": image, "target": image, "name": "noise"}
 
 
 def trainer(folder: Path, **options: object) -> Trainer:
@@ -137,7 +150,15 @@ def test_test_scores_every_image_and_keeps_the_record(tmp_path, capsys):
     libraries = {"lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless", "jpeg", "python"}
     assert set(record["versions"]) == libraries
     assert (record["images"], record["images_expected"]) == (4, 4)
-    settings = {"tile": None, "overlap": 48, "precision": "32-true", "device": "cpu"}
+    settings = {
+        "trained_steps": 0,
+        "tile": None,
+        "overlap": None,
+        "self_ensemble": False,
+        "attention": {},
+        "precision": "32-true",
+        "device": "cpu",
+    }
     assert {key: record[key] for key in settings} == settings
     assert evaluation.callback_metrics["test/partial"].item() == 0
     assert evaluation.callback_metrics["test/psnr"].item() == pytest.approx(one_level_off)
@@ -269,6 +290,45 @@ def test_evaluation_pads_and_tiles_as_inference_does(tmp_path, tile, overlap, se
     task = RestorationTask(net, tile=tile, overlap=overlap)
     trainer(tmp_path).test(task, DataLoader(Images(1)), verbose=False)
     assert net.seen == seen
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert (record["tile"], record["overlap"]) == (tile, None if tile is None else overlap)
+
+
+class Sharpening(nystra.Softmax):
+    """A kernel of another package, which checkpoints cannot record."""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "described"),
+    [
+        (
+            nystra.LandmarkPooling(4, 16, "own"),
+            {"class": "LandmarkPooling", "landmarks": 4, "cells": 16, "near": "own"},
+        ),
+        (Sharpening(), "Sharpening()"),
+    ],
+)
+def test_the_record_names_windows_and_kernels_as_they_are(tmp_path, kernel, described):
+    net = DehazeFormer(embed_dims=[8] * 5, depths=[1] * 5, num_heads=[2] * 5, attn_ratio=[1] * 5, mlp_ratios=[1] * 5)
+    net.set_window(16, "interpolate")
+    nystra.substitute(net, kernel)
+    trainer(tmp_path).test(RestorationTask(net, metrics=[PSNR()]), DataLoader(Photographs()), verbose=False)
+    attention = json.loads((tmp_path / "metrics.json").read_text())["attention"]
+    assert set(map(str, attention["kernels"].values())) == {str(described)}
+    if isinstance(described, dict):
+        assert (attention["window_size"], attention["position_bias"]) == (16, "interpolate")
+
+
+def test_the_record_counts_the_steps_that_weights_were_trained_for_since_they_were_read(tmp_path):
+    task = RestorationTask(Offset(), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    training = trainer(tmp_path, max_steps=2)
+    training.fit(task, DataLoader(Images()))
+    training.save_checkpoint(tmp_path / "two.ckpt")
+    for options, steps in (({}, 2), ({"ckpt_path": tmp_path / "two.ckpt"}, 0)):
+        training.test(task, DataLoader(Images(1)), verbose=False, **options)
+        record = json.loads((tmp_path / "metrics.json").read_text())
+        assert record["trained_steps"] == steps
+        assert (record["weights"] is None) == bool(steps)
 
 
 class Autocasting(Offset):

@@ -37,7 +37,7 @@ def run_compare(
     kernels: Sequence[nystra.Kernel] | None = None,
     metrics: Sequence[ImageMetric] | None = None,
     window_size: int | None = None,
-    position_bias: BiasMode = "keep",
+    position_bias: BiasMode | None = None,
     images: int | None = None,
     repeats: int = 3,
     memory: bool = True,
@@ -54,7 +54,8 @@ def run_compare(
         kernels: what replaces softmax; null: LandmarkPooling, Nystrom and Nystromformer as they come.
         metrics: quality against the ground truth; null: PSNR and SSIM on RGB.
         window_size: side of enlarged windows; null: those that the checkpoint records, else the trained ones.
-        position_bias: what becomes of the trained position bias in them: keep, interpolate or drop.
+        position_bias: what becomes of the trained position bias in enlarged windows: keep, interpolate or drop; null:
+            keep.
         images: number of images, evenly spread over the test sets; null: all.
         repeats: timings of each variant, of which the median counts.
         memory: whether memory is measured, each variant in a process of its own.
@@ -65,12 +66,19 @@ def run_compare(
 
     Raises:
         CheckpointError: if the checkpoint is of no such model.
-        ValueError: if a kernel does not fit the windows, a number is out of range or there are no images.
+        ValueError: if a kernel does not fit the windows, a number is out of range, there are no images, or
+            `position_bias` is given without `window_size`.
     """
+    if position_bias is not None and window_size is None:
+        raise ValueError(
+            f"position_bias ({position_bias}) must be given with window_size, because trained windows keep their bias; "
+            "add --window_size or leave it out"
+        )
+    mode: BiasMode = position_bias or "keep"
     if repeats < 1 or (images is not None and images < 1):
         raise ValueError(f"repeats ({repeats}) and images ({images}) must be at least 1")
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
-    variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, position_bias)
+    variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode)
     batches, whole = _samples(data, images)
     results: dict[str, list[Tensor]] = {name: [] for name in variants}
     console = Console()
@@ -103,7 +111,7 @@ def run_compare(
         "images": [batch["name"] for batch in batches],
         "images_expected": whole,
         "window_size": window_size,
-        "position_bias": position_bias,
+        "position_bias": None if window_size is None else mode,
         # As the checkpoint records, where it was fine-tuned.
         "attention": attention_record.record(variants[RELEASED]),
         **provenance(pretrained, current_seed()),
