@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from trainers.checkpoints.lookup import beside
+from trainers.checkpoints.folders import beside
 from trainers.errors import nearest
 
 _logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
+from trainers.checkpoints.folders import beside
 
 _PATTERNS = {"last": "last*.ckpt", "best": "best-*.ckpt"}
 
@@ -49,12 +50,6 @@ def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
     return newest
 
 
-def beside(checkpoint: Path, other: Path) -> Path:
-    """Where another of a run's checkpoints is, in its folder or an earlier run's, if all were moved together."""
-    elsewhere = Path(*checkpoint.parts[:-3], *other.parts[-3:])
-    return elsewhere if elsewhere.is_file() else checkpoint.with_name(other.name)
-
-
 def kept_checkpoints(kind: Kept, trainer: Trainer) -> list[Path]:
     """Find all checkpoints that runs with this trainer's logger left, the newest at the end."""
     found = (path for folder in run_folders(trainer) for path in folder.glob(f"checkpoints/{_PATTERNS[kind]}"))
@@ -65,12 +60,6 @@ def run_folders(trainer: Trainer) -> list[Path]:
     """Find the log folders of all runs with this trainer's logger."""
     folder = _runs_folder(trainer)
     return list(folder.glob("*")) if isinstance(trainer.logger, TensorBoardLogger | CSVLogger) else [folder]
-
-
-def folder_of_run(checkpoint: str | Path) -> Path | None:
-    """The log folder of the run that a checkpoint is of; None of a file that lies elsewhere."""
-    folder = Path(checkpoint).absolute().parent
-    return folder.parent if folder.name == "checkpoints" else None
 
 
 def _runs_folder(trainer: Trainer) -> Path:

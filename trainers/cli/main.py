@@ -1,4 +1,4 @@
-"""The command line: Lightning's verbs on tasks and data modules, and verbs that are plain functions."""
+"""The command line: arguments in, exit status out."""
 
 import os
 import signal
@@ -6,29 +6,51 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-from trainers.checkpoints.stopping import TERMINATED
-from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS, call_function, usage
+from trainers.cli.help import FLAGS, function_help, trainer_help, usage
+from trainers.cli.run_options import ALL
+from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 from trainers.errors import Stopped, UsageError, explain, nearest
-from trainers.recipes.find import find_configs
-from trainers.recipes.lightning_cli import LowrankCLI
 from trainers.recipes.quiet import filter_warnings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `lowrank` with some arguments.
 
+    Modules in the working directory can be imported, so that a recipe or an option can name a class of the user's.
+
     Args:
-        argv: arguments after the command's name; None: the process's own.
+        argv: arguments after the command's name; None for those of the process.
 
     Returns:
-        Exit status: 0; 2 after a mistake of the user's (told in one message); of training that was stopped and has
-        saved where it was, 130 after Ctrl-C, 143 after SIGTERM, 75 if SLURM will start the job again.
+        Exit status: 0 after success; 1 if the reader of the output closed it; 2 after a user's mistake, which one
+        message explains. Training that was stopped and has saved its state returns 130 after Ctrl-C, 143 after SIGTERM
+        and 75 if SLURM will start the job again.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        # At the end, so that a stray file hides no installed module.
+        sys.path.append(folder)
     handler = signal.getsignal(signal.SIGINT)
+    try:
+        status = _status(arguments)
+        # Python would report a closed pipe only at its exit, as a traceback.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        # Lightning leaves SIGINT ignored after Ctrl-C; a caller of this function would miss the next one.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+    return status
+
+
+def _status(arguments: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             filter_warnings()
@@ -36,28 +58,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         print("\n".join([stop.message, *getattr(stop, "__notes__", [])]), file=sys.stderr)
         return stop.status
-    except SIGTERMException:
-        # Nothing is saved of an evaluation.
-        print("SIGTERM: ended", file=sys.stderr)
-        return TERMINATED
     except SystemExit as exit_:
-        # Lightning turns an interruption into an exit of its own; --help and --print_config exit with 0.
+        # Lightning turns an interruption into SystemExit; --print_config exits with 0.
         if isinstance(exit_.__context__, KeyboardInterrupt):
             return _interrupted(exit_.__context__)
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except KeyboardInterrupt as interruption:
         return _interrupted(interruption)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            raise
         message = explain(error)
         if message is None or os.environ.get("LOWRANK_TRACEBACK") == "1":
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
-    finally:
-        # Lightning leaves Ctrl-C ignored once it was pressed: who calls this as a function would be deaf to the next.
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
     return 0
+
+
+def _output_is_closed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _interrupted(interruption: BaseException) -> int:
@@ -66,18 +90,40 @@ def _interrupted(interruption: BaseException) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    verb = arguments[0] if arguments else "--help"
+    verb = arguments[0] if arguments else FLAGS[0]
     # Some verbs are of two words.
     double = " ".join(arguments[:2])
-    if verb in ("-h", "--help"):
+    if verb in FLAGS:
         print(usage())
     elif verb in TRAINER_VERBS:
-        LowrankCLI(args=[verb, *find_configs(arguments[1:])])
+        _run_recipe(verb, arguments[1:])
     elif double in FUNCTION_VERBS:
-        call_function(double, FUNCTION_VERBS[double], arguments[2:])
+        _run_function(double, arguments[2:])
     elif verb in FUNCTION_VERBS:
-        call_function(verb, FUNCTION_VERBS[verb], arguments[1:])
+        _run_function(verb, arguments[1:])
     else:
         verbs = [*TRAINER_VERBS, *FUNCTION_VERBS]
         given = double if any(known.startswith(f"{verb} ") for known in verbs) else verb
         raise UsageError(f"verb ({given}) must be one of {', '.join(verbs)}{nearest(given, verbs)}")
+
+
+def _run_recipe(verb: str, arguments: list[str]) -> None:
+    if any(flag in arguments for flag in FLAGS):
+        print(trainer_help(verb))
+        return
+    # Imported here: torch and Lightning take seconds, which help and other verbs do not need.
+    from trainers.recipes.find import find_configs
+    from trainers.recipes.lightning_cli import LowrankCLI
+
+    arguments = ["--help" if argument == f"--{ALL}" else argument for argument in arguments]
+    LowrankCLI(args=[verb, *find_configs(arguments)])
+
+
+def _run_function(name: str, arguments: list[str]) -> None:
+    verb = FUNCTION_VERBS[name]
+    if any(flag in arguments for flag in FLAGS):
+        print(function_help(name, verb))
+        return
+    from trainers.cli.function_verb import call_function
+
+    call_function(name, verb, arguments)

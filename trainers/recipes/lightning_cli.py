@@ -10,18 +10,21 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder, newest_checkpoint
+from trainers.checkpoints.stopping import TERMINATED
 from trainers.devices.averaging import weight_averaging
 from trainers.devices.step_batches import adapt
-from trainers.errors import UsageError
+from trainers.errors import Stopped, UsageError
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.images import ResultWriter, ValidationImages
 from trainers.monitoring.progress import ProgressBar
 from trainers.monitoring.throughput import Throughput
 from trainers.recipes.find import find_configs
+from trainers.recipes.options import CKPT_PATH, EMA_DECAY, MAX_BATCH_PER_DEVICE
 from trainers.recipes.parser_messages import usage_error
 from trainers.recipes.quiet import filter_warnings
 from trainers.runs.record import RunRecord
@@ -84,6 +87,13 @@ class LowrankCLI(LightningCLI):
 
     def __init__(self, args: list[str], *, summarise: bool = True) -> None:
         self.summarise = summarise
+        try:
+            self._run(args)
+        except SIGTERMException as exception:
+            # Training saves its state and raises Stopped; of an evaluation there is nothing to save.
+            raise Stopped("SIGTERM: ended", "terminated", TERMINATED) from exception
+
+    def _run(self, args: list[str]) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -110,13 +120,13 @@ class LowrankCLI(LightningCLI):
             "--max_batch_per_device",
             type=int | None,
             default=None,
-            help="samples of a batch on one device: more of data.batch_size, which are a step's, are accumulated",
+            help=MAX_BATCH_PER_DEVICE,
         )
         parser.add_argument(
             "--ema_decay",
             type=float | None,
             default=None,
-            help="decay of the average of the weights that is validated and kept, such as 0.999; null: no average",
+            help=EMA_DECAY,
         )
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
@@ -144,6 +154,8 @@ class LowrankCLI(LightningCLI):
             self._parser(verb).set_defaults(verbose=False)
         # Restored images are saved one by one; Lightning would keep all of them in memory as well.
         self._parser("predict").set_defaults(return_predictions=False)
+        for verb, text in CKPT_PATH.items():
+            next(action for action in self._parser(verb)._actions if action.dest == "ckpt_path").help = text
         if args and args[0] != "fit":
             _refuse_training_options(args[0], args[1:])
         try:

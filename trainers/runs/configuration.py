@@ -6,8 +6,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
-
 Configuration = Mapping[str, Any]
 """What a recipe and the command line came to, as `config.yaml` holds it."""
 
@@ -62,7 +60,7 @@ def decisive(configuration: Configuration) -> dict[str, Any]:
     for callback in trainer.get("callbacks") or []:
         path = callback.get("class_path", "") if isinstance(callback, Mapping) else ""
         owner = _import(path)
-        if inspect.isclass(owner) and issubclass(owner, WeightAveraging | StochasticWeightAveraging):
+        if inspect.isclass(owner) and _averages_weights(owner):
             options = flatten(callback.get("init_args") or {}, f"trainer.callbacks.{owner.__name__}")
             chosen |= {f"trainer.callbacks.{owner.__name__}": "used", **options}
     for part in ("model", "data"):
@@ -92,6 +90,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if values[0] != values[1] and not (key == "model.pretrained" and None in values):
             lines.append(f"{key}: {_shown(values[0])} → {_shown(values[1])}")
     return lines
+
+
+def _averages_weights(callback: type) -> bool:
+    # Imported here: `lowrank runs` reads configurations without Lightning.
+    from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+
+    return issubclass(callback, WeightAveraging | StochasticWeightAveraging)
 
 
 def _import(path: str) -> Any:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainers.checkpoints.lookup import folder_of_run
+from trainers.checkpoints.folders import folder_of_run
 from trainers.runs.configuration import flatten
 from trainers.runs.run import NAME, Run, read_run
 

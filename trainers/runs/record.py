@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -17,15 +17,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from datamodules.base.restoration import RestorationDataModule
 from datamodules.files.atomic import atomic_file
 from trainers.checkpoints.best import BestCheckpoint
+from trainers.checkpoints.folders import folder_of_run
 from trainers.checkpoints.last import LastCheckpoint
-from trainers.checkpoints.lookup import folder_of_run, log_folder
+from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.stopping import at_its_end, job
 from trainers.devices.step_batches import recount
 from trainers.errors import Stopped, explain
 from trainers.evaluation.data_sets import data_module
 from trainers.runs.configuration import Configuration, decisive, differences
-from trainers.runs.run import BEAT, NAME, Kind, Run, process_start, read_run, utc_now
+from trainers.runs.run import HEARTBEAT_SECONDS, NAME, Run, process_start, read_run, utc_now
 
+Kind = TypeVar("Kind", bound=Checkpoint)
 _logger = logging.getLogger(__name__)
 
 
@@ -160,7 +162,7 @@ class RunRecord(Checkpoint):
 
     def _live(self, trainer: Trainer) -> None:
         saved = any(callback.saved_step > self._last_step for callback in _of(trainer, LastCheckpoint))
-        if saved or time.monotonic() - self._beat > BEAT:
+        if saved or time.monotonic() - self._beat > HEARTBEAT_SECONDS:
             self._write(trainer)
 
     def _write(self, trainer: Trainer, **changed: Any) -> None:

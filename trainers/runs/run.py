@@ -6,20 +6,16 @@ import socket
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
-
-from lightning.pytorch.callbacks import Checkpoint
+from typing import Literal
 
 from trainers.runs.configuration import Configuration
 
 State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
 NAME = "run.json"
-BEAT = 30.0
+HEARTBEAT_SECONDS = 30.0
 """Seconds between two signs of life in the record."""
-SILENCE = 300.0
+DEAD_AFTER_SECONDS = 300.0
 """Seconds without a sign of life after which a run on another machine is taken for dead."""
-
-Kind = TypeVar("Kind", bound=Checkpoint)
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def utc_now() -> str:
 
 def _lives(run: Run) -> bool:
     if run.host != socket.gethostname():
-        return (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds() < SILENCE
+        return (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds() < DEAD_AFTER_SECONDS
     try:
         os.kill(run.process, 0)
     except ProcessLookupError:
