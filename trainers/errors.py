@@ -87,7 +87,14 @@ def explain(error: Exception) -> str | None:
     return "\n".join([in_worker["message"] if in_worker else message, *getattr(error, "__notes__", [])])
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like `name`, or begins with it; None if there is no such name."""
+    names = list(known)
+    begun = [other for other in names if other.casefold().startswith(name.casefold())]
+    return next(iter([*get_close_matches(name, names, n=1), *begun]), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the ending "; did you mean …?" of a message, or nothing if no known name is like `name`."""
-    matches = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    match = nearest_name(name, known)
+    return "" if match is None else f"; did you mean {match}?"

@@ -112,11 +112,21 @@ def _run_recipe(verb: str, arguments: list[str]) -> None:
         print(trainer_help(verb))
         return
     # Imported here: torch and Lightning take seconds, which help and other verbs do not need.
+    if _without_value(arguments, "--model.help") or _without_value(arguments, "--data.help"):
+        from trainers.recipes.classes import describe_classes
+
+        print(describe_classes())
+        return
     from trainers.recipes.find import find_configs
     from trainers.recipes.lightning_cli import LowrankCLI
 
     arguments = ["--help" if argument == f"--{ALL}" else argument for argument in arguments]
     LowrankCLI(args=[verb, *find_configs(arguments)])
+
+
+def _without_value(arguments: list[str], option: str) -> bool:
+    following = dict(zip(arguments, [*arguments[1:], "--"], strict=True))
+    return following.get(option, "").startswith("-")
 
 
 def _run_function(name: str, arguments: list[str]) -> None:

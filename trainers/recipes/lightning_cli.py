@@ -25,6 +25,7 @@ from trainers.monitoring.progress import ProgressBar
 from trainers.monitoring.throughput import Throughput
 from trainers.recipes.find import find_configs
 from trainers.recipes.options import CKPT_PATH, EMA_DECAY, MAX_BATCH_PER_DEVICE
+from trainers.recipes.parser import RecipeParser
 from trainers.recipes.parser_messages import usage_error
 from trainers.recipes.quiet import filter_warnings
 from trainers.runs.record import RunRecord
@@ -107,6 +108,7 @@ class LowrankCLI(LightningCLI):
                 "enable_model_summary": False,
                 "callbacks": [],
             },
+            parser_class=RecipeParser,
             parser_kwargs={"prog": "lowrank", "exit_on_error": False, "allow_abbrev": False},
             auto_configure_optimizers=False,
             # Tasks save no hyper-parameters: config.yaml is the record.

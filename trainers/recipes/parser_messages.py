@@ -1,4 +1,4 @@
-"""One clear message for each mistake of a user's, out of what libraries say about it."""
+"""One clear message for each mistake of a user, made from the reports of the parser."""
 
 import inspect
 import re
@@ -6,26 +6,29 @@ from argparse import ArgumentError
 from collections.abc import Iterable
 from importlib import import_module
 
-from trainers.errors import UNION_MISMATCH, UsageError, nearest
+from trainers.errors import UNION_MISMATCH, UsageError, nearest, nearest_name
+from trainers.recipes.classes import own_classes
 
-# jsonargparse's reports: where it is, the class that it is making, what it says besides, and what is wrong.
+# Lines of jsonargparse's reports: the option, the class that is made, their frame, and the fault.
 _KEY = re.compile(r'Parser key "(?P<key>.+)":$')
 _CLASS = re.compile(r"(- )?Problem with given class_path '(?P<name>.+)':$")
 _STRUCTURE = re.compile(rf"(- )?({UNION_MISMATCH}|Subtypes: |Errors:$|Given value type|Expected a path but )|$")
 _GIVEN = re.compile(r"Given value: (?P<value>.*)")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
+_ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)' has no attribute) '?(?P<name>\w+)'?")
+_NO_PATH = re.compile(r"Expected a dot import path string: (?P<name>[A-Za-z_]\w*)$")
 _OF_CLASS = re.compile(r"(?P<problem>.+?)\.? Got value: Namespace\(class_path='(?P<name>[^']+)'")
 
 
 def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
-    """Reduce a parser's report to the one thing that is wrong.
+    """Reduce a parser's report to the one fault that it is about.
 
     Args:
-        error: as the parser raised it.
+        error: the parser's exception.
         options: names of all options that the parser has.
 
     Returns:
-        What to raise instead.
+        The exception to raise instead.
     """
     path: list[str] = []
     problems: list[str] = []
@@ -57,24 +60,48 @@ def _option_unknown(problem: str, options: Iterable[str]) -> str:
         name = wrong[1].split()[0].split("=")[0].removeprefix("--")
         return f"option {wrong[1]} is unknown{nearest(name, options)}"
     if problem.startswith("the following arguments are required") and ".model" in problem:
-        return f"{problem}: name a recipe that has them with --config"
+        return (
+            "config (null) must name a recipe that chooses model and data, got none; for pairs of images of your own: "
+            "--config train/pairs.yaml --data.root MY_PAIRS; all recipes: lowrank recipes"
+        )
     return problem
 
 
 def _value_unfit(problems: list[str], where: str, owner: str, given: str) -> str:
-    # A union's other types complain that the value is not theirs; what is wrong with the one that fits says more.
+    for problem in problems:
+        if absent := _ABSENT.match(problem):
+            module, name = absent["face"] or absent["module"], absent["name"]
+            similar = nearest(name, dir(import_module(module)))
+            return f"{where} ({module}.{name}) must name a class, got nothing of that name{similar}"
+        if no_path := _NO_PATH.match(problem):
+            return _class_unknown(where, no_path["name"]) or _types_unfit(problems, where, given)
+    # Of a union's types those that do not fit at all begin with "Expected"; the fault of the one that fits says more.
     for problem in sorted(problems, key=lambda problem: problem.startswith("Expected")):
         if wrong := re.match(r"Option '(.+)' is not accepted", problem):
             return f"option {wrong[1]} is unknown to {owner} ({where}){nearest(wrong[1], _parameters(owner))}"
-        if wrong := re.match(r"module '([\w.]+)' has no attribute '(\w+)'", problem):
-            similar = nearest(wrong[2], dir(import_module(wrong[1])))
-            return f"{where} ({wrong[1]}.{wrong[2]}) must name a class, got nothing of that name{similar}"
         if wrong := re.match(r"Expected an? (.+?)\. Got value: (.*)", problem):
             return f"{where} ({wrong[2]}) must be {_type(wrong[1])}"
+    return _types_unfit(problems, where, given)
+
+
+def _types_unfit(problems: list[str], where: str, given: str) -> str:
     types = [wrong[1] for problem in problems if (wrong := re.match(r"Expected (?:an? )?([^:]+)", problem))]
     if types and len(types) == len(problems):
         return f"{where} ({given}) must be {' or '.join(map(_type, types))}"
     return f"{where}: {problems[0]}"
+
+
+def _class_unknown(where: str, name: str) -> str | None:
+    """The message on a class without its module; None for an option that takes no class of this package."""
+    known = {path.rpartition(".")[2]: path for path in own_classes(where)}
+    if not known:
+        return None
+    similar = nearest_name(name, known)
+    if similar is None:
+        remedy = f"give the path of one, such as {', '.join(known.values())}"
+    else:
+        remedy = f"did you mean {known[similar]}?"
+    return f"{where} ({name}) must name a class by its path, got a name without a module; {remedy}"
 
 
 def _type(name: str) -> str:

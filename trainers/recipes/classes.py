@@ -1,0 +1,116 @@
+"""This package's classes that recipes and options can name, by the option that takes them."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+
+_FACES = ("glmha", "nystra", "datamodules", "trainers", "trainers.losses", "trainers.schedules", "trainers.metrics")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The classes that an option takes.
+
+    Attributes:
+        title: what they are, in the plural.
+        base: class path of the class that all of them are of.
+        rooms: modules, or packages with all below them, that define this package's own.
+        library: pattern of the class paths of libraries that are shown after them.
+    """
+
+    title: str
+    base: str
+    rooms: tuple[str, ...]
+    library: str = "(?!)"
+
+
+CHOICES = {
+    "model": Choice("tasks", "lightning.pytorch.LightningModule", ("trainers.tasks",)),
+    "data": Choice(
+        "data modules",
+        "lightning.pytorch.LightningDataModule",
+        ("datamodules.restoration", "datamodules.spectral", "datamodules.demo"),
+    ),
+    "net": Choice("networks", "torch.nn.Module", ("glmha.hosts", "nystra.hosts")),
+    "attention": Choice("channel attentions", "torch.nn.Module", ("glmha.attention", "glmha.low_rank")),
+    "kernel": Choice("kernels of window attention", "nystra.Kernel", ("nystra.kernels",)),
+    "loss": Choice("losses", "torch.nn.Module", ("trainers.losses",), r"torch\.nn\.\w+Loss"),
+    "scheduler": Choice(
+        "schedules",
+        "torch.optim.lr_scheduler.LRScheduler",
+        ("trainers.schedules",),
+        r"torch\.optim\.lr_scheduler\.\w+",
+    ),
+    "metrics": Choice("metrics", "trainers.metrics.ImageMetric", ("trainers.metrics",)),
+}
+CHOICES["kernels"] = CHOICES["kernel"]
+
+
+def own_classes(option: str) -> list[str]:
+    """Find this package's classes for an option.
+
+    Args:
+        option: its path, such as `model.net`; the last word counts.
+
+    Returns:
+        Class paths as recipes write them, sorted; empty for an option that takes none of this package.
+    """
+    choice = CHOICES.get(option.rpartition(".")[2])
+    if choice is None:
+        return []
+    base = _import(choice.base)
+    return sorted(
+        path
+        for path, owner in _public_classes()
+        if issubclass(owner, base) and owner is not base and not inspect.isabstract(owner)
+        if any(f"{owner.__module__}.".startswith(f"{room}.") for room in choice.rooms)
+    )
+
+
+def listed_classes(option: str, known: Iterable[str]) -> list[str]:
+    """Choose the class paths that help shows for an option: this package's own first, then a library's for its purpose.
+
+    Args:
+        option: its path, such as `model.loss`.
+        known: all class paths that the parser knows to fit.
+
+    Returns:
+        All of `known` for an option that takes no class of this package.
+    """
+    choice = CHOICES.get(option.rpartition(".")[2])
+    if choice is None:
+        return list(known)
+    return [*own_classes(option), *(path for path in known if re.fullmatch(choice.library, path))]
+
+
+def describe_classes() -> str:
+    """List this package's classes under the option that takes them, each with the first sentence of its docstring."""
+    lines = []
+    for option, choice in CHOICES.items():
+        paths = own_classes(option)
+        if option != "kernels":
+            lines += [f"{choice.title}:", *(f"  {path}: {_summary(_import(path))}" for path in paths), ""]
+    return "\n".join([*lines, "Options of one: --model.help CLASS, --data.help CLASS, --model.net.help CLASS, …"])
+
+
+def _public_classes() -> Iterator[tuple[str, type]]:
+    hosts = import_module("nystra.hosts")
+    faces = [*_FACES, *(f"nystra.hosts.{module.name}" for module in iter_modules(hosts.__path__) if module.ispkg)]
+    for face in map(import_module, faces):
+        names = getattr(face, "__all__", None) or [name for name in vars(face) if not name.startswith("_")]
+        for name in names:
+            owner = getattr(face, name)
+            if inspect.isclass(owner):
+                yield f"{face.__name__}.{name}", owner
+
+
+def _import(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _summary(owner: type) -> str:
+    return (inspect.getdoc(owner) or "").partition("\n")[0]
