@@ -125,8 +125,10 @@ def _run_recipe(verb: str, arguments: list[str]) -> None:
 
 
 def _without_value(arguments: list[str], option: str) -> bool:
-    following = dict(zip(arguments, [*arguments[1:], "--"], strict=True))
-    return following.get(option, "").startswith("-")
+    if option not in arguments:
+        return False
+    following = arguments[arguments.index(option) + 1 :]
+    return not following or following[0].startswith("-")
 
 
 def _run_function(name: str, arguments: list[str]) -> None:

@@ -149,6 +149,13 @@ FUNCTION_VERBS = {
         "run_prepare",
         positional="dataset",
     ),
+    "recipes": FunctionVerb(
+        "list the recipes that --config can name, or print one",
+        ("lowrank recipes", "lowrank recipes demo/restormer_glmha.yaml"),
+        "trainers.commands.recipes",
+        "run_recipes",
+        positional="names",
+    ),
     "restore": FunctionVerb(
         "restore images of any size with a checkpoint",
         (

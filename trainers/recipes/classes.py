@@ -37,7 +37,7 @@ CHOICES = {
     "net": Choice("networks", "torch.nn.Module", ("glmha.hosts", "nystra.hosts")),
     "attention": Choice("channel attentions", "torch.nn.Module", ("glmha.attention", "glmha.low_rank")),
     "kernel": Choice("kernels of window attention", "nystra.Kernel", ("nystra.kernels",)),
-    "loss": Choice("losses", "torch.nn.Module", ("trainers.losses",), r"torch\.nn\.\w+Loss"),
+    "loss": Choice("losses", "torch.nn.Module", ("trainers.losses",), r"torch\.nn\.(L1|MSE|SmoothL1|Huber)Loss"),
     "scheduler": Choice(
         "schedules",
         "torch.optim.lr_scheduler.LRScheduler",

@@ -6,7 +6,13 @@ from pathlib import Path
 from trainers.errors import nearest
 
 PARTS = ("net/", "data/", "attention/")
-"""Folders of what recipes include, or what is given with one; no recipes themselves."""
+"""Folders of files that recipes include, or that are given beside a recipe; none of them is a recipe."""
+
+
+def installed_configs() -> dict[str, Path]:
+    """Find the installed recipes and parts of recipes: name, such as `demo/swinir.yaml`, → file."""
+    folder = Path(str(files("configs")))
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def find_configs(arguments: list[str]) -> list[str]:
@@ -21,16 +27,26 @@ def find_configs(arguments: list[str]) -> list[str]:
 
 
 def find_config(name: str) -> str:
-    """Find a recipe in the working directory, else the installed one of that name."""
-    installed = Path(str(files("configs")))
+    """Find a recipe in the working directory, else the installed one of that name.
+
+    Args:
+        name: path of a file, or name of an installed recipe, with or without `configs/` before it.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        FileNotFoundError: if there is neither; the message lists the installed recipes.
+    """
     path = Path(name)
-    # Recipes are called the same whether the repository is the working directory or not.
+    if path.is_file():
+        return str(path)
+    # Recipes have the same names whether the repository is the working directory or not.
     inner = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
-    for candidate in (path, installed / inner):
-        if candidate.is_file():
-            return str(candidate)
-    found = (str(path.relative_to(installed)) for path in sorted(installed.rglob("*.yaml")))
-    recipes = [recipe for recipe in found if not recipe.startswith(PARTS)]
+    installed = installed_configs()
+    if inner.as_posix() in installed:
+        return str(installed[inner.as_posix()])
+    recipes = [recipe for recipe in installed if not recipe.startswith(PARTS)]
     raise FileNotFoundError(
         f"config ({name}) must be a file, got none of that name here or among the installed recipes "
         f"({', '.join(recipes)}){nearest(str(inner), recipes)}"
