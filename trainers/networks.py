@@ -1,6 +1,5 @@
 """Networks of both halves of the package: loaded from one path, called in one range."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 import glmha
 import nystra
 from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
+from glmha.shared.image_network import image_rules
 from nystra.pretrained import family_of
 
 
@@ -38,15 +38,9 @@ def load_network(source: Path, **options: Any) -> nn.Module:
         raise CheckpointError(str(error).replace("the given state dict", str(source))) from None
 
 
-def takes(net: nn.Module, side: int) -> bool:
-    """Whether a network takes images of this height (width): as its `takes` says, else multiples of `size_multiple`."""
-    rule: Callable[[int], bool] | None = getattr(net, "takes", None)
-    return side % getattr(net, "size_multiple", 1) == 0 if rule is None else rule(side)
-
-
 def in_unit_range(net: nn.Module, image: Tensor) -> Tensor:
-    """Call a network that may work in another range (its attribute `value_range`) with values of [0, 1], and back."""
-    low, high = getattr(net, "value_range", (0.0, 1.0))
+    """Call a network, whatever its value range is, with an image of [0, 1]; the result is in [0, 1] as well."""
+    low, high = image_rules(net).value_range
     if (low, high) == (0.0, 1.0):
         return net(image)
     return (net(image * (high - low) + low) - low) / (high - low)

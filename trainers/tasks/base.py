@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.base.restoration import RestorationDataModule
+from glmha.shared.image_network import image_rules
 from glmha.shared.recompute import set_recompute
 from nystra.sites import attention_record
 from trainers.devices.sharding import FullySharded, whole
@@ -206,7 +207,7 @@ class ImageTask(EvaluationTask):
         Raises:
             ValueError: if their side is no multiple of the network's `size_multiple`.
         """
-        multiple = getattr(self.net, "size_multiple", 1)
+        multiple = image_rules(self.net).size_multiple
         for index, size in enumerate(data.patch_sizes if isinstance(data, RestorationDataModule) else []):
             if size % multiple:
                 lower = size // multiple * multiple

@@ -12,14 +12,14 @@ ramp keeps its width and the discarded margins grow.) A network that looks at th
 attention does, gives a different result for each tiling.
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from trainers.networks import in_unit_range, takes
+from glmha.shared.image_network import image_rules
+from trainers.networks import in_unit_range
 from trainers.tiling.plan import TilePlan, plan_tiles
 
 Progress = Callable[[int, int], None]
@@ -120,9 +120,8 @@ def restore(
     """Restore an image of any size, whole or in blended tiles.
 
     Tiled equals whole, up to rounding, for a network of receptive radius at most `overlap // 3` (see the module's
-    docstring). The network's attributes `size_multiple` (default 1), `scale` (default 1) and `value_range` (default
-    (0, 1), the image's) are honoured: the image is reflected up to a multiple at the bottom and on the right, and the
-    result is cropped.
+    docstring). What the network demands of images (`glmha.shared.image_network.image_rules`) is honoured: the image is
+    reflected at the bottom and on the right up to a size that the network takes, and the result is cropped.
 
     Memory, beside the image, the result and what the network needs for one tile: the tile, its result, and a
     band of the output of the tile's height and the image's width, float32.
@@ -150,13 +149,14 @@ def restore(
             f"image must be a float tensor of shape (C, H, W) or (B, C, H, W), got {image.dtype} {tuple(image.shape)}"
         )
     batch = image if image.ndim == 4 else image[None]
+    rules = image_rules(net)
     plan = plan_tiles(
         *batch.shape[-2:],
         tile=tile,
         overlap=overlap,
-        size_multiple=getattr(net, "size_multiple", 1),
-        scale=getattr(net, "scale", 1),
-        taken=functools.partial(takes, net),
+        size_multiple=rules.size_multiple,
+        scale=rules.scale,
+        taken=rules.takes,
     )
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:

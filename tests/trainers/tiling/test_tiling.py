@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glmha import Restormer
+from glmha.shared.image_network import image_rules
 from nystra.hosts.uformer.network import Uformer
-from trainers.networks import takes
 from trainers.tiling.plan import plan_tiles
 from trainers.tiling.restoration import restore, restore_bands
 
@@ -99,7 +99,7 @@ def test_restormer_takes_any_size():
 def test_a_network_says_which_sizes_it_takes():
     net = Uformer(embed_dim=4, num_heads=(1,) * 9, win_size=2).eval()
     net.set_window(16)
-    assert [side for side in range(300) if takes(net, side)] == [32, 64, 128, 256]
+    assert [side for side in range(300) if image_rules(net).fits(side)] == [32, 64, 128, 256]
     # Not 16 windows of 16 pixels, to which multiples alone would pad.
     assert plan_tiles(50, 70, tile=None, overlap=0, size_multiple=32, taken=net.takes).tile_size == (64, 128)
     assert plan_tiles(50, 300, tile=250, overlap=8, size_multiple=32, taken=net.takes).tile_size == (64, 128)

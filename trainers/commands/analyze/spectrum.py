@@ -15,6 +15,7 @@ import glmha
 from datamodules.errors import DataError
 from datamodules.files.atomic import atomic_file
 from datamodules.files.images import convert_channels, list_images, read_image, to_tensor
+from glmha.shared.image_network import image_rules
 from glmha.spectrum import rank_for_energy, spectrum
 from trainers.networks import input_channels
 
@@ -42,7 +43,7 @@ def analyze_spectrum(
     """
     files = [file for path in images for file in (list_images(path, "images") if path.is_dir() else [path])]
     net = glmha.load_pretrained(pretrained)
-    multiple = getattr(net, "size_multiple", 1)
+    multiple = image_rules(net).size_multiple
     if size is not None and size < multiple:
         raise ValueError(f"size ({size}) must be at least {multiple}, the multiple that the network works on")
     channels = input_channels(net)

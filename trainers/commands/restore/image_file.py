@@ -1,6 +1,5 @@
 """One image file restored into another: depth, grey and alpha kept."""
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from torch.nn import functional as F
 
 from datamodules.errors import DataError
 from datamodules.files.images import read_image, to_array, to_tensor, write_image
-from trainers.networks import in_unit_range, input_channels, takes
+from glmha.shared.image_network import image_rules
+from trainers.networks import in_unit_range, input_channels
 from trainers.tiling.plan import TilePlan, plan_tiles
 from trainers.tiling.restoration import restore_bands
 
@@ -97,14 +97,15 @@ def restore_file(
     array = read_image(source)
     height, width, channels = array.shape
     colours = array[..., :3]
+    rules = image_rules(net)
     plan = plan_tiles(
         height,
         width,
         tile=options.tile,
         overlap=options.overlap,
-        size_multiple=getattr(net, "size_multiple", 1),
-        scale=getattr(net, "scale", 1),
-        taken=functools.partial(takes, net),
+        size_multiple=rules.size_multiple,
+        scale=rules.scale,
+        taken=rules.takes,
     )
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""What an image network demands of images: multiples, sizes and the range of values that it takes, and its scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRules:
+    """What a network demands of images and how large its results are.
+
+    Attributes:
+        size_multiple: what an image's height and width must be multiples of, >= 1.
+        scale: output pixels per input pixel along each axis, >= 1.
+        value_range: the network's values for black and white.
+        takes: whether the network takes images of a height (width) that is a multiple of `size_multiple`; None: it
+            takes all multiples.
+
+    Example:
+        >>> rules = ImageRules(size_multiple=8)
+        >>> rules.scale, rules.fits(64), rules.fits(60)
+        (1, True, False)
+    """
+
+    size_multiple: int = 1
+    scale: int = 1
+    value_range: tuple[float, float] = (0.0, 1.0)
+    takes: Callable[[int], bool] | None = None
+
+    def fits(self, side: int) -> bool:
+        """Return whether images of this height (width) go into the network as they are."""
+        return side % self.size_multiple == 0 and (self.takes is None or self.takes(side))
+
+
+def image_rules(net: nn.Module) -> ImageRules:
+    """Read a network's demands from its attributes of the same names; what it does not state is as by default.
+
+    Args:
+        net: any network from images to images, of this package or another.
+
+    Returns:
+        The rules at this moment: a network whose windows are set anew may take other sizes then.
+
+    Example:
+        >>> from glmha import Restormer
+        >>> net = Restormer(dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+        >>> image_rules(net).size_multiple
+        8
+    """
+    stated = {rule.name: getattr(net, rule.name) for rule in dataclasses.fields(ImageRules) if hasattr(net, rule.name)}
+    return ImageRules(**stated)
