@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from glmha.attention.base import ChannelAttention
 from glmha.attention.factories import AttentionFactory, build
-from glmha.low_rank import closed_form
 from glmha.low_rank.glmha import GLMHA
 from glmha.pretrained import infer
 
@@ -69,7 +68,7 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory | Seq
         features = [_input_of(converted, dense, call) for call in calls]
         low_rank.to(dense.convention.temperature(dense))
         low_rank.requires_grad_(dense.convention.temperature(dense).requires_grad)
-        closed_form.fit(low_rank, dense, features)
+        low_rank.start_from(dense, features)
         parent, _, child = name.rpartition(".")
         setattr(converted.get_submodule(parent), child, low_rank)
     modes = {name: module.training for name, module in net.named_modules()}

@@ -1,6 +1,6 @@
 """Closed-form start of GLMHA from trained dense weights: keys by selection, values by least squares.
 
-Search and least squares never visit pixels: with patches p of the input (one tap of a 1×1 projection, nine of a
+Search and least squares never visit pixels. With patches p of the input (one tap of a 1×1 projection, nine of a
 depth-wise 3×3 one), values are V = T p, and every error below is a quadratic form of the second moments R = Σ p pᵀ of
 an image.
 """
@@ -14,23 +14,29 @@ import torch
 from torch import Tensor
 
 from glmha.attention.base import ChannelAttention
+from glmha.conventions.base import Convention
 from glmha.conventions.mst import MSTConvention
 from glmha.conventions.restormer import RestormerConvention
 from glmha.low_rank.key_selection import restricted, select
-from glmha.low_rank.moments import Statistics, second_moments
-from glmha.low_rank.mst import write_mst
-from glmha.low_rank.restormer import write_restormer
+from glmha.low_rank.moments import collect_statistics
+from glmha.low_rank.mst import MSTWeights
+from glmha.low_rank.restormer import RestormerWeights
 from glmha.low_rank.value_fit import mixing, refine
+from glmha.low_rank.weights import ConventionWeights, Fit
+
+WEIGHTS: dict[type[Convention], ConventionWeights] = {
+    RestormerConvention: RestormerWeights(),
+    MSTConvention: MSTWeights(),
+}
 
 
 def fit(module: ChannelAttention, dense: ChannelAttention, features: Sequence[Tensor]) -> None:
     """Set a module's parameters so that its outputs on some inputs are close to those of a dense one.
 
-    Queries, temperature and output are copied. Per head the keys are
-    those of the subset of channels whose softmax best reproduces A V. Values minimise ‖W_out (A̲ V̲ - A V)‖² over the
-    inputs: V̲ = M V by least squares, made separable by a rank-1 SVD per channel where the projection is 1×1 and then
-    depth-wise, then refined by alternating least squares. In MST's convention the positional branch takes each value's
-    most similar dense channel for its first convolution and fits its second; rows of the mask's guidance are spread.
+    Queries, temperature and output are copied. Per head the keys are those of the subset of channels whose softmax best
+    reproduces A V. Values minimise ‖W_out (A̲ V̲ - A V)‖² over the inputs: V̲ = M V by least squares, made separable by
+    a rank-1 SVD per channel where the projection is 1×1 and then depth-wise, then refined by alternating least squares.
+    A module of full rank gets the dense weights. Parameters that a dense module lacks stay as they are.
 
     Args:
         module: changed in place; same channels, heads and convention as `dense`.
@@ -53,40 +59,26 @@ def fit(module: ChannelAttention, dense: ChannelAttention, features: Sequence[Te
         if module.key_channels == module.channels:
             module.load_state_dict(dense.state_dict(), strict=False)
             return
+        weights = weights_of(module.convention)
         exact = copy.deepcopy(dense).double()
         images = [image[None].double() for x in features for image in x.detach()]
-        statistics = measure(exact, images)
+        statistics = collect_statistics(exact, weights, images)
         kept = select(statistics, module.key_channels // module.heads)
         attention = restricted(statistics.scores, kept)
         mix = mixing(statistics, attention, kept)
+        pointwise, depth = refine(statistics, attention, mix, weights.output(exact))
         offsets = torch.arange(0, module.channels, module.channels // module.heads, device=kept.device)
         rows = (kept + offsets[:, None]).flatten()
-        if isinstance(module.convention, RestormerConvention):
-            output = exact.project_out.weight.flatten(1)
-            write_restormer(module, exact, rows, mix, *refine(statistics, attention, mix, output))
-        elif isinstance(module.convention, MSTConvention):
-            pointwise, factor = refine(statistics, attention, mix, exact.proj.weight)
-            write_mst(module, exact, rows, pointwise * factor, images)
-        else:
-            raise TypeError(f"convention ({module.convention}) must be Restormer's or MST's to be started from weights")
+        weights.write(module, exact, Fit(rows, mix, pointwise, depth), images)
 
 
-def measure(dense: ChannelAttention, images: Sequence[Tensor]) -> Statistics:
-    """Scores and second moments of float64 images (1, C, H, W), sizes may differ, and the values' linear map."""
-    scores, moments = [], []
-    for x in images:
-        cosines, _ = dense.convention.similarity(dense, x, None)
-        scores.append(cosines[0] * dense.convention.temperature(dense))
-    if isinstance(dense.convention, RestormerConvention):
-        part = slice(-dense.channels, None)
-        pointwise, depth = dense.qkv.weight[part].flatten(1), dense.qkv_dwconv.weight[part].flatten(1)
-        if dense.qkv.bias is not None:
-            # A constant channel carries the bias, because zero padding comes between it and the depth-wise kernel.
-            pointwise = torch.cat([pointwise, dense.qkv.bias[part, None]], 1)
-            images = [torch.cat([x, torch.ones_like(x[:, :1])], 1) for x in images]
-        values = (pointwise.unsqueeze(2) * depth.unsqueeze(1)).flatten(1)
-    else:
-        depth, values = None, dense.to_v.weight
-    for x in images:
-        moments.append(second_moments(x, 1 if depth is None else 3))
-    return Statistics(torch.stack(scores), torch.stack(moments), values, 1 if depth is None else 9)
+def weights_of(convention: Convention) -> ConventionWeights:
+    """Find the object that reads and writes the weights of a convention, by its class.
+
+    Raises:
+        TypeError: if the convention is neither Restormer's nor MST's.
+    """
+    for kind, weights in WEIGHTS.items():
+        if isinstance(convention, kind):
+            return weights
+    raise TypeError(f"convention ({convention}) must be Restormer's or MST's to be started from weights")

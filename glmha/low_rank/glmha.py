@@ -119,11 +119,25 @@ class GLMHA(RecordedAttention):
             kernel_size=kernel_size,
             convention=csa.convention,
         ).to(csa.convention.temperature(csa))
-        if module.calibration is not None:
-            # φ starts neutral: the dense module has nothing for it.
-            nn.init.zeros_(module.calibration.mix.weight)
-        closed_form.fit(module, csa, features)
+        module.start_from(csa, features)
         return module
+
+    def start_from(self, csa: ChannelAttention, features: Sequence[Tensor]) -> None:
+        """Set all parameters from a trained exact attention, in closed form, on some of its inputs.
+
+        The calibration starts neutral, φ = 0: an exact attention has nothing for it.
+
+        Args:
+            csa: the trained module, of the same channels, heads and convention; left as it is.
+            features: inputs of `csa`, each (B, C, H, W); sizes may differ.
+
+        Raises:
+            TypeError: if the convention is neither Restormer's nor MST's.
+            ValueError: if `features` is empty or has other channels than `csa`.
+        """
+        closed_form.fit(self, csa, features)
+        if self.calibration is not None:
+            nn.init.zeros_(self.calibration.mix.weight)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,21 +1,25 @@
-"""What the closed-form start needs of images: scores and second moments of patches."""
+"""Scores and second moments of patches: all that the closed-form start keeps of its calibration images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glmha.attention.base import ChannelAttention
+from glmha.low_rank.weights import ConventionWeights
+
 # Pixels whose patches are written at once.
 PIXELS = 2**14
 
 
 class Statistics(NamedTuple):
-    """What the fit needs of the calibration images, all float64.
+    """Calibration images and dense values as the fit sees them, all float64.
 
-    Args:
+    Attributes:
         scores: cosines times temperature, (B, h, d, d).
         moments: second moments of the patches, (B, F, F), F = channels · taps.
         values: T, dense values as a linear map of the patches, (C, F).
@@ -26,6 +30,22 @@ class Statistics(NamedTuple):
     moments: Tensor
     values: Tensor
     taps: int
+
+
+def collect_statistics(dense: ChannelAttention, weights: ConventionWeights, images: Sequence[Tensor]) -> Statistics:
+    """Reduce calibration images to scores and second moments.
+
+    Args:
+        dense: the trained module in float64.
+        weights: its convention's weights.
+        images: inputs of `dense`, each (1, C, H, W), float64; sizes may differ.
+    """
+    scores, moments = [], []
+    for x in images:
+        cosines, _ = dense.convention.similarity(dense, x, None)
+        scores.append(cosines[0] * dense.convention.temperature(dense))
+        moments.append(second_moments(weights.patch_source(dense, x), weights.kernel_size))
+    return Statistics(torch.stack(scores), torch.stack(moments), weights.values(dense), weights.kernel_size**2)
 
 
 def second_moments(x: Tensor, size: int) -> Tensor:

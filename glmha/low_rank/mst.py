@@ -1,4 +1,4 @@
-"""The closed-form start in MST's convention: fitted weights written into a module."""
+"""The closed-form start in MST's convention: values of single pixels, a positional branch fitted to them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,52 @@ from torch import Tensor
 from glmha.attention.base import ChannelAttention
 from glmha.layers import depthwise, spread, take_channels
 from glmha.low_rank.moments import second_moments
+from glmha.low_rank.weights import ConventionWeights, Fit
 
-# The same for a positional kernel, whose nine unknowns any image determines.
+# Relative weight of the ridge for a positional kernel. It only keeps the system regular: any image determines nine
+# unknowns.
 POSITIONAL_RIDGE = 1e-6
 
 
-def write_mst(
-    module: ChannelAttention, dense: ChannelAttention, rows: Tensor, pointwise: Tensor, images: Sequence[Tensor]
-) -> None:
-    """Set a module in MST's convention: queries and output from `dense`, keys its `rows`, values as fitted.
+class MSTWeights(ConventionWeights):
+    """Weights of `MSTConvention`: linear projections of single pixels, a positional branch, mask guidance."""
 
-    The positional branch and the mask's guidance, which see single values, are fitted and spread.
-    """
-    module.rescale.copy_(dense.rescale)
-    module.to_k.weight.copy_(dense.to_k.weight)
-    module.proj.load_state_dict(dense.proj.state_dict())
-    module.to_q.weight.copy_(dense.to_q.weight[rows])
-    module.to_v.weight.copy_(pointwise)
-    first, second = positional(dense, pointwise, images)
-    module.pos_emb.get_parameter("0.weight").copy_(first)
-    module.pos_emb.get_parameter("2.weight").copy_(second)
-    if hasattr(module, "mm"):
-        read = spread(module.key_channels, module.channels)
-        module.mm.conv1.load_state_dict(dense.mm.conv1.state_dict())
-        for name in ("conv2", "depth_conv"):
-            layer, source = getattr(module.mm, name), getattr(dense.mm, name)
-            layer.weight.copy_(source.weight[read])
-            layer.bias.copy_(source.bias[read])
+    kernel_size = 1
+
+    def patch_source(self, dense: ChannelAttention, x: Tensor) -> Tensor:
+        """Return the input itself, whose pixels the values are a linear map of."""
+        return x
+
+    def values(self, dense: ChannelAttention) -> Tensor:
+        """Return W_V, (C, C)."""
+        return dense.to_v.weight
+
+    def output(self, dense: ChannelAttention) -> Tensor:
+        """Return the weights of the output's linear map, (C, C)."""
+        return dense.proj.weight
+
+    def write(self, module: ChannelAttention, dense: ChannelAttention, fit: Fit, images: Sequence[Tensor]) -> None:
+        """Copy queries and output from `dense`, its rows as keys, and the values as fitted.
+
+        The positional branch sees single values and is fitted to `images`. Of the mask's guidance, the rows of the
+        channels that the values stand for are copied.
+        """
+        values = fit.pointwise * fit.depth
+        module.rescale.copy_(dense.rescale)
+        module.to_k.weight.copy_(dense.to_k.weight)
+        module.proj.load_state_dict(dense.proj.state_dict())
+        module.to_q.weight.copy_(dense.to_q.weight[fit.rows])
+        module.to_v.weight.copy_(values)
+        first, second = positional(dense, values, images)
+        module.pos_emb.get_parameter("0.weight").copy_(first)
+        module.pos_emb.get_parameter("2.weight").copy_(second)
+        if hasattr(module, "mm"):
+            read = spread(module.key_channels, module.channels)
+            module.mm.conv1.load_state_dict(dense.mm.conv1.state_dict())
+            for name in ("conv2", "depth_conv"):
+                layer, source = getattr(module.mm, name), getattr(dense.mm, name)
+                layer.weight.copy_(source.weight[read])
+                layer.bias.copy_(source.bias[read])
 
 
 def positional(dense: ChannelAttention, pointwise: Tensor, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Values of the closed-form start: least squares, separable where the projection is."""
+"""Values of the closed-form start: by least squares, separable where a depth-wise convolution follows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from glmha.low_rank.moments import Statistics
 
-# Relative weight that holds least squares to what they start from: a few images leave directions undetermined.
+# Relative weight of the ridge towards the start: a few images leave some directions of the values undetermined.
 RIDGE = 1e-2
 SWEEPS = 5
 
 
 def mixing(statistics: Statistics, attention: Tensor, kept: Tensor) -> Tensor:
-    """M of each head that minimises ‖A̲ M V - A V‖² over the images, held to the selection: (h, d', d)."""
+    """M of each head that minimises ‖A̲ M V - A V‖² over the images, with a ridge towards the selection: (h, d', d)."""
     scores, moments, values, _ = statistics
     heads = scores.shape[1]
     mixed = []
@@ -57,23 +57,23 @@ def refine(statistics: Statistics, attention: Tensor, mix: Tensor, output: Tenso
     for _ in range(SWEEPS):
         for row in range(len(pointwise)):
             kernels = (pointwise.unsqueeze(2) * depth.unsqueeze(1)).flatten(1)
-            # What this channel should add up to, given all the others.
+            # The sum that this channel has to reach, all others fixed.
             wanted = cross[:, row] - inner[:, row] @ kernels + inner[:, row, row, None] * kernels[row]
             target = torch.einsum("bf,bfg->g", wanted, moments).view(-1, taps)
             quadratic = torch.einsum("b,bfg->fg", inner[:, row, row], moments).view(
                 len(target), taps, len(target), taps
             )
             system = torch.einsum("ckdl,k,l->cd", quadratic, depth[row], depth[row])
-            pointwise[row] = held(system, target @ depth[row], pointwise[row])
+            pointwise[row] = solve_ridge(system, target @ depth[row], pointwise[row])
             if taps > 1:
                 halved = (pointwise[row] @ quadratic.view(len(target), -1)).view(taps, len(target), taps)
                 system = torch.einsum("kdl,d->kl", halved, pointwise[row])
-                depth[row] = held(system, pointwise[row] @ target, depth[row])
+                depth[row] = solve_ridge(system, pointwise[row] @ target, depth[row])
     return pointwise, depth
 
 
-def held(system: Tensor, target: Tensor, start: Tensor) -> Tensor:
-    """Solve a least-squares system with a ridge towards where it starts."""
+def solve_ridge(system: Tensor, target: Tensor, start: Tensor) -> Tensor:
+    """Solve the normal equations of least squares with a ridge towards `start`."""
     ridge = RIDGE * system.diagonal().mean() + torch.finfo(system.dtype).tiny
     regular = system + ridge * torch.eye(len(system), dtype=system.dtype, device=system.device)
     return start + torch.linalg.solve(regular, target - system @ start)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from glmha import GLMHA, ChannelAttention, LinformerChannelAttention, load_pretrained
+from glmha.conventions.base import Convention
 from glmha.conventions.mst import MSTConvention
 from glmha.conventions.restormer import RestormerConvention
 from glmha.hosts.mst import MST
@@ -170,6 +171,37 @@ def test_converted_host_is_closer_than_a_random_start(host, share):
     with torch.no_grad():
         wanted = net(*held_out)
         assert relative(converted(*held_out), wanted) < share * relative(random(*held_out), wanted)
+
+
+def test_calibration_starts_neutral_in_every_block():
+    net = small_restormer()
+    converted = convert(net, [host_inputs(0, small_restormer)], attention=[GLMHA, partial(GLMHA, reduction=0)] * 2)
+    calibrations = [module.calibration for module in converted.modules() if isinstance(module, GLMHA)]
+    assert len(calibrations) == 8
+    assert not any(calibration.mix.weight.any() for calibration in calibrations)
+    assert all(calibration.pool.weight.any() for calibration in calibrations)
+
+
+def test_a_convention_without_closed_form_is_refused():
+    class Other(RestormerConvention):
+        """Derived conventions are started as their base is."""
+
+    class Unknown(Convention):
+        build, temperature, tokens, output = (
+            getattr(RestormerConvention, name) for name in ("build", "temperature", "tokens", "output")
+        )
+        bias, _project = False, RestormerConvention._project
+
+        def __repr__(self):
+            return "Unknown()"
+
+    x = [torch.rand(1, 8, 8, 8)]
+    assert GLMHA.from_dense(ChannelAttention(8, 2, convention=Other()), x).key_channels == 4
+    dense = ChannelAttention(8, 2, convention=Unknown())
+    with pytest.raises(TypeError, match=r"convention \(Unknown\(\)\) must be Restormer's or MST's to be started"):
+        GLMHA.from_dense(dense, x)
+    # Nothing is fitted at full rank: the dense weights are copied in any convention.
+    exactly(GLMHA.from_dense(dense, x, reduction=0)(x[0]), dense(x[0]), rtol=0, atol=0)
 
 
 def test_blocks_may_stay_dense():
