@@ -12,8 +12,8 @@ from .hosts.mst_plus_plus import CassiMSTPlusPlus as CassiMSTPlusPlus
 from .hosts.mst_plus_plus import MSTPlusPlus as MSTPlusPlus
 from .hosts.restormer import Restormer as Restormer
 from .low_rank.glmha import GLMHA as GLMHA
-from .pretrained import CheckpointError as CheckpointError
 from .pretrained import load_pretrained as load_pretrained
+from .shared.checkpoint_files import CheckpointError as CheckpointError
 from .warm_start import convert as convert
 
 __all__ = [

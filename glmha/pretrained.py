@@ -1,15 +1,34 @@
 """Released and own checkpoints: infer the architecture from the tensors, load strictly."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from glmha.hosts.mst import mst_arguments
-from glmha.hosts.mst_plus_plus import mst_plus_plus_arguments
+from glmha.hosts.mst import MST, RGBMST, RealMST, mst_arguments
+from glmha.hosts.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus, mst_plus_plus_arguments
 from glmha.hosts.restormer import Restormer, restormer_arguments
-from glmha.shared.checkpoint_files import CheckpointError, StateDict, build_host, read_weights
+from glmha.shared.checkpoint_files import read_weights
+from glmha.shared.families import Families, Family
+
+# Keys that MST's three classes share, and MST++'s two; upstream's name of a convolution that two of the five have.
+MST_MARK = "encoder_layers.0.0.blocks.0.0.rescale"
+MST_PLUS_PLUS_MARK = "body.0.embedding.weight"
+FUSION_MARK = "fution.weight"
+
+FAMILIES: Families[nn.Module] = Families(
+    (
+        Family(("encoder_level1.0.attn.temperature",), Restormer, restormer_arguments),
+        Family((MST_PLUS_PLUS_MARK, FUSION_MARK), CassiMSTPlusPlus, mst_plus_plus_arguments),
+        Family((MST_PLUS_PLUS_MARK,), MSTPlusPlus, mst_plus_plus_arguments),
+        Family((MST_MARK, "embedding_1.weight"), RGBMST, mst_arguments),
+        Family((MST_MARK, FUSION_MARK), RealMST, mst_arguments),
+        Family((MST_MARK,), MST, mst_arguments),
+    ),
+    refusal="{name} must be of Restormer, MST or MST++; its keys begin with {keys}. Window-attention models "
+    "(SwinIR, Uformer, DehazeFormer) belong to nystra",
+)
 
 
 def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) -> nn.Module:
@@ -28,28 +47,4 @@ def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) ->
             another family, or does not fit the inferred architecture.
     """
     weights, name = read_weights(source)
-    host, arguments = infer(weights, name)
-    return build_host(host, arguments, overrides, weights, name)
-
-
-def infer(weights: StateDict, name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
-    """Find the host class and its constructor arguments from keys and shapes.
-
-    Raises:
-        CheckpointError: if the keys are of no host of this package, some are missing, or shapes do not fit them.
-    """
-    try:
-        if "encoder_level1.0.attn.temperature" in weights:
-            return Restormer, restormer_arguments(weights)
-        if "body.0.embedding.weight" in weights:
-            return mst_plus_plus_arguments(weights)
-        if "encoder_layers.0.0.blocks.0.0.rescale" in weights:
-            return mst_arguments(weights)
-    except KeyError as error:
-        raise CheckpointError(f"{name} lacks the key {error}: it is incomplete or of another architecture") from None
-    except (IndexError, ValueError) as error:
-        raise CheckpointError(f"{name} has tensors of other shapes than its keys promise: {error}") from None
-    raise CheckpointError(
-        f"{name} must be of Restormer, MST or MST++; its keys begin with {list(weights)[:3]}. Window-attention models "
-        "(SwinIR, Uformer, DehazeFormer) belong to nystra"
-    )
+    return FAMILIES.build(weights, name, overrides)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from glmha.attention.base import ChannelAttention
 from glmha.attention.factories import AttentionFactory, build
 from glmha.low_rank.glmha import GLMHA
-from glmha.pretrained import infer
+from glmha.pretrained import FAMILIES
 
 Net = TypeVar("Net", bound=nn.Module)
 # What a host is called with: an image, or an image and a mask.
@@ -84,7 +84,7 @@ def _maker(
     if callable(attention):
         return lambda _, dense: build(attention, dense.channels, dense.heads, dense.convention)
     # Which level a block is of, its host's constructor alone knows.
-    host, arguments = infer(net.state_dict(), "net")
+    host, arguments = FAMILIES.infer(net.state_dict(), "net")
     with torch.device("meta"):
         template = host(**{**arguments, "attention": attention})
 

@@ -1,12 +1,13 @@
 """Released checkpoints of window-attention networks: infer the architecture from the tensors, load strictly."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
-from glmha.shared.checkpoint_files import CheckpointError, StateDict, build_host, read, unwrap
+from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
+from glmha.shared.families import Families, Family
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.checkpoint import infer_arguments as infer_swinir
@@ -16,31 +17,15 @@ from nystra.hosts.uformer.network import Uformer
 from nystra.sites import attention_record
 from nystra.sites.site import BiasMode
 
-
-class Family(NamedTuple):
-    """A family of networks.
-
-    Attributes:
-        mark: a key that every state dict of the family has, and no other family's.
-        host: its class.
-        infer_arguments: state dict → constructor arguments.
-    """
-
-    mark: str
-    host: Callable[..., nn.Module]
-    infer_arguments: Callable[[StateDict], dict[str, Any]]
-
-
-FAMILIES = (
-    Family("layers.0.residual_group.blocks.0.attn.qkv.weight", SwinIR, infer_swinir),
-    Family("encoderlayer_0.blocks.0.attn.relative_position_bias_table", Uformer, infer_uformer),
-    Family("patch_unembed.proj.0.weight", DehazeFormer, infer_dehazeformer),
+FAMILIES: Families[nn.Module] = Families(
+    (
+        Family(("layers.0.residual_group.blocks.0.attn.qkv.weight",), SwinIR, infer_swinir),
+        Family(("encoderlayer_0.blocks.0.attn.relative_position_bias_table",), Uformer, infer_uformer),
+        Family(("patch_unembed.proj.0.weight",), DehazeFormer, infer_dehazeformer),
+    ),
+    refusal="{name} must be a SwinIR, Uformer or DehazeFormer checkpoint; its first keys are {keys}. "
+    "Restormer, MST and MST++ are loaded by glmha.load_pretrained",
 )
-
-
-def family_of(weights: StateDict) -> Family | None:
-    """The family that a bare state dict is of; None: none of this half of the package."""
-    return next((family for family in FAMILIES if family.mark in weights), None)
 
 
 def load_pretrained(
@@ -79,18 +64,7 @@ def load_pretrained(
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read(Path(source))
-    weights = unwrap(content, name)
-    family = family_of(weights)
-    if family is None:
-        raise CheckpointError(
-            f"{name} must be a SwinIR, Uformer or DehazeFormer checkpoint; its first keys are {list(weights)[:3]}. "
-            "Restormer, MST and MST++ are loaded by glmha.load_pretrained"
-        )
-    try:
-        arguments = family.infer_arguments(weights)
-    except KeyError as error:
-        raise CheckpointError(f"{name} lacks the key {error}: it is incomplete or of another architecture") from None
-    net: Any = build_host(family.host, arguments, overrides, weights, name)
+    net: Any = FAMILIES.build(unwrap(content, name), name, overrides)
     record = content.get(attention_record.KEY) if recorded else None
     if record is not None:
         try:

@@ -9,7 +9,7 @@ import glmha
 import nystra
 from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
 from glmha.shared.image_network import image_rules
-from nystra.pretrained import family_of
+from nystra.pretrained import FAMILIES
 
 
 def load_network(source: Path, **options: Any) -> nn.Module:
@@ -31,7 +31,7 @@ def load_network(source: Path, **options: Any) -> nn.Module:
         # What stands beside the weights says how windows attend.
         return (
             nystra.load_pretrained(content, **options)
-            if family_of(weights)
+            if FAMILIES.find(weights)
             else glmha.load_pretrained(weights, **options)
         )
     except CheckpointError as error:

@@ -1,6 +1,6 @@
 """MST (Cai et al., CVPR 2022) with any channel attention: CASSI with its mask, the real camera's CASSI, and RGB."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -182,16 +182,11 @@ class RGBMST(SpectralUNet):
         return result[:, :, :height, :width]
 
 
-def mst_arguments(weights: StateDict) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
-    """Class and constructor arguments of one of the MST variants."""
-    host: Callable[..., nn.Module] = MST
-    if "embedding_1.weight" in weights:
-        host = RGBMST
-    elif "fution.weight" in weights:
-        host = RealMST
+def mst_arguments(weights: StateDict) -> dict[str, Any]:
+    """Infer the constructor arguments of an MST, of any of the three classes, from keys and shapes."""
     stage = count(weights, "encoder_layers")
     levels = [f"encoder_layers.{level}.0." for level in range(stage)] + ["bottleneck."]
-    return host, {
+    return {
         "dim": weights["mapping.weight"].shape[0],
         "stage": stage,
         "num_blocks": [count(weights, f"{level}blocks") for level in levels],

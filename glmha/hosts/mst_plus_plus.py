@@ -1,6 +1,6 @@
 """MST++ (Cai et al., CVPR Workshops 2022) with any channel attention, from RGB and for CASSI."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -152,11 +152,11 @@ class CassiMSTPlusPlus(Cascade):
         return self.cascade(self.fution(torch.cat([measurement, mask], 1)))
 
 
-def mst_plus_plus_arguments(weights: StateDict) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
-    """Class and constructor arguments of MST++."""
+def mst_plus_plus_arguments(weights: StateDict) -> dict[str, Any]:
+    """Infer the constructor arguments of an MST++, of either class, from keys and shapes."""
     levels = ("encoder_layers.0.0.", "encoder_layers.1.0.", "bottleneck.")
     n_feat, in_channels = weights["conv_in.weight"].shape[:2]
-    return CassiMSTPlusPlus if "fution.weight" in weights else MSTPlusPlus, {
+    return {
         "in_channels": in_channels,
         "out_channels": weights["conv_out.weight"].shape[0],
         "n_feat": n_feat,

@@ -172,7 +172,7 @@ class Restormer(nn.Module):
 
 
 def restormer_arguments(weights: StateDict) -> dict[str, Any]:
-    """Constructor arguments of a Restormer."""
+    """Infer the constructor arguments of a Restormer from keys and shapes."""
     levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
     dim, inp_channels = weights["patch_embed.proj.weight"].shape[:2]
     hidden = [weights[f"{level}.0.ffn.project_out.weight"].shape[1] for level in levels]

@@ -7,13 +7,14 @@ of the package read through it.
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 StateDict = dict[str, Tensor]
+Host = TypeVar("Host", bound=nn.Module)
 
 # Where the weights lie in the files of upstream's and of Lightning's trainers; averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict")
@@ -43,12 +44,12 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str
 
 
 def build_host(
-    host: Callable[..., nn.Module],
+    host: Callable[..., Host],
     arguments: Mapping[str, Any],
     overrides: Mapping[str, Any],
     weights: StateDict,
     name: str,
-) -> nn.Module:
+) -> Host:
     """Build a network and load it strictly.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glmha import convert, load_pretrained
 from glmha.attention.factories import AttentionFactory
-from glmha.pretrained import infer
+from glmha.pretrained import FAMILIES
 from trainers.devices.sharding import part
 from trainers.evaluation.data_sets import data_module
 from trainers.tasks.finetuning import FineTuningTask
@@ -44,7 +44,7 @@ class WarmStartTask(FineTuningTask):
         if calibration < 1:
             raise ValueError(f"calibration ({calibration}) must be at least 1 training patch")
         dense = load_pretrained(pretrained)
-        host, arguments = infer(dense.state_dict(), str(pretrained))
+        host, arguments = FAMILIES.infer(dense.state_dict(), str(pretrained))
         super().__init__(host(**{**arguments, "attention": attention}), dense, **kwargs)
         self.pretrained = pretrained
         self.attention = attention
