@@ -1,6 +1,6 @@
-"""Parameters and multiply-adds: the papers' figures and what the networks here really do.
+"""Parameters and multiply-adds of networks, counted as papers count them and as they are computed here.
 
-The literature counts in two ways, and the networks here do less than either. All three are kept apart:
+The literature counts in two ways, and the networks here do less than either. The three counts are kept apart:
 
 - layers alone: convolutions and linear maps of the published module structure (Restormer: 140.99 G);
 - every product: the layers, and Q Kᵀ and A V of every attention (Restormer: 154.88 G);
@@ -23,13 +23,20 @@ from glmha.attention.base import ChannelAttention
 
 @dataclass(frozen=True)
 class Complexity:
-    """Cost of one forward pass.
+    """Cost of one forward pass, as `count` gives it.
 
     Attributes:
         parameters: number of parameters.
         macs: multiply-adds of every product as computed here.
         published_macs: of every product of the published module structure, where nothing is absorbed or shared.
         layer_macs: of that structure's convolutions and linear maps alone.
+
+    Examples:
+        >>> from glmha import ChannelAttention
+        >>> from glmha.complexity import count
+        >>> cost = count(ChannelAttention(48, heads=1), (1, 48, 64, 64))
+        >>> cost.layer_macs < cost.published_macs, cost.macs < cost.published_macs
+        (True, True)
     """
 
     parameters: int
@@ -41,8 +48,8 @@ class Complexity:
 def count(net: nn.Module, *shapes: tuple[int, ...]) -> Complexity:
     """Count a network's parameters and multiply-adds without computing anything.
 
-    Outside the attentions of this package a network is taken to run as published, batched products being those of
-    two activations and no layers.
+    Outside the attentions of this package a network is taken to run as published: its batched products are counted as
+    products of two activations, not as layers.
 
     Args:
         net: the network; a copy without data is run.
@@ -50,6 +57,18 @@ def count(net: nn.Module, *shapes: tuple[int, ...]) -> Complexity:
 
     Returns:
         The counts for one forward pass.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, Restormer
+        >>> from glmha.complexity import count
+        >>> with torch.device("meta"):
+        ...     exact, low_rank = Restormer(), Restormer(attention=GLMHA)
+        >>> cost = count(exact, (1, 3, 256, 256))
+        >>> cost.parameters, round(cost.published_macs / 1e9, 2), round(cost.layer_macs / 1e9, 2)
+        (26126644, 154.88, 140.99)
+        >>> count(low_rank, (1, 3, 256, 256)).parameters < cost.parameters
+        True
     """
     phantom = copy.deepcopy(net).to("meta")
     sites = {name: module for name, module in phantom.named_modules() if isinstance(module, ChannelAttention)}
@@ -71,13 +90,13 @@ def count(net: nn.Module, *shapes: tuple[int, ...]) -> Complexity:
     counts = counter.get_flop_counts()
 
     def computed(*names: str) -> tuple[int, int]:
-        """Multiply-adds of a submodule, all and unbatched ones."""
+        """Count the multiply-adds of a submodule, all and unbatched ones."""
         return _macs(counts.get(".".join([type(phantom).__name__, *filter(None, names)]), {}))
 
     total, layers = _macs(counts["Global"])
     published = total
     for name, site in sites.items():
-        # Calibration and mask guidance see other sizes than the image's, and run as published.
+        # Calibration and mask guidance run on other sizes than the image's, as published.
         beside = sum(computed(name, child)[0] for child in ("calibration", "mm"))
         site_layers = beside + pixels[name] * sum(weight.numel() for weight in _pixel_weights(site))
         site_total, site_unbatched = computed(name)
@@ -88,14 +107,14 @@ def count(net: nn.Module, *shapes: tuple[int, ...]) -> Complexity:
 
 
 def _macs(flops: Mapping[Any, int]) -> tuple[int, int]:
-    """Multiply-adds by operator: of all, and of those that are not batched."""
+    """Sum floating-point operations of operators to multiply-adds: of all, and of those that are not batched."""
     batched = sum(value for operator, value in flops.items() if operator == torch.ops.aten.bmm)
     total = sum(flops.values())
     return total // 2, (total - batched) // 2
 
 
 def _pixel_weights(site: ChannelAttention) -> list[Tensor]:
-    """Weights of an attention's layers that act on every pixel."""
+    """List the weights of an attention's layers that act on every pixel."""
     return [
         module.weight
         for name, module in site.named_modules()
@@ -104,7 +123,7 @@ def _pixel_weights(site: ChannelAttention) -> list[Tensor]:
 
 
 def parameter_reduction(channels: int, heads: int, ratio: float, kernel_size: int = 3) -> float:
-    """Share of the parameters of Q, K and V that GLMHA saves, Eq. (8).
+    """Compute the share of the parameters of Q, K and V that GLMHA saves, Eq. (8).
 
     ((2n² - n²/h² - n·k²)·r - 2n²) / (3n²·r) with n channels and r = C/C'.
 
@@ -119,6 +138,11 @@ def parameter_reduction(channels: int, heads: int, ratio: float, kernel_size: in
 
     Raises:
         ValueError: if `heads` does not divide `channels` or `ratio` is below 1.
+
+    Examples:
+        >>> from glmha.complexity import parameter_reduction
+        >>> round(parameter_reduction(channels=384, heads=8, ratio=2), 3)
+        0.32
     """
     if heads < 1 or channels % heads:
         raise ValueError(f"heads ({heads}) must divide channels ({channels})")

@@ -1,4 +1,4 @@
-"""Released and own checkpoints: infer the architecture from the tensors, load strictly."""
+"""Networks from checkpoints, as released or as trained here: architecture inferred from tensors, loaded strictly."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +45,13 @@ def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) ->
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but tensors in plain containers, belongs to
             another family, or does not fit the inferred architecture.
+
+    Examples:
+        >>> import glmha
+        >>> net = glmha.Restormer(dim=8, num_blocks=(1, 2, 1, 1), num_refinement_blocks=1, attention=glmha.GLMHA)
+        >>> again = glmha.load_pretrained({"state_dict": net.state_dict()})
+        >>> type(again).__name__, len(again.encoder_level2), type(again.latent[0].attn).__name__
+        ('Restormer', 2, 'GLMHA')
     """
     weights, name = read_weights(source)
     return FAMILIES.build(weights, name, overrides)

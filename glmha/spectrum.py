@@ -1,4 +1,4 @@
-"""Energy of the attention spectrum (GLMHA, Fig. 1): how much rank a network's channel attention really has."""
+"""Energy of the attention spectrum (GLMHA, Fig. 1): the share of the singular values that channel attention needs."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from glmha.attention.base import ChannelAttention
 
 
 def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Cumulative energy of the singular values of every channel attention matrix.
+    """Measure the cumulative energy of the singular values of every channel attention matrix.
 
     Args:
         net: host with `ChannelAttention` modules; run in its present mode, without gradients.
@@ -23,6 +23,15 @@ def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
 
     Raises:
         ValueError: if the net has no channel attention of this package or there is no image.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import ChannelAttention
+        >>> from glmha.spectrum import spectrum
+        >>> net = torch.nn.Sequential(ChannelAttention(8, heads=2))
+        >>> energy = spectrum(net, [torch.rand(1, 8, 16, 16)])
+        >>> {name: values.shape for name, values in energy.items()}, round(float(energy["0"][-1]), 6)
+        ({'0': torch.Size([4])}, 1.0)
     """
     with recorded(net) as energies, torch.no_grad():
         for image in images:
@@ -34,7 +43,7 @@ def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def recorded(net: nn.Module, sites: Collection[str] | None = None) -> Iterator[dict[str, list[Tensor]]]:
-    """Record the spectra of what a net attends to while it runs, whoever calls it.
+    """Record the spectra of a net's attention matrices during every forward pass inside the `with` block.
 
     Args:
         net: host with `ChannelAttention` modules.
@@ -44,7 +53,17 @@ def recorded(net: nn.Module, sites: Collection[str] | None = None) -> Iterator[d
         Name of the module → one (B·h, d) tensor for every call of it, as `cumulative_energy` gives.
 
     Raises:
-        ValueError: if none of these is a channel attention of this package.
+        ValueError: if the net has no channel attention of this package, or none under these names.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import ChannelAttention
+        >>> from glmha.spectrum import recorded
+        >>> net = torch.nn.Sequential(ChannelAttention(8, heads=2))
+        >>> with recorded(net) as energies:
+        ...     _ = net(torch.rand(3, 8, 16, 16))
+        >>> [rows.shape for rows in energies["0"]]
+        [torch.Size([6, 4])]
     """
     found = {
         name: module
@@ -74,13 +93,26 @@ def recorded(net: nn.Module, sites: Collection[str] | None = None) -> Iterator[d
 
 
 def cumulative_energy(attention: Tensor) -> Tensor:
-    """Share of the energy in the leading singular values: (B, h, d, d') → (B·h, min(d, d')), float64."""
+    """Compute the share of the energy in the leading singular values.
+
+    Args:
+        attention: matrices, (B, h, d, d').
+
+    Returns:
+        Shape (B·h, min(d, d')), float64, rising to 1.
+
+    Examples:
+        >>> import torch
+        >>> from glmha.spectrum import cumulative_energy
+        >>> cumulative_energy(torch.eye(4)[None, None]).tolist()
+        [[0.25, 0.5, 0.75, 1.0]]
+    """
     energy = torch.linalg.svdvals(attention.flatten(0, 1).double()).square().cumsum(1)
     return energy / energy[:, -1:]
 
 
 def rank_for_energy(energy: Tensor, share: float) -> int:
-    """Smallest rank whose singular values hold a share of the energy.
+    """Find the smallest rank whose singular values hold a share of the energy.
 
     Args:
         energy: cumulative energy, (d,), as `spectrum` gives.
@@ -91,8 +123,14 @@ def rank_for_energy(energy: Tensor, share: float) -> int:
 
     Raises:
         ValueError: if `share` is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from glmha.spectrum import rank_for_energy
+        >>> rank_for_energy(torch.tensor([0.5, 0.8, 0.95, 1.0]), 0.9)
+        3
     """
     if not 0 < share <= 1:
         raise ValueError(f"share ({share}) must be above 0 and at most 1")
-    # Rounding may leave the last value a shade below 1.
+    # Rounding may leave the last value slightly below 1.
     return min(int((energy < share - 1e-12).sum()) + 1, len(energy))

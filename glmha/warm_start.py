@@ -1,4 +1,4 @@
-"""A whole trained host with low-rank attention, block after block, without training."""
+"""Conversion of a whole trained host to low-rank attention, block after block, without training."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -14,25 +14,25 @@ from glmha.low_rank.glmha import GLMHA
 from glmha.pretrained import FAMILIES
 
 Net = TypeVar("Net", bound=nn.Module)
-# What a host is called with: an image, or an image and a mask.
+# The arguments of a host's call: an image, or an image and a mask.
 Input = Tensor | tuple[Tensor, ...]
 
 
 class _Reached(Exception):
-    """Ends a forward pass at the module whose input was wanted."""
+    """End of a forward pass at the module whose input is wanted."""
 
 
 def convert(net: Net, images: Sequence[Input], attention: AttentionFactory | Sequence[AttentionFactory] = GLMHA) -> Net:
     """Replace the exact attentions of a trained host by low-rank ones, started in closed form from their weights.
 
     Blocks are replaced in the order in which they run. Each is calibrated on the features that reach it in the net as
-    converted so far, and its target is what the dense module makes of those same features: errors of earlier blocks
-    are not undone, and every block stands for its own. A mask is not part of the fit. Costs one forward pass, cut
-    short, per block and image, beside the fit.
+    converted so far. Its target is the dense module's output for the same features, so errors of earlier blocks are not
+    undone. A mask is not part of the fit. Beside the fit, the cost is one forward pass per block and image, which ends
+    at the block.
 
     Args:
         net: the host; left as it is.
-        images: what `net` is called with, each (B, C, H, W) or a tuple of arguments, on the net's device; a few of the
+        images: inputs of `net`, each (B, C, H, W) or a tuple of arguments, on the net's device; a few of the
             sizes and kinds that will be restored.
         attention: factory (channels, heads) → GLMHA, or one per level of a host of this package, from the finest to the
             bottleneck; where it returns an exact `ChannelAttention`, the block stays.
@@ -43,6 +43,17 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory | Seq
     Raises:
         ValueError: if there are no images or `net` runs no exact channel attention.
         TypeError: if `attention` returns anything but GLMHA or `ChannelAttention`, or `images` is one tensor.
+
+    Examples:
+        >>> from functools import partial
+        >>> import torch
+        >>> from glmha import GLMHA, Restormer, convert
+        >>> net = Restormer(dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, heads=(1, 1, 2, 4))
+        >>> converted = convert(net, [torch.rand(1, 3, 32, 32)], attention=partial(GLMHA, reduction=0.75))
+        >>> type(net.latent[0].attn).__name__, type(converted.latent[0].attn).__name__
+        ('ChannelAttention', 'GLMHA')
+        >>> converted.latent[0].attn.key_channels
+        16
     """
     if isinstance(images, Tensor):
         raise TypeError(f"images must be a sequence of inputs, got one tensor {tuple(images.shape)}: give [images]")
@@ -80,10 +91,10 @@ def convert(net: Net, images: Sequence[Input], attention: AttentionFactory | Seq
 def _maker(
     net: nn.Module, attention: AttentionFactory | Sequence[AttentionFactory]
 ) -> Callable[[str, ChannelAttention], nn.Module]:
-    """What makes the module that replaces a dense one of a given name."""
+    """Make the function that gives the replacement of a dense module, by its name."""
     if callable(attention):
         return lambda _, dense: build(attention, dense.channels, dense.heads, dense.convention)
-    # Which level a block is of, its host's constructor alone knows.
+    # Only the host's constructor knows which level a block is of.
     host, arguments = FAMILIES.infer(net.state_dict(), "net")
     with torch.device("meta"):
         template = host(**{**arguments, "attention": attention})
@@ -98,7 +109,7 @@ def _maker(
 
 
 def _order(net: nn.Module, call: tuple[Tensor, ...]) -> list[str]:
-    """Names of the exact attentions in the order in which they first run."""
+    """List the names of the exact attentions in the order in which they first run."""
     names: dict[str, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda _module, _args, name=name: names.setdefault(name))
@@ -115,7 +126,7 @@ def _order(net: nn.Module, call: tuple[Tensor, ...]) -> list[str]:
 
 
 def _input_of(net: nn.Module, module: nn.Module, call: tuple[Tensor, ...]) -> Tensor:
-    """The image that reaches a module; nothing after it is computed."""
+    """Return the image that reaches a module; nothing after it is computed."""
     with _caught(module) as inputs, torch.no_grad():
         net(*call)
     return inputs[0]

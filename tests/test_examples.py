@@ -6,7 +6,18 @@ import inspect
 
 import pytest
 
-FACES = ("glmha", "nystra", "datamodules", "trainers", "trainers.metrics", "trainers.losses", "trainers.schedules")
+FACES = (
+    "glmha",
+    "glmha.complexity",
+    "glmha.spectrum",
+    "glmha.shared.image_network",
+    "nystra",
+    "datamodules",
+    "trainers",
+    "trainers.metrics",
+    "trainers.losses",
+    "trainers.schedules",
+)
 
 
 def public(face: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Channel attentions: exact (CSA) and GLMHA; those it is compared with are in `glmha.comparisons`.
+"""Exact channel attention (CSA), the base class of all channel attentions.
 
-One call contract: `attention(x, mask=None)` maps an image (B, C, H, W) to the same shape, without the residual; `mask`
-only where the host's convention is mask-guided. Every class takes `(channels, heads, ...)`; hosts accept any callable
-`(channels, heads) -> nn.Module` and re-lay our own classes in their convention with `in_convention`.
+All have one way to be called: `attention(x, mask=None)` maps an image (B, C, H, W) to the same shape, without the
+residual; `mask` is for hosts whose convention is mask-guided. Every class takes `(channels, heads, ...)`. Hosts accept
+any callable `(channels, heads) -> nn.Module` and move this package's classes to their convention with `in_convention`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from glmha.layers import MaskGuidance
 class ChannelAttention(nn.Module):
     """Channel self-attention: CSA, "MDTA" in Restormer, "S-MSA" in MST (GLMHA, Eqs. 1-2).
 
+    softmax(Q Kᵀ/β) V between the channels of an image: Q, K and V are (C, H·W), the matrix is d×d in each head.
+
     Args:
         channels: C.
         heads: h; divides C.
@@ -28,9 +30,19 @@ class ChannelAttention(nn.Module):
 
     Raises:
         ValueError: if `heads` does not divide `channels`.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import ChannelAttention
+        >>> attention = ChannelAttention(48, heads=2)
+        >>> attention(torch.rand(1, 48, 16, 16)).shape
+        torch.Size([1, 48, 16, 16])
+        >>> matrix, values = attention.attention(torch.rand(1, 48, 16, 16))
+        >>> matrix.shape, values.shape
+        (torch.Size([1, 2, 24, 24]), torch.Size([1, 256, 48]))
     """
 
-    # What the conventions register; which of them exist depends on the convention.
+    # Parameters and layers that conventions register; a module has those of its convention.
     temperature: nn.Parameter
     qkv: nn.Conv2d
     qkv_dwconv: nn.Conv2d
@@ -57,7 +69,7 @@ class ChannelAttention(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments beyond (channels, heads, convention) that make another such attention."""
+        """Keyword arguments beyond (channels, heads, convention) that make another attention of the same kind."""
         return {}
 
     @property
@@ -66,7 +78,11 @@ class ChannelAttention(nn.Module):
         return self.channels
 
     def in_convention(self, convention: Convention) -> Self:
-        """A new attention with the same options in a host's convention; its parameters start afresh."""
+        """Make an attention with the same options in a host's convention.
+
+        Returns:
+            A new module with fresh parameters, or the module itself if it is in that convention.
+        """
         if convention == self.convention:
             return self
         return type(self)(self.channels, self.heads, convention=convention, **self.options)
@@ -88,24 +104,24 @@ class ChannelAttention(nn.Module):
         return self.convention.output(self, attention, value, x, mask)
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention matrix (B, h, d, d'), float32 at least, and values (B, H·W, C') of an image."""
+        """Compute attention matrix (B, h, d, d'), float32 at least, and values (B, H·W, C') of an image."""
         cosines, value = self.convention.similarity(self, x, self.calibrate)
         return self.normalise(cosines), value
 
     @property
     def calibrate(self) -> Callable[[Tensor], Tensor] | None:
-        """The input's re-weighting as a function of the queries; None where there is none."""
+        """Re-weighting of the input as a function of the queries, Eq. (5); None for attentions without one."""
         return None
 
     def normalise(self, cosines: Tensor) -> Tensor:
-        """softmax(cosines/β) over the keys, in float32 at least."""
+        """Turn cosines (B, h, d, d') into softmax(cosines/β) over the keys, in float32 at least."""
         return (cosines * functional.at_least_float32(self.convention.temperature(self))).softmax(-1)
 
     def product_macs(self, pixels: int) -> int:
-        """Multiply-adds of the published form's products that are no layers: Q Kᵀ and A V, of an image of N pixels."""
+        """Count the multiply-adds of Q Kᵀ and A V, as published, for an image of so many pixels."""
         return 2 * self.channels * (self.key_channels // self.heads) * pixels
 
     def extra_repr(self) -> str:
-        """Show what made it."""
+        """Show the constructor's arguments."""
         shown = {"channels": self.channels, "heads": self.heads, **self.options, "convention": self.convention}
         return ", ".join(f"{name}={value}" for name, value in shown.items())

@@ -1,4 +1,4 @@
-"""Factories of attention modules: what hosts take as `attention`, one for all levels or one a level."""
+"""Factories of attention modules, as hosts take them: one for all levels or one a level."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from glmha.attention.base import ChannelAttention
 from glmha.conventions.base import Convention
 
 AttentionFactory = Callable[[int, int], nn.Module]
+"""Makes an attention of (channels, heads)."""
 
 
 def build(factory: AttentionFactory, channels: int, heads: int, convention: Convention) -> nn.Module:
-    """Make a host's attention: our own classes are re-laid in the host's convention, others are taken as they come."""
+    """Make a host's attention: `ChannelAttention` in the host's convention, any other module as it comes."""
     module = factory(channels, heads)
     return module.in_convention(convention) if isinstance(module, ChannelAttention) else module
 
 
 def per_level(attention: AttentionFactory | Sequence[AttentionFactory], levels: int) -> list[AttentionFactory]:
-    """One factory for every level of a host, finest first (Table 9 of GLMHA).
+    """Give every level of a host its factory, finest level first (Table 9 of GLMHA).
 
     Raises:
         ValueError: if a sequence has another length than the host has levels.

@@ -14,10 +14,11 @@ from glmha.functional import low_rank
 
 
 class LinformerChannelAttention(RecordedAttention):
-    """Linformer over channels: softmax(Q (E K)ᵀ/β) F V with learned E, F, shared by the heads (Wang et al., Eq. 7).
+    """Linformer over channels: softmax(Q (E K)ᵀ/β) F V with learned E, F, shared by the heads.
 
-    Keys and values are made at full size and then projected from d to d' channels. E and F act on channels, so they are
-    multiplied into the d×d matrices, never into feature maps.
+    Eq. (7) of "Linformer: Self-attention with linear complexity" (Wang et al., arXiv 2006.04768), one of the attentions
+    that GLMHA's paper compares with. Keys and values are made at full size and then projected from d to d' channels.
+    E and F act on channels, so they are multiplied into the d×d matrices, never into feature maps.
 
     Args:
         channels: C.
@@ -27,6 +28,15 @@ class LinformerChannelAttention(RecordedAttention):
 
     Raises:
         ValueError: if `heads` does not divide `channels` or `reduction` is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import LinformerChannelAttention
+        >>> attention = LinformerChannelAttention(48, heads=2, reduction=0.5)
+        >>> attention.key_projection.shape
+        torch.Size([12, 24])
+        >>> attention(torch.rand(1, 48, 16, 16)).shape
+        torch.Size([1, 48, 16, 16])
     """
 
     def __init__(
@@ -43,15 +53,15 @@ class LinformerChannelAttention(RecordedAttention):
 
     @property
     def options(self) -> dict[str, Any]:
-        """See base class."""
+        """Keyword arguments beyond (channels, heads, convention) that make another attention of the same kind."""
         return {"reduction": self.reduction}
 
     def product_macs(self, pixels: int) -> int:
-        """See base class; E K and F V are multiplied as the d×d' matrices that they can be."""
+        """Count Q Kᵀ and A V, and the products of d×d matrices with E and F."""
         rank, head_channels = self.key_projection.shape
         return super().product_macs(pixels) + 2 * self.channels * rank * head_channels
 
     def normalise(self, cosines: Tensor) -> Tensor:
-        """softmax(q̂ (E k̂)ᵀ/β) F, a d×d matrix for the values of full size."""
+        """Turn cosines into softmax(q̂ (E k̂)ᵀ/β) F, a d×d matrix for the values of full size."""
         projected = cosines @ self.key_projection.to(cosines.dtype).T
         return super().normalise(projected) @ self.value_projection.to(cosines.dtype)

@@ -1,4 +1,4 @@
-"""Linformer, Performer and Reformer as channel attention: what GLMHA's paper compares it with."""
+"""Performer's random features between channels: a softmax whose matrix is a product of features."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from glmha.functional import random_directions
 
 
 class PerformerChannelAttention(RecordedAttention):
-    """Performer over channels: softmax replaced by positive random features (FAVOR+, Choromanski et al.).
+    """Performer over channels: softmax approximated by positive random features (FAVOR+).
 
-    The sequence is the channels, so a random direction spans the pixels; directions are drawn afresh for every image
-    size from `seed`, the same ones each time, and are no parameters.
+    Eq. (5) of "Rethinking attention with performers" (Choromanski et al., arXiv 2009.14794), one of the attentions that
+    GLMHA's paper compares with. The sequence is the channels, so a random direction spans the pixels. Directions are no
+    parameters: they are drawn from `seed` for every image size, the same ones each time.
 
     Args:
         channels: C.
@@ -28,6 +29,14 @@ class PerformerChannelAttention(RecordedAttention):
 
     Raises:
         ValueError: if `heads` does not divide `channels` or `features` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import PerformerChannelAttention
+        >>> attention = PerformerChannelAttention(48, heads=2, features=32)
+        >>> matrix, _ = attention.attention(torch.rand(1, 48, 16, 16))
+        >>> matrix.shape, torch.allclose(matrix.sum(-1), torch.ones(1, 2, 24))
+        (torch.Size([1, 2, 24, 24]), True)
     """
 
     def __init__(
@@ -47,16 +56,16 @@ class PerformerChannelAttention(RecordedAttention):
 
     @property
     def options(self) -> dict[str, Any]:
-        """See base class."""
+        """Keyword arguments beyond (channels, heads, convention) that make another attention of the same kind."""
         return {"features": self.features, "seed": self.seed}
 
     def product_macs(self, pixels: int) -> int:
-        """See base class; features of Q and K, their d×d products, A V."""
+        """Count the features of Q and K, their products to d×d matrices, and A V."""
         head_channels = self.channels // self.heads
         return self.channels * (2 * self.features * pixels + head_channels * self.features + head_channels * pixels)
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See base class."""
+        """Compute the approximate attention matrix (B, h, d, d), float32 at least, and values (B, H·W, C)."""
         query, key, value = self.convention.tokens(self, x, None)
         directions = random_directions(query.shape[1], self.features, self.seed, query.device)
         temperature = self.convention.temperature(self)

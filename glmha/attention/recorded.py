@@ -14,22 +14,22 @@ from glmha.attention.base import ChannelAttention
 class RecordedAttention(ChannelAttention):
     """A channel attention whose options travel with its weights.
 
-    α, seeds and the like leave no trace in the tensors, so the state dict has one entry more, `_extra_state`: the
-    options as JSON bytes, a tensor that every file format keeps and no cast touches.
+    α, seeds and the like leave no trace in the tensors. The state dict has therefore one entry more, `_extra_state`:
+    the class and its options as JSON bytes, a tensor that every file format keeps and no cast of types changes.
     """
 
     def get_extra_state(self) -> Tensor:
-        """The class and its options, as bytes."""
+        """Encode the class and its options as bytes."""
         content = json.dumps({"class": type(self).__name__, **self.options})
         return torch.tensor(list(content.encode()), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Weights without a record, exact attention's for one, are taken on their shapes' word.
+        # Weights without options, such as exact attention's, are accepted if their shapes fit.
         state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuse weights that were trained as another attention.
+        """Refuse weights that were trained in another attention or with other options.
 
         Raises:
             ValueError: if the recorded class or options are not this module's.

@@ -15,11 +15,12 @@ from glmha.functional import random_directions
 
 
 class ReformerChannelAttention(RecordedAttention):
-    """Reformer over channels: a query attends to keys that share its hash bucket (Kitaev et al., Eqs. 2-4).
+    """Reformer over channels: a query attends to keys that share its hash bucket.
 
-    Normalised channels are hashed by random rotations of the pixels (angular LSH); buckets are joined over `rounds`
-    hashings, and a channel's own key is always seen. At a few dozen channels a head, forming all d×d cosines and
-    masking them costs less than sorting and gathering feature maps would save, so that is what is done.
+    Eqs. (2)-(4) of "Reformer: The efficient transformer" (Kitaev et al., arXiv 2001.04451), one of the attentions that
+    GLMHA's paper compares with. Normalised channels are hashed by random rotations of the pixels (angular LSH). Buckets
+    are joined over `rounds` hashings, and a query always attends to the key of its channel. All d×d cosines are formed
+    and masked: at a few dozen channels a head, sorting and gathering feature maps would cost more than it saves.
 
     Args:
         channels: C.
@@ -31,6 +32,14 @@ class ReformerChannelAttention(RecordedAttention):
 
     Raises:
         ValueError: if `heads` does not divide `channels`, `buckets` is odd or below 2, or `rounds` below 1.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import ReformerChannelAttention
+        >>> attention = ReformerChannelAttention(48, heads=2, buckets=4, rounds=1)
+        >>> matrix, _ = attention.attention(torch.rand(1, 48, 16, 16))
+        >>> bool((matrix.diagonal(dim1=2, dim2=3) > 0).all())
+        True
     """
 
     def __init__(
@@ -54,15 +63,15 @@ class ReformerChannelAttention(RecordedAttention):
 
     @property
     def options(self) -> dict[str, Any]:
-        """See base class."""
+        """Keyword arguments beyond (channels, heads, convention) that make another attention of the same kind."""
         return {"buckets": self.buckets, "rounds": self.rounds, "seed": self.seed}
 
     def product_macs(self, pixels: int) -> int:
-        """See base class; with the hashes of Q and K."""
+        """Count Q Kᵀ, A V, and the hashes of Q and K."""
         return super().product_macs(pixels) + self.channels * self.rounds * self.buckets * pixels
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See base class."""
+        """Compute the masked attention matrix (B, h, d, d), float32 at least, and values (B, H·W, C)."""
         query, key, value = self.convention.tokens(self, x, None)
         rotations = random_directions(query.shape[1], self.rounds * self.buckets // 2, self.seed, query.device)
 

@@ -1,8 +1,8 @@
-"""How each family of hosts stores and applies channel attention: parameter names, projections, output.
+"""The interface of conventions: parameter names, projections and output of channel attention in a family of hosts.
 
 An attention of this package owns its parameters under its host's names, so that checkpoints keep their keys; the
 convention knows those names. It turns an image into cosines and values, and an attention matrix and values into an
-image. What lies between, from cosines to attention matrix, is the attention's own (`glmha.attention`).
+image. The attention itself (`glmha.attention`) makes the matrix of the cosines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import abc
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from glmha import functional
 from glmha.cpu import gradients
@@ -22,14 +22,11 @@ Calibrate = Callable[[Tensor], Tensor]
 
 
 class AttentionModule(Protocol):
-    """An attention module as far as a convention knows it.
-
-    The parameters that a convention registers on the module are the convention's own business.
+    """The sizes of an attention module, and access to the parameters that a convention registers on it.
 
     Attributes:
         channels: C.
         heads: h.
-        key_channels: C', the channels of keys and values.
     """
 
     channels: int
@@ -39,10 +36,7 @@ class AttentionModule(Protocol):
     def key_channels(self) -> int:
         """C', the channels of keys and values."""
 
-    def get_parameter(self, target: str) -> nn.Parameter:
-        """Find a parameter by its path, as `torch.nn.Module.get_parameter` does."""
-
-    # `nn.Module` finds parameters and submodules this way.
+    # A convention's parameters and layers are attributes, as on every `nn.Module`; their names are the convention's.
     def __getattr__(self, name: str) -> Any: ...
 
     def __setattr__(self, name: str, value: Any) -> None: ...
@@ -61,16 +55,48 @@ class Convention(abc.ABC):
 
     @abc.abstractmethod
     def tokens(self, module: AttentionModule, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, N, C), keys and values (B, N, C') of an image (B, C, H, W)."""
+        """Project an image to queries, keys and values.
+
+        Args:
+            module: the attention, whose parameters are used.
+            x: image, (B, C, H, W).
+            calibrate: the input's re-weighting for keys and values, Eq. (5); None: the input as it is.
+
+        Returns:
+            Tokens of queries (B, N, C), keys and values (B, N, C').
+        """
 
     @abc.abstractmethod
     def output(
         self, module: AttentionModule, attention: Tensor, value: Tensor, x: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Apply the attention matrix (B, h, d, d') to the values and project to an image like `x`."""
+        """Apply the attention matrix to the values and project to an image.
+
+        Args:
+            module: the attention, whose parameters are used.
+            attention: (B, h, d, d'), rows sum to 1.
+            value: tokens (B, N, C').
+            x: the attention's input, (B, C, H, W).
+            mask: mask features where the convention is mask-guided, else None.
+
+        Returns:
+            Image (B, C, H, W).
+
+        Raises:
+            ValueError: if `mask` does not suit the convention.
+        """
 
     def similarity(self, module: AttentionModule, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor]:
-        """Cosines (B, h, d, d') of queries and keys, and the values (B, N, C')."""
+        """Compute the cosines of queries and keys.
+
+        Args:
+            module: the attention, whose parameters are used.
+            x: image, (B, C, H, W).
+            calibrate: see `tokens`.
+
+        Returns:
+            Cosines (B, h, d, d'), float32 at least, and values (B, N, C').
+        """
         query, key, value = self.tokens(module, x, calibrate)
         plain = trains_plainly(x) and not functional.computes_in_float16(x)
         similarity = gradients.similarity if plain else functional.similarity

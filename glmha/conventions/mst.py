@@ -19,14 +19,17 @@ class MSTConvention(Convention):
 
     Upstream's rows are indexed by its `k`, so upstream's k plays the paper's Q (full, C channels) and upstream's q the
     paper's K (low-rank, C' channels). At full rank nothing but the name differs.
-    With C' < C the positional branch stays depth-wise: its first convolution runs on the C' channels of V, its second
-    has C outputs, of which output j of a head reads channel ⌊j·d'/d⌋ of that head. A mask's attention is made for the
-    channels that the low-rank values stand for: value j of a head for channel ⌊j·d/d'⌋ of it.
+
+    With C' < C the positional branch stays depth-wise. Its first convolution runs on the C' channels of V; its second
+    has C outputs, of which output j of a head reads channel ⌊j·d'/d⌋ of that head. Value j of a head stands for channel
+    ⌊j·d/d'⌋ of it: the mask's attention is made for those channels.
 
     Args:
         mask_guided: whether a mask's attention multiplies the values.
-        dispersed: whether that mask is a coded aperture's, to be shifted back (MST for CASSI); no matter without mask.
-        linear_std: standard deviation that the linear maps start with (MST++: 0.02, biases zero); None: PyTorch's way.
+        dispersed: whether that mask is a coded aperture's, to be shifted back (MST for CASSI); without effect where
+            `mask_guided` is false.
+        linear_std: standard deviation of the linear maps' first weights, with biases of zero (MST++: 0.02); None:
+            weights and biases start as PyTorch starts them.
     """
 
     mask_guided: bool = False
@@ -55,11 +58,14 @@ class MSTConvention(Convention):
             nn.init.zeros_(module.proj.bias)
 
     def temperature(self, module: AttentionModule) -> Tensor:
-        """See base class."""
+        """Return the parameter `rescale`: 1/β of Eq. (2), per head, shape (h, 1, 1)."""
         return module.rescale
 
     def tokens(self, module: AttentionModule, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor, Tensor]:
-        """See base class; the values are not yet multiplied by the mask's attention."""
+        """Project an image to queries, keys and values; arguments and results as in the base class.
+
+        The mask's attention multiplies the values in `output`, not here.
+        """
         query = self._project(x, module.to_k)
         scale = None if calibrate is None else calibrate(query)
         # Two products, not one with both weights: halves of its rows would be copied by every kernel that reads them.
@@ -67,9 +73,10 @@ class MSTConvention(Convention):
         return to_tokens(query), to_tokens(key), to_tokens(value)
 
     def similarity(self, module: AttentionModule, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor]:
-        """See base class; takes the Gram matrix of x where that is cheaper than forming keys (and queries).
+        """Compute the cosines of queries and keys; arguments and results as in the base class.
 
-        Squares of small queries come out of large sums there, so half precision always takes the direct route.
+        The Gram matrix of x gives them where it costs less than keys (and queries). Half precision always forms keys
+        and queries, because the Gram matrix gets squares of small queries out of large sums.
         """
         pixels = x.shape[-2] * x.shape[-1]
         shape = (pixels, module.channels, module.key_channels, module.heads)
@@ -84,7 +91,7 @@ class MSTConvention(Convention):
         return functional.gram_similarity(to_tokens(x), module.to_k.weight, key_weight, module.heads), value
 
     def _project(self, x: Tensor, linear: nn.Linear, scale: Tensor | None = None) -> Tensor:
-        """A linear map of every pixel, its input channels scaled by `scale` (B, C) if given: (B, C, H, W) → image."""
+        """Map every pixel linearly, with input channels scaled by `scale` (B, C) if given: (B, C, H, W) → image."""
         if scale is not None:
             return pointwise(x, linear.weight * scale.unsqueeze(1))
         # The same as `linear`, by the convolution kernels, which are up to twice as fast at a few dozen channels.
@@ -93,7 +100,7 @@ class MSTConvention(Convention):
     def output(
         self, module: AttentionModule, attention: Tensor, value: Tensor, x: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """See base class.
+        """Apply the attention matrix, project, add the positional branch; arguments and result as in the base class.
 
         Raises:
             ValueError: if a mask is given without mask guidance, or the other way round, or has another size than `x`.
@@ -113,7 +120,7 @@ class MSTConvention(Convention):
         return to_image(functional.attend(attention, value, module.proj.weight, module.proj.bias), x) + positional
 
     def _positional(self, module: AttentionModule, value: Tensor) -> Tensor:
-        """The positional branch of values (B, C', H, W): (B, C, H, W)."""
+        """Apply the positional branch to values: (B, C', H, W) → (B, C, H, W)."""
         first, second = (module.pos_emb.get_parameter(name) for name in ("0.weight", "2.weight"))
         hidden = F.gelu(depthwise(value, first))
         return depthwise(take_channels(hidden, module.channels), second)

@@ -36,11 +36,14 @@ class RestormerConvention(Convention):
         module.project_out = nn.Conv2d(channels, channels, 1, bias=self.bias)
 
     def temperature(self, module: AttentionModule) -> Tensor:
-        """See base class."""
+        """Return the parameter `temperature`: 1/β of Eq. (2), per head, shape (h, 1, 1)."""
         return module.temperature
 
     def tokens(self, module: AttentionModule, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor, Tensor]:
-        """See base class; the calibration is folded into the weights: W (x ⊙ s) = (W diag(s)) x."""
+        """Project an image to queries, keys and values; arguments and results as in the base class.
+
+        The calibration is folded into the weights: W (x ⊙ s) = (W diag(s)) x.
+        """
         channels, key_channels = module.channels, module.key_channels
         if calibrate is None:
             projected = self._project(module, x, slice(None))
@@ -52,7 +55,10 @@ class RestormerConvention(Convention):
         return to_tokens(query), key, value
 
     def similarity(self, module: AttentionModule, x: Tensor, calibrate: Calibrate | None) -> tuple[Tensor, Tensor]:
-        """See base class; at inference in bands of rows, of which only the values (and calibrated queries) are kept."""
+        """Compute the cosines of queries and keys; arguments and results as in the base class.
+
+        At inference the image is processed in bands of rows, of which only values and calibrated queries are kept.
+        """
         if not streams(x) or functional.computes_in_float16(x):
             return super().similarity(module, x, calibrate)
         channels, key_channels, heads = module.channels, module.key_channels, module.heads
@@ -81,7 +87,7 @@ class RestormerConvention(Convention):
         return functional.cosine(torch.stack(products).sum(0), *norms), to_tokens(value_map)
 
     def _project(self, module: AttentionModule, x: Tensor, part: slice, scale: Tensor | None = None) -> Tensor:
-        """Channels `part` of the fused projection, its input channels scaled by `scale` (B, C) if given."""
+        """Compute channels `part` of the fused projection, with input channels scaled by `scale` (B, C) if given."""
         point, depth = module.qkv, module.qkv_dwconv
         weight = point.weight[part]
         bias = None if point.bias is None else point.bias[part]
@@ -94,7 +100,11 @@ class RestormerConvention(Convention):
     def output(
         self, module: AttentionModule, attention: Tensor, value: Tensor, x: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """See base class."""
+        """Apply the attention matrix and the 1×1 output convolution; arguments and result as in the base class.
+
+        Raises:
+            ValueError: if a mask is given.
+        """
         if mask is not None:
             raise ValueError("mask must be None for this attention: Restormer's convention has no mask guidance")
         weight = module.project_out.weight.flatten(1)

@@ -1,4 +1,4 @@
-"""MST (Cai et al., CVPR 2022) with any channel attention: CASSI with its mask, the real camera's CASSI, and RGB."""
+"""MST with any channel attention: for CASSI with a mask, for the real camera's CASSI, and from RGB."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +21,9 @@ DISPERSION = 2
 class MST(SpectralUNet):
     """MST for CASSI, guided by the coded aperture's mask.
 
-    Argument names and state-dict keys are upstream's. MST-S, -M and -L have `num_blocks` (2, 2, 2), (2, 4, 4) and
-    (4, 7, 5).
+    From "Mask-guided spectral-wise transformer for efficient hyperspectral image reconstruction" (Cai et al., CVPR
+    2022). Argument names and state-dict keys are upstream's. `num_blocks` is (2, 2, 2) in MST-S, (2, 4, 4) in MST-M and
+    (4, 7, 5) in MST-L.
 
     Args:
         dim: number of spectral bands, and C at the finest level.
@@ -33,6 +34,13 @@ class MST(SpectralUNet):
 
     Raises:
         ValueError: if `dim` or `stage` is below 1, or `num_blocks` or `attention` does not suit `stage`.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, MST
+        >>> net = MST(dim=8, stage=1, num_blocks=(1, 1), attention=GLMHA)
+        >>> net(torch.rand(1, 8, 16, 16), torch.rand(1, 8, 16, 30)).shape
+        torch.Size([1, 8, 16, 16])
     """
 
     def __init__(
@@ -91,6 +99,13 @@ class RealMST(SpectralUNet):
 
     Raises:
         ValueError: if `dim` or `stage` is below 1, or `num_blocks` or `attention` does not suit `stage`.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, RealMST
+        >>> net = RealMST(dim=8, stage=1, num_blocks=(1, 1), attention=GLMHA)
+        >>> net(torch.rand(1, 16, 30)).shape
+        torch.Size([1, 8, 16, 16])
     """
 
     def __init__(
@@ -145,6 +160,13 @@ class RGBMST(SpectralUNet):
 
     Raises:
         ValueError: if `dim` or `stage` is out of range, or `num_blocks` or `attention` does not suit `stage`.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, RGBMST
+        >>> net = RGBMST(dim=8, stage=1, num_blocks=(1, 1), attention=GLMHA)
+        >>> net(torch.rand(1, 3, 20, 18)).shape
+        torch.Size([1, 8, 20, 18])
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""MST++ (Cai et al., CVPR Workshops 2022) with any channel attention, from RGB and for CASSI."""
+"""MST++ with any channel attention, from RGB and for CASSI, and the rule that infers its arguments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class SingleStage(SpectralUNet):
 
 
 class Cascade(nn.Module):
-    """What both forms of MST++ share: single-stage transformers in a row between two convolutions, and a residual."""
+    """Base of both forms of MST++: single-stage transformers in a row between two convolutions, and a residual."""
 
     size_multiple = PADDED_MULTIPLE
 
@@ -63,8 +63,9 @@ class Cascade(nn.Module):
 class MSTPlusPlus(Cascade):
     """MST++: spectra from RGB by a cascade of single-stage transformers.
 
-    Argument names and state-dict keys are upstream's. Linear maps of the attentions start as upstream's, from a normal
-    distribution of standard deviation 0.02, all else as PyTorch starts it.
+    From "MST++: Multi-stage spectral-wise transformer for efficient spectral reconstruction" (Cai et al., CVPR
+    Workshops 2022). Argument names and state-dict keys are upstream's. Linear maps of the attentions start as upstream's, from a
+    normal distribution of standard deviation 0.02; all else starts as PyTorch starts it.
 
     Args:
         in_channels: channels of the input.
@@ -77,6 +78,13 @@ class MSTPlusPlus(Cascade):
     Raises:
         ValueError: if `out_channels` differs from `n_feat`, `stage` or `n_feat` is below 1, or `attention` has another
             length.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, MSTPlusPlus
+        >>> net = MSTPlusPlus(n_feat=8, out_channels=8, stage=1, attention=GLMHA)
+        >>> net(torch.rand(1, 3, 20, 18)).shape
+        torch.Size([1, 8, 20, 18])
     """
 
     def __init__(
@@ -107,18 +115,25 @@ class MSTPlusPlus(Cascade):
 class CassiMSTPlusPlus(Cascade):
     """MST++ for CASSI: a 1×1 convolution joins measurement and mask first.
 
-    Argument names and state-dict keys are upstream's (`fution` among them); the start is as of `MSTPlusPlus`.
+    Argument names and state-dict keys are upstream's (`fution` among them); weights start as in `MSTPlusPlus`.
 
     Args:
         in_channels: number of spectral bands of the measurement and of the mask.
         out_channels: number of spectral bands of the result; equals `n_feat`.
         n_feat: C at the finest level.
         stage: number of single-stage transformers.
-        attention: factory (channels, heads) → module, or three of them, as of `MSTPlusPlus`.
+        attention: factory (channels, heads) → module, or three of them, as in `MSTPlusPlus`.
 
     Raises:
         ValueError: if `out_channels` differs from `n_feat`, `stage` or `n_feat` is below 1, or `attention` has another
             length.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, CassiMSTPlusPlus
+        >>> net = CassiMSTPlusPlus(in_channels=8, n_feat=8, out_channels=8, stage=1, attention=GLMHA)
+        >>> net(torch.rand(1, 8, 20, 18), torch.rand(1, 8, 20, 18)).shape
+        torch.Size([1, 8, 20, 18])
     """
 
     def __init__(

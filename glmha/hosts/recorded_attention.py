@@ -1,4 +1,4 @@
-"""The attention that a checkpoint records for a level of its host."""
+"""The attention that a checkpoint names for a level of its host."""
 
 import functools
 from collections.abc import Callable
@@ -22,7 +22,15 @@ RECORDED: dict[str, Callable[..., nn.Module]] = {
 
 
 def recorded_attention(weights: StateDict, prefix: str) -> AttentionFactory:
-    """The attention that a checkpoint of ours recorded for a level; released checkpoints are exact attention."""
+    """Make the factory of the attention that a checkpoint of this package names; released checkpoints are exact.
+
+    Args:
+        weights: bare state dict of a host.
+        prefix: of the keys of one attention of the level, with a dot at its end.
+
+    Raises:
+        ValueError: if the entry is damaged or names an attention that this package does not have.
+    """
     recorded = weights.get(f"{prefix}_extra_state")
     if recorded is None:
         return ChannelAttention

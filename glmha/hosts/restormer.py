@@ -1,4 +1,4 @@
-"""Restormer (Zamir et al., CVPR 2022) with any channel attention."""
+"""Restormer (Zamir et al., CVPR 2022) with any channel attention, and the rule that infers its arguments."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,7 +19,7 @@ class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
     recompute = False
-    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+    """Whether a training step computes activations inside the block twice instead of keeping them."""
 
     def __init__(self, channels: int, attention: nn.Module, expansion: float, *, bias: bool, centred: bool) -> None:
         super().__init__()
@@ -50,6 +50,7 @@ class PatchEmbed(nn.Module):
 class Restormer(nn.Module):
     """Restormer: a four-level U of channel-attention blocks; the input is added to the output.
 
+    From "Restormer: Efficient transformer for high-resolution image restoration" (Zamir et al., CVPR 2022).
     Argument names and state-dict keys are upstream's, so released checkpoints load strictly.
 
     Args:
@@ -69,6 +70,16 @@ class Restormer(nn.Module):
     Raises:
         ValueError: for four-entry arguments of another length, heads that do not divide the channels, an unknown
             norm, or a residual between different numbers of channels.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA, Restormer
+        >>> sizes = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1}
+        >>> exact, low_rank = Restormer(**sizes), Restormer(**sizes, attention=GLMHA)
+        >>> low_rank(torch.rand(1, 3, 32, 40)).shape
+        torch.Size([1, 3, 32, 40])
+        >>> [sum(parameter.numel() for parameter in net.parameters()) for net in (exact, low_rank)]
+        [208225, 201889]
     """
 
     size_multiple = 8

@@ -13,7 +13,7 @@ from glmha.layers import FeedForward
 from glmha.shared.recompute import recomputable
 
 LEAKY_SLOPE = 0.1
-# What hosts for RGB pad their input to.
+# Hosts for RGB reflect their input up to multiples of this.
 PADDED_MULTIPLE = 8
 
 
@@ -50,7 +50,7 @@ class SpectralBlock(nn.ModuleList):
     """x + attention(x), then x + feed-forward(norm(x)) (keys `0`, `1`)."""
 
     recompute = False
-    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+    """Whether a training step computes activations inside the block twice instead of keeping them."""
 
     def __init__(self, channels: int, attention: nn.Module) -> None:
         super().__init__([attention, PreNormFeedForward(channels)])

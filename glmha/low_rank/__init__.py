@@ -1,4 +1,4 @@
-"""GLMHA, and its closed-form start from dense weights."""
+"""GLMHA and its closed-form start from dense weights."""
 
 from glmha.low_rank.glmha import GLMHA
 

@@ -18,7 +18,7 @@ from glmha.low_rank import closed_form
 
 
 class Calibration(nn.Module):
-    """φ of Eq. (4): one weight in (-1, 1) for every channel, from the queries of the image itself.
+    """Calibration network φ of Eq. (4): one weight in (-1, 1) for every channel, from the queries of the image.
 
     Adaptive max-pool to k×k, depth-wise k×k convolution without padding, GELU, one linear map shared by the heads,
     tanh. Costs n·k² + n²/h² parameters for n channels, as Eq. (8) counts.
@@ -43,11 +43,24 @@ class Calibration(nn.Module):
 
 
 class GLMHA(RecordedAttention):
-    """Guided low-rank multi-head attention (Ilyas et al., Eqs. 3-7).
+    """Guided low-rank multi-head attention between channels, Eqs. (3)-(7).
 
-    Queries keep C channels; keys and values are made with C' = h·max(1, round((1 - reduction)·C/h)) channels from the
-    input re-weighted by 1 + α·φ(Q). Keys and values have one size: the columns of Q Kᵀ are the rows of V.
-    With α = 0 and no reduction it is `ChannelAttention`.
+    From "GLMHA: A Guided Low-rank Multi-Head Self-Attention for Efficient Image Restoration and Spectral
+    Reconstruction" (Ilyas, Akhtar, Suter, Gilani). Queries keep C channels. Keys and values are made with
+    C' = h·max(1, round((1 - reduction)·C/h)) channels, from the input re-weighted by 1 + α·φ(Q). With N pixels,
+    d = C/h and d' = C'/h::
+
+        CSA     x (C, N) ─┬─ W_Q ── Q (C, N) ─┐
+                          ├─ W_K ── K (C, N) ─┴─ A = softmax(Q Kᵀ/β) (h, d, d) ─┐
+                          └─ W_V ── V (C, N) ───────────────────────────────────┴─ W_out (A V) (C, N)
+
+        GLMHA   x (C, N) ─┬─ W_Q ── Q (C, N) ─┬──────────────────────┐
+                          │        a = φ(Q) (C)                      │
+                          └──── x ⊙ (1 + α·a) ─┬─ W_K ── K (C', N) ──┴─ A = softmax(Q Kᵀ/β) (h, d, d') ─┐
+                                               └─ W_V ── V (C', N) ─────────────────────────────────────┴─ W_out (A V)
+
+    Keys and values have as many channels, because the columns of Q Kᵀ meet the rows of V. With α = 0 and no reduction
+    GLMHA is `ChannelAttention`.
 
     Args:
         channels: C.
@@ -59,6 +72,23 @@ class GLMHA(RecordedAttention):
 
     Raises:
         ValueError: if `heads` does not divide `channels`, or `reduction`, `alpha` or `kernel_size` is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from glmha import GLMHA
+        >>> attention = GLMHA(48, heads=2, reduction=0.5)
+        >>> x = torch.rand(1, 48, 16, 16)
+        >>> matrix, values = attention.attention(x)
+        >>> matrix.shape, values.shape, attention(x).shape
+        (torch.Size([1, 2, 24, 12]), torch.Size([1, 256, 24]), torch.Size([1, 48, 16, 16]))
+
+        In a host, a factory chooses the attention of every level:
+
+        >>> from functools import partial
+        >>> from glmha import Restormer
+        >>> net = Restormer(dim=8, num_blocks=(1, 1, 1, 1), attention=partial(GLMHA, reduction=0.75))
+        >>> net.latent[0].attn.key_channels, net.latent[0].attn.channels
+        (16, 64)
     """
 
     def __init__(
@@ -98,9 +128,9 @@ class GLMHA(RecordedAttention):
         Args:
             csa: the trained module; left as it is.
             features: inputs of `csa`, each (B, C, H, W); sizes may differ.
-            reduction: see the class.
-            alpha: see the class; the calibration starts neutral.
-            kernel_size: see the class.
+            reduction: fraction of K's and V's channels removed, 0 <= reduction < 1.
+            alpha: α of Eq. (5); the calibration starts neutral.
+            kernel_size: k of the calibration network's depth-wise convolution, >= 1.
 
         Returns:
             A module in the convention, on the device and of the dtype of `csa`.
@@ -108,6 +138,15 @@ class GLMHA(RecordedAttention):
         Raises:
             TypeError: if `csa` is not exact channel attention.
             ValueError: if `features` is empty or has other channels than `csa`, or an option is out of range.
+
+        Examples:
+            >>> import torch
+            >>> from glmha import GLMHA, ChannelAttention
+            >>> _ = torch.manual_seed(0)
+            >>> dense, x = ChannelAttention(16, heads=2), torch.rand(1, 16, 24, 24)
+            >>> started, fresh = GLMHA.from_dense(dense, [x]), GLMHA(16, heads=2)
+            >>> bool((started(x) - dense(x)).norm() < (fresh(x) - dense(x)).norm())
+            True
         """
         if type(csa) is not ChannelAttention:
             raise TypeError(f"csa must be a ChannelAttention, whose weights are dense, got {type(csa).__name__}")
@@ -141,16 +180,16 @@ class GLMHA(RecordedAttention):
 
     @property
     def options(self) -> dict[str, Any]:
-        """See base class."""
+        """Keyword arguments beyond (channels, heads, convention) that make another attention of the same kind."""
         return {"reduction": self.reduction, "alpha": self.alpha, "kernel_size": self.kernel_size}
 
     @property
     def key_channels(self) -> int:
-        """See base class."""
+        """C', the channels of keys and values: a multiple of h."""
         return self.heads * low_rank(self.channels // self.heads, self.reduction)
 
     @property
     def calibrate(self) -> Callable[[Tensor], Tensor] | None:
-        """1 + αa of Eq. (5), as a function of the queries."""
+        """Re-weighting 1 + αa of Eq. (5) as a function of the queries; None if α is 0."""
         calibration = self.calibration
         return None if calibration is None else lambda query: 1 + self.alpha * calibration(query)

@@ -15,12 +15,12 @@ EXHAUSTIVE_LIMIT = 1000
 
 
 def restricted(scores: Tensor, kept: Tensor) -> Tensor:
-    """Softmax over the kept channels of each head: scores (B, h, d, d), kept (h, d') → (B, h, d, d')."""
+    """Take the softmax over the kept channels of each head: scores (B, h, d, d), kept (h, d') → (B, h, d, d')."""
     return scores.gather(3, kept[None, :, None].expand(*scores.shape[:3], -1)).softmax(-1)
 
 
 def select(statistics: Statistics, rank: int) -> Tensor:
-    """Channels of each head whose softmax best reproduces A V, ascending, (h, rank)."""
+    """Select the channels of each head whose softmax best reproduces A V: (h, rank), ascending."""
     scores, moments, values, _ = statistics
     heads = scores.shape[1]
     kept = []
@@ -37,7 +37,7 @@ def select(statistics: Statistics, rank: int) -> Tensor:
 
 
 def subset_errors(scores: Tensor, gram: Tensor, subsets: Tensor) -> Tensor:
-    """‖softmax over a subset of channels times their values - A V‖² over the images, for every subset.
+    """Compute ‖softmax over a subset of channels times their values - A V‖² over the images, for every subset.
 
     Args:
         scores: of one head, (B, d, d).
@@ -55,7 +55,7 @@ def subset_errors(scores: Tensor, gram: Tensor, subsets: Tensor) -> Tensor:
 
 
 def search(scores: Tensor, gram: Tensor, rank: int) -> Tensor:
-    """Greedy subset: add the best channel until there are `rank`, then swap one at a time while that helps."""
+    """Search a subset greedily: add the best channel until there are `rank`, then swap single ones while that helps."""
 
     def best(candidates: list[list[int]]) -> tuple[float, list[int]]:
         errors = subset_errors(scores, gram, torch.tensor(candidates, device=scores.device))

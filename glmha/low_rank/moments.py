@@ -49,7 +49,15 @@ def collect_statistics(dense: ChannelAttention, weights: ConventionWeights, imag
 
 
 def second_moments(x: Tensor, size: int) -> Tensor:
-    """Σ p pᵀ over all size×size patches p, zero-padded, of an image (1, C, H, W): (C·size², C·size²), mean scale 1."""
+    """Sum p pᵀ over all zero-padded size×size patches p of an image, scaled to a mean diagonal of 1.
+
+    Args:
+        x: image, (1, C, H, W).
+        size: side of the patches, odd.
+
+    Returns:
+        Shape (C·size², C·size²).
+    """
     height, width = x.shape[-2:]
     padded = F.pad(x, [size // 2] * 4)
     total = x.new_zeros(x.shape[1] * size**2, x.shape[1] * size**2)

@@ -60,7 +60,7 @@ class MSTWeights(ConventionWeights):
 
 
 def positional(dense: ChannelAttention, pointwise: Tensor, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Kernels of the positional branch on low-rank values: (C', 1, 3, 3) and (C, 1, 3, 3).
+    """Fit the kernels of the positional branch to low-rank values: (C', 1, 3, 3) and (C, 1, 3, 3).
 
     Value i takes the first kernel of the dense channel of its head that it resembles most, divided by the factor
     between the two; the second kernels reproduce the dense branch by least squares, nine unknowns a channel.

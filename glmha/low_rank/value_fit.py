@@ -14,7 +14,7 @@ SWEEPS = 5
 
 
 def mixing(statistics: Statistics, attention: Tensor, kept: Tensor) -> Tensor:
-    """M of each head that minimises ‖A̲ M V - A V‖² over the images, with a ridge towards the selection: (h, d', d)."""
+    """Find the M of each head, (h, d', d), that minimises ‖A̲ M V - A V‖² with a ridge towards the selected channels."""
     scores, moments, values, _ = statistics
     heads = scores.shape[1]
     mixed = []
@@ -33,7 +33,7 @@ def mixing(statistics: Statistics, attention: Tensor, kept: Tensor) -> Tensor:
 
 
 def refine(statistics: Statistics, attention: Tensor, mix: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Separable values that minimise ‖W_out (A̲ V̲ - A V)‖²: rank-1 SVD of M V, then alternating least squares.
+    """Find separable values that minimise ‖W_out (A̲ V̲ - A V)‖²: rank-1 SVD of M V, then alternating least squares.
 
     Args:
         statistics: of the calibration images.

@@ -1,7 +1,7 @@
-"""Checkpoint files and what is around the weights in them.
+"""Reading of checkpoint files: weights out of their containers, built into a network strictly.
 
-The only file that calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code. Both halves
-of the package read through it.
+Nothing else calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code. Both attention
+packages read checkpoints here.
 """
 
 import pickle
@@ -18,20 +18,27 @@ Host = TypeVar("Host", bound=nn.Module)
 
 # Where the weights lie in the files of upstream's and of Lightning's trainers; averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict")
-# DataParallel, torch.compile and our own tasks put these before every key.
+# DataParallel, torch.compile and the tasks of `trainers` put these before every key.
 PREFIXES = ("module.", "_orig_mod.", "net.")
 
-
-# What pickle and zip readers raise at bytes that are none of theirs.
+# Exceptions of the readers of pickle and zip files at bytes of another format.
 UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, is of no known architecture, or does not fit the one it seems to be of."""
+    """A checkpoint that cannot be read, is of no known architecture, or does not fit the one that its keys are of.
+
+    Examples:
+        >>> import glmha
+        >>> glmha.load_pretrained({})
+        Traceback (most recent call last):
+        ...
+        glmha.shared.checkpoint_files.CheckpointError: the given state dict must map parameter names to tensors, ...
+    """
 
 
 def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str]:
-    """The bare state dict of a checkpoint, and what to call it in messages.
+    """Read the bare state dict of a checkpoint, and the checkpoint's name in messages.
 
     Args:
         source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict.
@@ -53,9 +60,9 @@ def build_host(
     """Build a network and load it strictly.
 
     Args:
-        host: its class.
+        host: class of the network.
         arguments: constructor arguments inferred from the weights.
-        overrides: those that the user gave.
+        overrides: constructor arguments that the user gave; they replace the inferred ones.
         weights: bare state dict.
         name: what to call the checkpoint in messages.
 
@@ -106,7 +113,10 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def averaged(path: Path) -> bool | None:
-    """Whether the weights that are taken of a file are an average over training (EMA); None: it does not say.
+    """Return whether the weights that `unwrap` takes of a file are an average over training (EMA).
+
+    Returns:
+        None if the file does not state it.
 
     Raises:
         CheckpointError: see `read`.
@@ -142,13 +152,13 @@ def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
 
 
 def shortened(message: str, lines: int = 6) -> str:
-    """The first lines of a long error message, each cut at 300 characters, joined."""
+    """Join the first lines of a long error message, each cut at 300 characters."""
     kept = [line.strip()[:300] for line in message.splitlines() if line.strip()]
     return " ".join(kept[:lines]) + (f" … ({len(kept) - lines} more lines)" if len(kept) > lines else "")
 
 
 def count(weights: StateDict, prefix: str) -> int:
-    """Number of entries of the module list `prefix`, at least one.
+    """Count the entries of the module list `prefix`, at least one.
 
     Raises:
         KeyError: if there is none.

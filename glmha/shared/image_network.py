@@ -1,4 +1,4 @@
-"""What an image network demands of images: multiples, sizes and the range of values that it takes, and its scale."""
+"""Demands of a network on images: multiples, sizes and the range of values that it takes; the scale of its results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @dataclasses.dataclass(frozen=True)
 class ImageRules:
-    """What a network demands of images and how large its results are.
+    """Demands of a network on images, and the scale of its results.
 
     Attributes:
         size_multiple: what an image's height and width must be multiples of, >= 1.
@@ -19,7 +19,8 @@ class ImageRules:
         takes: whether the network takes images of a height (width) that is a multiple of `size_multiple`; None: it
             takes all multiples.
 
-    Example:
+    Examples:
+        >>> from glmha.shared.image_network import ImageRules
         >>> rules = ImageRules(size_multiple=8)
         >>> rules.scale, rules.fits(64), rules.fits(60)
         (1, True, False)
@@ -44,8 +45,9 @@ def image_rules(net: nn.Module) -> ImageRules:
     Returns:
         The rules at this moment: a network whose windows are set anew may take other sizes then.
 
-    Example:
+    Examples:
         >>> from glmha import Restormer
+        >>> from glmha.shared.image_network import image_rules
         >>> net = Restormer(dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
         >>> image_rules(net).size_multiple
         8

@@ -1,11 +1,11 @@
-"""Which products stay in float32 under half precision."""
+"""Precision of products: float16 recognised, half precision widened to float32."""
 
 import torch
 from torch import Tensor
 
 
 def computes_in_float16(x: Tensor) -> bool:
-    """Whether products of a tensor are float16's: its own type, or what autocast makes of it."""
+    """Return whether products of a tensor are computed in float16, by its type or under autocast."""
     if x.dtype == torch.float16:
         return True
     device = x.device.type

@@ -1,4 +1,4 @@
-"""Blocks that keep their input alone for the backward pass, and make again then what they made of it."""
+"""Recomputation: blocks keep their input alone for the backward pass and compute their activations again there."""
 
 import functools
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputable(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorate the `forward` of a block, whose attribute `recompute` then says whether it keeps what it makes.
+    """Decorate the `forward` of a block, whose attribute `recompute` then chooses between recomputing and keeping.
 
-    Gradients are the same, also where the block draws random numbers; a training step takes a forward pass more.
+    Gradients are the same, also where the block draws random numbers. A training step takes one forward pass more.
     """
 
     @functools.wraps(forward)
@@ -25,14 +25,14 @@ def recomputable(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def set_recompute(net: nn.Module, recompute: bool) -> None:
-    """Tell all blocks of a network that can whether to recompute.
+    """Make all blocks of a network that can recompute their activations, or keep them.
 
     Args:
         net: one of the hosts.
-        recompute: False: they keep everything, as they do at first.
+        recompute: True: recompute; False: keep all activations, as after construction.
 
     Raises:
-        ValueError: if no block can and one should.
+        ValueError: if `recompute` is true and no block can.
     """
     blocks = [module for module in net.modules() if hasattr(module, "recompute")]
     if recompute and not blocks:
@@ -41,4 +41,4 @@ def set_recompute(net: nn.Module, recompute: bool) -> None:
             "recompute; Restormer, MST, MST++, SwinIR, Uformer and DehazeFormer have"
         )
     for block in blocks:
-        block.recompute = recompute  # type: ignore[assignment]  # an attribute of theirs, no parameter
+        block.recompute = recompute  # type: ignore[assignment]  # no parameter or module, as mypy takes it for
