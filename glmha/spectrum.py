@@ -1,4 +1,4 @@
-"""Energy of the attention spectrum (GLMHA, Fig. 1): the share of the singular values that channel attention needs."""
+"""Energy of the attention spectrum (GLMHA, Fig. 1): the rank that a network's channel attention needs."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
