@@ -64,8 +64,8 @@ class MSTPlusPlus(Cascade):
     """MST++: spectra from RGB by a cascade of single-stage transformers.
 
     From "MST++: Multi-stage spectral-wise transformer for efficient spectral reconstruction" (Cai et al., CVPR
-    Workshops 2022). Argument names and state-dict keys are upstream's. Linear maps of the attentions start as upstream's,
-    from a normal distribution of standard deviation 0.02; all else starts as PyTorch starts it.
+    Workshops 2022). Argument names and state-dict keys are upstream's. Linear maps of the attentions start as
+    upstream's, from a normal distribution of standard deviation 0.02; all else starts as PyTorch starts it.
 
     Args:
         in_channels: channels of the input.
