@@ -21,3 +21,11 @@ def randomise(net):
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
             parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter) / fan_in**0.5)
     return net
+
+
+def features(batch: int = 2, channels: int = 8) -> torch.Tensor:
+    return inputs([(batch, channels, 7, 6)], torch.float64)[0] - 0.5
+
+
+def relative(result, wanted):
+    return float((result - wanted).norm() / wanted.norm())

@@ -1,4 +1,4 @@
-"""Attention in MST's convention against GLMHA's slow transcription; its routes, masks and channels."""
+"""Attention in MST's convention against GLMHA's slow transcription; its routes and masks."""
 
 from functools import partial
 
@@ -9,7 +9,6 @@ from torch.testing import assert_close
 from glmha import functional
 from glmha.attention.base import ChannelAttention
 from glmha.conventions.mst import MSTConvention
-from glmha.layers import shift_back, spread, take_channels
 from glmha.low_rank.glmha import GLMHA
 from tests.glmha.randomised import exactly, inputs, randomise
 from tests.reference import glmha as reference_glmha
@@ -116,22 +115,6 @@ def test_autocast_takes_the_direct_route(monkeypatch):
     monkeypatch.undo()
     # bfloat16 keeps eight bits.
     assert_close(low.float(), module(x), rtol=0, atol=0.03)
-
-
-def test_channels_are_repeated_and_left_out_evenly():
-    assert spread(12, 4) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert spread(6, 4) == reference_glmha.position_sources(channels=6, reduced=4, heads=2) == [0, 0, 1, 2, 2, 3]
-    assert spread(4, 12) == [0, 3, 6, 9]
-    (x,) = inputs([(2, 4, 3, 5)])
-    for count in (2, 4, 7):
-        assert torch.equal(take_channels(x, count), x[:, spread(count, 4)])
-
-
-def test_shift_back_moves_channels_by_their_own_index():
-    (x,) = inputs([(1, 3, 256, 270)])
-    out = shift_back(x, [0, 2, 5])
-    for index, shift in enumerate((0, 4, 10)):
-        assert torch.equal(out[:, index], x[:, index, :, shift : shift + 256])
 
 
 @pytest.mark.parametrize("mask_guided", [True, False])

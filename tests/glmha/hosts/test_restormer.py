@@ -8,6 +8,7 @@ import torch
 import glmha
 from glmha.conventions.restormer import RestormerConvention
 from glmha.cpu import row_bands as streaming
+from glmha.hosts.restormer import expansion
 from glmha.layers import GatedFeedForward, LayerNorm
 from tests import goldens
 from tests.glmha.randomised import exactly, inputs, randomise
@@ -126,3 +127,10 @@ def test_arguments_that_cannot_be_are_named(arguments, message):
 def test_sizes_that_cannot_be_halved_thrice_are_named():
     with pytest.raises(ValueError, match="multiples of 8, got 12×16"):
         glmha.Restormer(**SMALL)(torch.rand(1, 3, 12, 16))
+
+
+def test_expansion_finds_a_factor_for_every_level():
+    for factor in (2.66, 2, 4, 1.7):
+        channels = [8, 16, 32, 64]
+        hidden = [int(c * factor) for c in channels]
+        assert [int(c * expansion(channels, hidden)) for c in channels] == hidden
