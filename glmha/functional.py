@@ -4,8 +4,8 @@ Notation: B batch, N = H·W pixels, C channels, h heads, d = C/h channels of a h
 keys and values (GLMHA's C'). Feature maps come as tokens (B, N, C), channels contiguous; an attention matrix is
 (B, h, d, d'): its rows are the paper's queries, its columns the keys.
 
-The functions compute what Eqs. (1)-(7) of GLMHA define, by a cheaper route where algebra gives one; every route
-is held against a literal transcription in tests/reference.
+The functions compute Eqs. (1)-(7) of GLMHA, by a cheaper route where algebra gives one. Tests compare every route with
+a literal transcription of the equations (tests/reference).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def head_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
     """
     batch, tokens, channels = left.shape
     if batch == 1:
-        # One batched product over heads; strides are enough, nothing is copied.
+        # One batched product over heads: strides express it, nothing is copied.
         rows = left.view(tokens, heads, channels // heads).permute(1, 2, 0)
         columns = right.view(tokens, heads, -1).transpose(0, 1)
         return torch.bmm(rows, columns).unsqueeze(0)
@@ -51,7 +51,7 @@ def head_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
 def cosine(products: Tensor, left_norm: Tensor, right_norm: Tensor) -> Tensor:
     """Divide channel products by the channels' norms, in float32 at least.
 
-    The same as multiplying normalised q and k, which are never written.
+    The result is that of multiplying normalised q and k, without writing these.
 
     Args:
         products: (B, h, d, d').
@@ -67,13 +67,13 @@ def cosine(products: Tensor, left_norm: Tensor, right_norm: Tensor) -> Tensor:
 
 
 def channel_norms(tokens: Tensor, heads: int) -> Tensor:
-    """L2 norm of every channel over the pixels, grouped by head: (B, N, C) → (B, h, C/h), float32 at least."""
+    """Compute every channel's L2 norm over the pixels, by head: (B, N, C) → (B, h, C/h), float32 at least."""
     dtype = torch.promote_types(tokens.dtype, torch.float32)
     return torch.linalg.vector_norm(tokens, dim=1, dtype=dtype).unflatten(1, (heads, -1))
 
 
 def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """Cosine of every query channel with every key channel of its head.
+    """Compute the cosine of every query channel with every key channel of its head.
 
     Args:
         query: tokens (B, N, C).
@@ -85,7 +85,7 @@ def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
     """
     query_norm, key_norm = channel_norms(query, heads), channel_norms(key, heads)
     if computes_in_float16(query):
-        # Sums over pixels pass float16's largest number: only there are normalised queries and keys written.
+        # Sums over pixels can exceed float16's largest number, so here normalised queries and keys are written.
         query, key = (
             (tokens / norms.clamp_min(NORM_EPSILON).flatten(1).unsqueeze(1)).half()
             for tokens, norms in ((query, query_norm), (key, key_norm))
@@ -95,11 +95,12 @@ def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
 
 
 def gram_similarity(tokens: Tensor, query_weight: Tensor, key_weight: Tensor, heads: int) -> Tensor:
-    """Cosines of linear queries and keys from the Gram matrix of their input.
+    """Compute the cosines of linear queries and keys from the Gram matrix of their input.
 
     With q = W_Q x and k = W_K x: q kᵀ = W_Q (x xᵀ) W_Kᵀ and ‖q_i‖² = (W_Q (x xᵀ) W_Qᵀ)_ii, so neither q nor k is
-    ever formed. Valid where no convolution follows the projection (MST, not Restormer). The mean is taken out first,
-    x xᵀ = x̃ x̃ᵀ + N·x̄ x̄ᵀ, and projected by itself: a weight that cancels a large mean would leave its rounding only.
+    ever formed. Valid where no convolution follows the projection (MST, not Restormer). The mean is subtracted first,
+    x xᵀ = x̃ x̃ᵀ + N·x̄ x̄ᵀ, and projected by itself: otherwise a weight that cancels a large mean would leave rounding
+    errors alone.
 
     Args:
         tokens: x, (B, N, C).
@@ -233,7 +234,7 @@ def favor_attention(query: Tensor, key: Tensor, temperature: Tensor, projection:
     left, right = coefficients(query), coefficients(key) * sign
     left = torch.exp(left - left.amax(3, keepdim=True))
     right = torch.exp(right - right.amax((2, 3), keepdim=True))
-    # This stands for the softmax: in float32, also where autocast is on.
+    # The product replaces the softmax, which autocast computes in float32.
     device = query.device.type
     available = torch.amp.is_autocast_available(device)
     with torch.autocast(device, enabled=False) if available else contextlib.nullcontext():
@@ -242,14 +243,14 @@ def favor_attention(query: Tensor, key: Tensor, temperature: Tensor, projection:
 
 
 def low_rank(head_channels: int, reduction: float) -> int:
-    """Channels of a head that a reduction leaves: max(1, round((1 - reduction)·d))."""
+    """Count the channels of a head that a reduction leaves: max(1, round((1 - reduction)·d))."""
     return max(1, round((1 - reduction) * head_channels))
 
 
 @functools.lru_cache(maxsize=8)
 def random_directions(pixels: int, count: int, seed: int, device: torch.device) -> Tensor:
-    """Gaussian directions over the pixels, (pixels, count), the same for the same arguments on every device."""
+    """Draw Gaussian directions over the pixels, (pixels, count): the same for the same arguments on every device."""
     generator = torch.Generator().manual_seed(seed)
-    # Kept for training too, which cannot save what was made in inference mode.
+    # A tensor made in inference mode stays in the cache, and training cannot save it for its backward pass.
     with torch.inference_mode(False):
         return torch.randn(pixels, count, generator=generator).to(device)

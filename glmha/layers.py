@@ -26,7 +26,7 @@ def to_image(tokens: Tensor, like: Tensor) -> Tensor:
 
 
 def empty_like_image(x: Tensor, channels: int) -> Tensor:
-    """Uninitialised channels-last image of `channels` channels, otherwise like `x`."""
+    """Allocate a channels-last image of `channels` channels, otherwise like `x`."""
     batch, _, height, width = x.shape
     return x.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
 
@@ -47,7 +47,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def spread(count: int, source: int) -> list[int]:
-    """Index i of `count` channels reads ⌊i·source/count⌋: evenly, and within its head where both are multiples of h."""
+    """List the channel ⌊i·source/count⌋ that each of `count` channels reads: evenly, within heads that divide both."""
     return [index * source // count for index in range(count)]
 
 
@@ -57,7 +57,7 @@ def take_channels(x: Tensor, count: int) -> Tensor:
     if count == source:
         return x
     pixels = x.permute(0, 2, 3, 1)
-    # Made on the device, without a wait; `gather` takes a quarter of the time of indexing and stays channels-last.
+    # The index is made on the device, without a wait. `gather` takes a quarter of indexing's time and is channels-last.
     index = torch.arange(count, device=x.device) * source // count
     return pixels.gather(3, index.expand(*pixels.shape[:3], -1)).permute(0, 3, 1, 2)
 
@@ -174,9 +174,9 @@ class Upsample(nn.Module):
 
 
 class MaskGuidance(nn.Module):
-    """MST's mask-guided mechanism, attention for the values: f·(1 + sigmoid(dw5×5(conv2 f))) with f = conv1(mask).
+    """MST's mask guidance, attention for the values: f·(1 + sigmoid(dw5×5(conv2 f))) with f = conv1(mask).
 
-    With C' < C values, value i stands for channel ⌊i·C/C'⌋; attention for the others is not computed and has no
+    With C' < C values, value i stands for channel ⌊i·C/C'⌋. Attention for the other channels is not computed and has no
     parameters.
 
     Args:
@@ -220,7 +220,7 @@ def shift_back(x: Tensor, channels: Sequence[int]) -> Tensor:
     if not 1 <= height <= 256:
         raise ValueError(f"height ({height}) of the mask features must be 1 to 256: the dispersion is defined at 256")
     step = 2 / (256 // height) ** 2
-    # Neighbours that move together are cut together.
+    # Adjacent channels of the same shift are cut together.
     runs = [(shift, len(list(run))) for shift, run in itertools.groupby(int(step * channel) for channel in channels)]
     if width < height + runs[-1][0]:
         raise ValueError(

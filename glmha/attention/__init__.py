@@ -1,4 +1,4 @@
-"""Channel attentions, one a file: exact, and those that low-rank attention is compared with."""
+"""Channel attentions, one a file: exact attention, and those that low-rank attention is compared with."""
 
 from glmha.attention.base import ChannelAttention
 from glmha.attention.factories import AttentionFactory, build, per_level

@@ -1,4 +1,4 @@
-"""How a family of hosts stores and applies channel attention."""
+"""Conventions: parameter names and projections of channel attention in a family of hosts."""
 
 from glmha.conventions.base import AttentionModule, Calibrate, Convention
 from glmha.conventions.mst import MSTConvention

@@ -1,7 +1,7 @@
-"""Operations whose own gradients are cheaper than the ones that autograd composes.
+"""Operations with hand-written gradients, which cost less than those that autograd composes.
 
-Same values and first derivatives as the plain expressions in their docstrings, held to them by gradcheck; they read and
-write feature maps fewer times. They are differentiable once.
+Values and first derivatives are those of the plain expressions in the docstrings; tests check both. The operations read
+and write feature maps fewer times, and are differentiable once.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ class _Gate(Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         gate, value = x.chunk(2, 1)
-        # Written into the halves of one map: autograd would make two and concatenate them, and keep gelu(gate) besides.
+        # Written into the halves of one map: autograd would concatenate two maps, and keep gelu(gate) as well.
         result = torch.empty_like(x)
         gate_gradient, value_gradient = result.chunk(2, 1)
         torch.mul(gradient, F.gelu(gate), out=value_gradient)
@@ -37,7 +37,7 @@ class _Gate(Function):
 
 
 def gate(x: Tensor) -> Tensor:
-    """GELU(a) ⊙ b for the channel halves [a, b] of x (Restormer, Eq. 2).
+    """Compute GELU(a) ⊙ b for the channel halves [a, b] of x (Restormer, Eq. 2).
 
     Args:
         x: shape (B, 2C, H, W).
@@ -116,7 +116,7 @@ class _Similarity(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         query, key, query_norm, key_norm, cosines = ctx.saved_tensors
         products = gradient / (query_norm.unsqueeze(3) * key_norm.unsqueeze(2))
-        # d cos/d‖q‖ = -cos/‖q‖, and a channel at the clamp has no norm to change.
+        # d cos/d‖q‖ = -cos/‖q‖; the norm of a channel at the clamp is constant.
         along = gradient * cosines
         query_scale = -along.sum(3) / query_norm.square() * (query_norm > functional.NORM_EPSILON)
         key_scale = -along.sum(2) / key_norm.square() * (key_norm > functional.NORM_EPSILON)
@@ -128,7 +128,7 @@ class _Similarity(Function):
 
 
 def _mixed(left: Tensor, matrices: Tensor, right: Tensor, scale: Tensor) -> Tensor:
-    """Per head left·M, plus right scaled by channel: (B, N, C'), (B, h, d', d), (B, N, C), (B, h, d) → (B, N, C)."""
+    """Add left·M per head and right scaled by channel: (B, N, C'), (B, h, d', d), (B, N, C), (B, h, d) → (B, N, C)."""
     result = torch.empty_like(right, memory_format=torch.contiguous_format)
     for image, blocks in enumerate(matrices.to(left.dtype)):
         heads = len(blocks)
@@ -139,7 +139,7 @@ def _mixed(left: Tensor, matrices: Tensor, right: Tensor, scale: Tensor) -> Tens
 
 
 def similarity(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """Cosine of every query channel with every key channel of its head, as `functional.similarity`.
+    """Compute the cosine of every query channel with every key channel of its head, as `functional.similarity` does.
 
     Args:
         query: tokens (B, N, C).

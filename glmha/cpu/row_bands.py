@@ -1,10 +1,10 @@
 """Row bands: feature maps made, used and dropped a few rows at a time, so that they stay in the processor's cache.
 
 Between a 1×1 expansion and the projection that follows, a block's widest maps are several times the size of its input.
-Written whole they go to main memory, which costs more than the arithmetic; a band of rows does not. The result is the
-same to the last bit wherever the kernels' own order of summation is the same.
+Whole maps go to main memory, which costs more than the arithmetic; bands of rows stay in the cache. The result is the
+same to the last bit wherever the library sums in the same order.
 
-Only inference on a CPU streams: autograd keeps the whole maps anyway, a GPU wants large launches, and a traced or
+Only inference on a CPU is done in bands: autograd keeps whole maps, a GPU is fast with large launches, and a traced or
 exported graph must not depend on the size.
 """
 
@@ -32,12 +32,12 @@ class Band(NamedTuple):
 
 
 def streams(x: Tensor) -> bool:
-    """Whether an image (B, C, H, W) is to be processed in bands."""
+    """Return whether an image (B, C, H, W) is to be processed in bands."""
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def trains_plainly(x: Tensor) -> bool:
-    """Whether the hand-written gradients of `glmha.gradients` apply: on a CPU, in one precision, outside of tracing."""
+    """Return whether `glmha.cpu.gradients` apply: on a CPU, in one precision, outside of tracing."""
     return (
         x.device.type == "cpu"
         and torch.is_grad_enabled()
@@ -59,7 +59,7 @@ def bands(x: Tensor, channels: int, halo: int) -> Iterator[Band]:
     """
     batch, _, height, width = x.shape
     rows = max(2, BAND_BYTES // (batch * channels * width * x.element_size()))
-    # Equal bands: a sliver at the end would cost a full band's overhead.
+    # Equal bands: a last band of few rows would cost a full band's overhead.
     rows = -(-height // max(1, round(height / rows)))
     for start in range(0, height, rows):
         stop = min(height, start + rows)

@@ -1,1 +1,1 @@
-"""What both attention packages stand on: checkpoint files, families of networks, precision; knows no attention."""
+"""Common ground of both attention packages: checkpoint files, families of networks, demands on images, precision."""
