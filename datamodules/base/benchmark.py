@@ -51,11 +51,15 @@ class BenchmarkDataModule(PairedImageDataModule):
         """Whether a folder holds the images of a set."""
         return False
 
+    def sets_folder(self) -> Path:
+        """The folder that the sets are in: `root`, unless a data set has another for them."""
+        return self.root
+
     def own_set(self) -> str | None:
         """Name of the set that `root` is itself; None: it is none, or holds one of the test sets."""
-        if any(find_folder(self.root, name, *self.aliases.get(name, ())) for name in self.test_sets):
-            return None
         if not self.is_set(self.root):
+            return None
+        if any(find_folder(self.sets_folder(), name, *self.aliases.get(name, ())) for name in self.test_sets):
             return None
         folder = self.root.resolve().name
         known = {alias.casefold(): name for name in self.counts for alias in (name, *self.aliases.get(name, ()))}
@@ -63,7 +67,7 @@ class BenchmarkDataModule(PairedImageDataModule):
 
     def folder_of(self, name: str) -> Path | None:
         """The folder of a set: in `root` by one of its names, or `root` itself; None if there is none."""
-        return find_folder(self.root, name, *self.aliases.get(name, ())) or (
+        return find_folder(self.sets_folder(), name, *self.aliases.get(name, ())) or (
             self.root if name == self.own_set() else None
         )
 
@@ -94,13 +98,15 @@ class BenchmarkDataModule(PairedImageDataModule):
         found |= {name: self._required(name, "test_sets") for name in self.test_sets if name not in self.counts}
         self.absent_test_sets = [name for name in self.test_sets if found[name] is None]
         if len(self.absent_test_sets) == len(self.test_sets):
+            folder = self.sets_folder()
+            place = "" if folder == self.root else f" in {folder}"
             raise DataError(
-                f"root ({self.root}) must hold a test set ({', '.join(self.test_sets)}), got "
+                f"root ({self.root}) must hold a test set ({', '.join(self.test_sets)}){place}, got "
                 f"{self._entries()}; download one, or choose others with test_sets"
             )
         if self.absent_test_sets:
             self._say(
-                f"test sets absent from {self.root}: {', '.join(self.absent_test_sets)}; "
+                f"test sets absent from {self.sets_folder()}: {', '.join(self.absent_test_sets)}; "
                 "the mean over sets is not the published one"
             )
         return {name: pairs for name in self.test_sets if (pairs := found[name]) is not None}
@@ -109,7 +115,7 @@ class BenchmarkDataModule(PairedImageDataModule):
         pairs = self._found(name)
         if pairs is None:
             raise DataError(
-                f"{argument} ({name}) must be in {self.root}, got {self._entries()}; choose among these"
+                f"{argument} ({name}) must be in {self.sets_folder()}, got {self._entries()}; choose among these"
                 + (", or give an empty list to train without validation" if argument == "val_sets" else "")
             )
         return pairs
@@ -121,9 +127,10 @@ class BenchmarkDataModule(PairedImageDataModule):
         return pairs
 
     def _entries(self) -> str:
-        if not self.root.is_dir():
+        folder = self.sets_folder()
+        if not folder.is_dir():
             return "no such folder"
-        return ", ".join(sorted(path.name for path in self.root.iterdir())[:8]) or "an empty folder"
+        return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder"
 
     def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> Dataset:
         if not isinstance(pairs, CleanImages):

@@ -86,6 +86,10 @@ class PairedImageDataModule(RestorationDataModule, ABC):
     def test_pairs(self) -> dict[str, Pairs]:
         """Find the named test sets; DataError if there are none."""
 
+    def test_set(self, name: str) -> Pairs:
+        """Find one of the test sets; DataError if there are none."""
+        return self.test_pairs()[name]
+
     def setup(self, stage: str) -> None:
         """Find the files that a stage needs.
 

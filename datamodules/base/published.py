@@ -74,6 +74,12 @@ def shortfall_of(name: str, count: int, published: int, unit: str = "pairs") -> 
     return None if note_shortfall(message) else message
 
 
+def counted(name: str, pairs: Pairs, published: int) -> Pairs:
+    """Note within `collect_faults` that a set has not as many pairs as published; hand the pairs on."""
+    shortfall(name, pairs, published)
+    return pairs
+
+
 def _record(pairs: Pairs) -> Path | None:
     """The record of prepared crops, in a folder around them."""
     around = pairs.targets[0].parents[:5] if pairs.targets else ()

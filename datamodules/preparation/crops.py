@@ -11,70 +11,71 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
+from datamodules.base.crops import Cut
 from datamodules.base.published import RECORD
 from datamodules.errors import DataError
 from datamodules.files.atomic import atomic_file
 from datamodules.files.images import list_images, read_image, write_image
 from datamodules.files.packs import write_pack
 from datamodules.pairs.dataset import fit_target, whole_multiple
-from datamodules.preparation.crop_plan import Cut, Made, Plan
+from datamodules.preparation.crop_job import CropJob, Made
 from datamodules.preparation.worker_pool import run
 
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
 
 
-def prepare(plan: Plan, *, workers: int = 0, progress: Progress = lambda *_: None) -> Made:
-    """Make what a plan says, or what is missing of it.
+def prepare(job: CropJob, *, workers: int = 0, progress: Progress = lambda *_: None) -> Made:
+    """Make what a job asks for, or what is missing of it.
 
-    All is written into a hidden folder beside `plan.folder`, and becomes `plan.folder` when it is complete and on the
+    All is written into a hidden folder beside `job.folder`, and becomes `job.folder` when it is complete and on the
     disk; a run that is stopped, in whatever way, leaves the hidden folder for the next one to go on with.
 
     Args:
-        plan: what to make.
+        job: what to make.
         workers: processes; 0 works in this one.
         progress: is told how far it is.
 
     Returns:
-        What is there now, and how much of it is new.
+        Numbers of what is there now, and of what is new.
 
     Raises:
-        DataError: if `plan.folder` holds something else, another run is at work, or images cannot be used: all of these
+        DataError: if `job.folder` holds something else, another run is at work, or images cannot be used: all of these
             are named, after the others were cut.
         OSError: if crops cannot be written.
     """
-    unfinished = plan.unfinished
-    if plan.folder.exists():
-        made = _finished(plan)
+    unfinished = job.unfinished
+    if job.folder.exists():
+        made = _finished(job)
         shutil.rmtree(unfinished, ignore_errors=True)
         return made
     unfinished.mkdir(parents=True, exist_ok=True)
     with _locked(unfinished):
-        _check_settings(unfinished / "settings.json", plan)
-        images = len(plan.pairs)
-        if plan.cut.size is None:
-            files = {half: {f"{path.stem}.png": path for path in paths} for half, paths in plan.sources.items()}
+        _check_settings(unfinished / "settings.json", job)
+        images = len(job.pairs)
+        if job.cut.size is None:
+            files = {half: {f"{path.stem}.png": path for path in paths} for half, paths in job.sources.items()}
             ready, crops, new = unfinished / "packs", images, images
         else:
             ready = unfinished / "crops"
-            new = _cut(plan, ready, unfinished / "log", workers, progress)
-            files = {half: {path.name: path for path in list_images(ready / half)} for half in plan.sources}
-            crops = len(files[plan.targets])
-        if plan.pack:
+            new = _cut(job, ready, unfinished / "log", workers, progress)
+            files = {half: {path.name: path for path in list_images(ready / half)} for half in job.sources}
+            crops = len(files[job.targets])
+        if job.pack:
             ready = unfinished / "packs"
             # What a killed run has left there cannot be used.
             shutil.rmtree(ready, ignore_errors=True)
             _pack(files, ready, workers, progress)
-        record = {**plan.settings, "images": images, "crops": crops, "source": _digest(plan)}
+        record = {**job.settings, "images": images, "crops": crops, "source": _digest(job)}
         _write_json(ready / RECORD, record)
-        ready.rename(plan.folder)
+        ready.rename(job.folder)
     shutil.rmtree(unfinished)
     return Made(images, crops, new)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """An image to cut, with its counterpart, and the folders of their crops."""
+class _UncutPair:
+    """An image to cut with its counterpart, and the folders of their crops."""
 
     name: str
     image: Path
@@ -84,52 +85,52 @@ class _Job:
     scale: int
 
 
-def _cut(plan: Plan, folder: Path, log: Path, workers: int, progress: Progress) -> int:
+def _cut(job: CropJob, folder: Path, log: Path, workers: int, progress: Progress) -> int:
     """Cut what the log does not have, and leave nothing else in the folders; the number of images cut."""
-    done = _read_log(log, plan, folder)
-    folders = tuple(folder / half for half in plan.sources)
-    jobs = [
-        _Job(name, image, target, folders, plan.cut, plan.scale)
-        for name, image, target in zip(plan.pairs.names, plan.pairs.inputs, plan.pairs.targets, strict=True)
+    done = _read_log(log, job, folder)
+    folders = tuple(folder / half for half in job.sources)
+    uncut = [
+        _UncutPair(name, image, target, folders, job.cut, job.scale)
+        for name, image, target in zip(job.pairs.names, job.pairs.inputs, job.pairs.targets, strict=True)
         if name not in done
     ]
     faults: list[str] = []
     with log.open("a") as file:
-        progress("crops", 0, len(jobs))
-        for number, (job, result) in enumerate(zip(jobs, run(_cut_pair, jobs, workers), strict=True), 1):
+        progress("crops", 0, len(uncut))
+        for number, (pair, result) in enumerate(zip(uncut, run(_cut_pair, uncut, workers), strict=True), 1):
             if isinstance(result, str):
                 faults.append(result)
             else:
-                done[job.name] = result
-                entry = {"name": job.name, "crops": result, "bytes": _sizes(job.image, job.target)}
+                done[pair.name] = result
+                entry = {"name": pair.name, "crops": result, "bytes": _sizes(pair.image, pair.target)}
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
-            progress("crops", number, len(jobs))
+            progress("crops", number, len(uncut))
     if faults:
         raise _unusable(faults)
     wanted = {f"{_crop_name(name, number)}.png" for name, count in done.items() for number in range(count)}
     for path in (path for half in folders for path in half.iterdir() if path.name not in wanted):
         # Of an image that the source no longer has, or a file that was being written when a run was killed.
         path.unlink()
-    return len(jobs)
+    return len(uncut)
 
 
-def _cut_pair(job: _Job) -> int | str:
+def _cut_pair(pair: _UncutPair) -> int | str:
     """Write the crops of an image and its counterpart; their number, or what is wrong with them."""
     try:
-        target = read_image(job.target)
-        arrays = [whole_multiple(target, job.scale)]
-        if len(job.folders) == 2:
-            image = read_image(job.image)
-            arrays = [image, fit_target(target, image, job.scale, job.target, job.image)]
+        target = read_image(pair.target)
+        arrays = [whole_multiple(target, pair.scale)]
+        if len(pair.folders) == 2:
+            image = read_image(pair.image)
+            arrays = [image, fit_target(target, image, pair.scale, pair.target, pair.image)]
     except DataError as error:
         return str(error)
-    height, width = (side // job.scale for side in arrays[-1].shape[:2])
-    windows = job.cut.windows(height, width, job.name, job.scale)
-    for folder, array, factor in zip(job.folders, arrays, (1, job.scale)[-len(arrays) :], strict=True):
+    height, width = (side // pair.scale for side in arrays[-1].shape[:2])
+    windows = pair.cut.windows(height, width, pair.name, pair.scale)
+    for folder, array, factor in zip(pair.folders, arrays, (1, pair.scale)[-len(arrays) :], strict=True):
         for number, window in enumerate(windows):
             rows, columns = (slice(factor * edge.start, factor * edge.stop) for edge in window)
-            write_image(folder / f"{_crop_name(job.name, number)}.png", array[rows, columns])
+            write_image(folder / f"{_crop_name(pair.name, number)}.png", array[rows, columns])
     return len(windows)
 
 
@@ -170,30 +171,30 @@ def _unusable(faults: list[str]) -> DataError:
     return DataError(f"source must hold usable images only, got {len(faults)} that are not:\n" + "\n".join(faults))
 
 
-def _finished(plan: Plan) -> Made:
-    """What a former run made; DataError if it is not what the plan would make."""
+def _finished(job: CropJob) -> Made:
+    """Numbers of what a former run made; DataError if it is not what the job would make."""
     remedy = "give another output, or remove it"
     try:
-        record = json.loads((plan.folder / RECORD).read_text())
+        record = json.loads((job.folder / RECORD).read_text())
     except (OSError, ValueError) as error:
         raise DataError(
-            f"output ({plan.folder}) must be absent or made by a former run, got neither; {remedy}"
+            f"output ({job.folder}) must be absent or made by a former run, got neither; {remedy}"
         ) from error
-    _check_agreement(plan.folder, record, plan)
-    if record["source"] != _digest(plan):
-        raise DataError(f"output ({plan.folder}) must be made of the source as it is now, got another; {remedy}")
+    _check_agreement(job.folder, record, job)
+    if record["source"] != _digest(job):
+        raise DataError(f"output ({job.folder}) must be made of the source as it is now, got another; {remedy}")
     return Made(record["images"], record["crops"], 0)
 
 
-def _check_settings(path: Path, plan: Plan) -> None:
+def _check_settings(path: Path, job: CropJob) -> None:
     if path.exists():
-        _check_agreement(path.parent, json.loads(path.read_text()), plan)
+        _check_agreement(path.parent, json.loads(path.read_text()), job)
     else:
-        _write_json(path, plan.settings)
+        _write_json(path, job.settings)
 
 
-def _check_agreement(folder: Path, former: Mapping[str, object], plan: Plan) -> None:
-    for name, value in plan.settings.items():
+def _check_agreement(folder: Path, former: Mapping[str, object], job: CropJob) -> None:
+    for name, value in job.settings.items():
         if former[name] != value:
             raise DataError(
                 f"output ({folder}) must be of this run's {name} ({value}), got {former[name]} of a former run; "
@@ -201,10 +202,10 @@ def _check_agreement(folder: Path, former: Mapping[str, object], plan: Plan) -> 
             )
 
 
-def _read_log(path: Path, plan: Plan, folder: Path) -> dict[str, int]:
+def _read_log(path: Path, job: CropJob, folder: Path) -> dict[str, int]:
     """Number of crops of every image that former runs have cut and that is still the same."""
-    present = [{path.name for path in (folder / half).glob("*.png")} for half in plan.sources]
-    sources = dict(zip(plan.pairs.names, zip(plan.pairs.inputs, plan.pairs.targets, strict=True), strict=True))
+    present = [{path.name for path in (folder / half).glob("*.png")} for half in job.sources]
+    sources = dict(zip(job.pairs.names, zip(job.pairs.inputs, job.pairs.targets, strict=True), strict=True))
     done = {}
     # A run that was killed may have left half a line.
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
@@ -223,12 +224,12 @@ def _sizes(*files: Path) -> list[int]:
     return [file.stat().st_size if file.exists() else 0 for file in files]
 
 
-def _digest(plan: Plan) -> str:
+def _digest(job: CropJob) -> str:
     """Of the names and sizes of the source's files."""
     text = json.dumps(
         [
             (name, *_sizes(*files))
-            for name, *files in zip(plan.pairs.names, plan.pairs.inputs, plan.pairs.targets, strict=True)
+            for name, *files in zip(job.pairs.names, job.pairs.inputs, job.pairs.targets, strict=True)
         ]
     )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -12,23 +12,23 @@ from typing import TypeVar
 
 import cv2
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Jobs that wait beside those that run, for each process: enough that none idles, few enough to hold in memory.
+# Items that wait beside those at work, for each process: enough that none idles, few enough to hold in memory.
 _AHEAD = 4
 
 
-def run(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
-    """Call a function for every job, in several processes at once.
+def run(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Call a function for every item, in several processes at once.
 
     Args:
         function: importable by name.
-        jobs: taken one after another, a few ahead of what is done.
+        items: taken one after another, a few ahead of what is done.
         workers: processes, at least 0; 0 calls it in this one.
 
     Yields:
-        The results in the order of the jobs.
+        The results in the order of the items.
 
     Raises:
         ValueError: if `workers` is negative, or the system ended a process, as it does when memory runs out.
@@ -36,13 +36,13 @@ def run(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) ->
     if workers < 0:
         raise ValueError(f"workers ({workers}) must be at least 0; 0 works in the main process")
     if workers == 0:
-        yield from map(function, jobs)
+        yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
     with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start) as pool:
         try:
-            for job in jobs:
-                waiting.append(pool.submit(function, job))
+            for item in items:
+                waiting.append(pool.submit(function, item))
                 if len(waiting) > _AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:

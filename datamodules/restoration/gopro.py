@@ -1,20 +1,24 @@
 """GoPro: motion blur made by averaging the frames of high-speed videos; and HIDE, made likewise, to test on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from datamodules.base.benchmark import BenchmarkDataModule
-from datamodules.base.published import find_data_set, shortfall
+from datamodules.base.crops import Cut, TrainingFolders
+from datamodules.base.parts import Part, PublishedDataSet
+from datamodules.base.published import find_data_set, find_folder, shortfall
 from datamodules.errors import DataError
 from datamodules.pairs.matching import Pairs, pair_folders
 
 TestSet = Literal["GoPro", "HIDE"]
 
-TRAIN_COUNT = 2103
+# What the folder of the data set is called.
+_NAMES = ("GoPro", "GOPRO_Large")
 
 
-class GoProDataModule(BenchmarkDataModule):
+class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
     """GoPro (Nah, Kim and Lee, CVPR 2017; CC BY 4.0), to be downloaded: 2103 training and 1111 test pairs of 720×1280.
 
     Either layout::
@@ -40,7 +44,10 @@ class GoProDataModule(BenchmarkDataModule):
         ValueError: if `val_images` is negative or there is no such test set.
     """
 
+    train_count: ClassVar[int] = 2103
     counts: ClassVar[dict[str, int]] = {"GoPro": 1111, "HIDE": 2025}
+    published_cut = Cut(512, step=256)
+    """Restormer's."""
 
     def __init__(
         self, root: Path, *, val_images: int = 20, test_sets: Sequence[TestSet] = ("GoPro",), **kwargs: Any
@@ -53,10 +60,32 @@ class GoProDataModule(BenchmarkDataModule):
             raise ValueError(f"test_sets ({', '.join(unknown)}) must be among {', '.join(get_args(TestSet))}")
         self.val_images = val_images
 
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List GoPro's training and test pairs, and HIDE."""
+        data, folder = cls(root), find_data_set(root, _NAMES)
+        yield Part("GoPro/train", cls.train_count, data.train_pairs if (folder / "train").is_dir() else None)
+        find = partial(data.test_set, "GoPro") if (folder / "test").is_dir() else None
+        yield Part("GoPro/test", cls.counts["GoPro"], find)
+        hide = cls(root, val_images=0, test_sets=["HIDE"])
+        present = any((root / place).is_dir() for place in ("HIDE", "test/HIDE"))
+        yield Part("HIDE", cls.counts["HIDE"], partial(hide.test_set, "HIDE") if present else None)
+
+    @classmethod
+    def training_folders(cls, scale: int) -> Sequence[TrainingFolders]:
+        """List the folder that Restormer's crops are in."""
+        return [TrainingFolders("GoPro/train", "GoPro/train", "input", "target")]
+
+    @classmethod
+    def links(cls, root: Path) -> Iterator[tuple[str, Path]]:
+        """List the test pairs."""
+        if test := find_folder(find_data_set(root, _NAMES), "test"):
+            yield "GoPro/test", test
+
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""
         pairs = self._pairs("train")
-        if message := shortfall("GoPro/train", pairs, TRAIN_COUNT):
+        if message := shortfall("GoPro/train", pairs, self.train_count):
             self._say(message)
         return pairs
 
@@ -89,7 +118,7 @@ class GoProDataModule(BenchmarkDataModule):
         return any(place.is_dir() for place in places) or any(self.root.glob("test/*/blur"))
 
     def _pairs(self, split: str) -> Pairs:
-        folder = find_data_set(self.root, ("GoPro", "GOPRO_Large")) / split
+        folder = find_data_set(self.root, _NAMES) / split
         if (folder / "GoPro").is_dir():
             folder = folder / "GoPro"
         videos = [path.parent for path in sorted(folder.glob("*/blur"))]

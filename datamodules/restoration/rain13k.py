@@ -1,19 +1,20 @@
 """Rain13K: the training set of 13 712 synthetic pairs and the five test sets of the deraining literature."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from datamodules.base.paired import PairedImageDataModule
-from datamodules.base.published import find_data_set, shortfall
-from datamodules.errors import DataError
+from datamodules.base.benchmark import BenchmarkDataModule
+from datamodules.base.crops import Cut, TrainingFolders
+from datamodules.base.parts import Part, PublishedDataSet
+from datamodules.base.published import find_data_set, find_folder, shortfall
 from datamodules.pairs.matching import Pairs, pair_folders
 
-TRAIN_COUNT = 13_712
-TEST_COUNTS = {"Rain100H": 100, "Rain100L": 100, "Test100": 98, "Test1200": 1200, "Test2800": 2800}
+TEST_SETS = ("Rain100H", "Rain100L", "Test100", "Test1200", "Test2800")
 
 
-class Rain13kDataModule(PairedImageDataModule):
+class Rain13kDataModule(BenchmarkDataModule, PublishedDataSet):
     """Rain13K (Jiang et al., CVPR 2020; Zamir et al., CVPR 2021 and 2022), to be downloaded by the user.
 
     Layout, as the repositories of MPRNet and Restormer arrange it::
@@ -28,89 +29,76 @@ class Rain13kDataModule(PairedImageDataModule):
     A folder with some of the test sets is evaluated on those, and the others are named. Published averages are the
     mean of the five sets' means.
 
-    Attributes:
-        absent_test_sets: test sets that are not there, after `setup("test")` or `setup("predict")`.
-
     Args:
         root: the folder `Rain13K`, or the one that it is in.
         val_sets: test sets that validate during training. Rain13K has no validation split; published recipes use
             Rain100L, so a checkpoint chosen by it has seen that set's score.
+        test_sets: what to test on.
         **kwargs: of `PairedImageDataModule`.
 
     Raises:
-        ValueError: if `val_sets` names an unknown set.
+        ValueError: if `val_sets` or `test_sets` names an unknown set.
     """
 
-    def __init__(self, root: Path, *, val_sets: Sequence[str] = ("Rain100L",), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        unknown = [name for name in val_sets if name not in TEST_COUNTS]
-        if unknown:
-            raise ValueError(f"val_sets ({', '.join(unknown)}) must be among {', '.join(TEST_COUNTS)}")
-        self.root = Path(root)
-        self.val_sets = list(val_sets)
-        self.absent_test_sets: list[str] = []
+    train_count: ClassVar[int] = 13_712
+    counts: ClassVar[dict[str, int]] = dict(zip(TEST_SETS, (100, 100, 98, 1200, 2800), strict=True))
+    published_cut = Cut(None)
 
-    @property
-    def published_counts(self) -> dict[str, int]:
-        """Number of images of the five test sets, as published; see base class."""
-        return TEST_COUNTS
+    def __init__(
+        self,
+        root: Path,
+        *,
+        val_sets: Sequence[str] = ("Rain100L",),
+        test_sets: Sequence[str] = TEST_SETS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, test_sets=test_sets, val_sets=val_sets, **kwargs)
+        for argument, names in (("val_sets", val_sets), ("test_sets", test_sets)):
+            unknown = [name for name in names if name not in self.counts]
+            if unknown:
+                raise ValueError(f"{argument} ({', '.join(unknown)}) must be among {', '.join(self.counts)}")
+
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List the training pairs and the five test sets."""
+        folder = find_data_set(root, ("Rain13K",))
+        yield Part("Rain13K/train", cls.train_count, cls(root).train_pairs if (folder / "train").is_dir() else None)
+        for name, published in cls.counts.items():
+            data = cls(root, test_sets=[name])
+            yield Part(name, published, partial(data.test_set, name) if data.folder_of(name) else None)
+
+    @classmethod
+    def training_folders(cls, scale: int) -> Sequence[TrainingFolders]:
+        """List the folder of the training pairs."""
+        return [TrainingFolders("Rain13K/train", "Rain13K/train", "input", "target")]
+
+    @classmethod
+    def links(cls, root: Path) -> Iterator[tuple[str, Path]]:
+        """List the test sets."""
+        if test := find_folder(find_data_set(root, ("Rain13K",)), "test"):
+            yield "Rain13K/test", test
 
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""
-        return self._pairs("train", "Rain13K/train", TRAIN_COUNT)
-
-    def val_pairs(self) -> dict[str, Pairs]:
-        """Find the sets that validate.
-
-        Raises:
-            DataError: if one of them is absent.
-        """
-        present = self._present()
-        for name in self.val_sets:
-            if name not in present:
-                raise DataError(
-                    f"val_sets ({name}) must be in {self._folder() / 'test'}, got {', '.join(present) or 'none'}; "
-                    "choose among these, or give an empty list to train without validation"
-                )
-        return {name: self._test_set(name) for name in self.val_sets}
-
-    def test_pairs(self) -> dict[str, Pairs]:
-        """Find the test sets that are there.
-
-        Raises:
-            DataError: if there is none.
-        """
-        present = self._present()
-        if not present:
-            raise DataError(
-                f"root ({self.root}) must hold a test set ({', '.join(TEST_COUNTS)}) in {self._folder() / 'test'}, "
-                "got none; download one"
-            )
-        self.absent_test_sets = [name for name in TEST_COUNTS if name not in present]
-        if self.absent_test_sets:
-            self._say(
-                f"test sets absent from {self._folder() / 'test'}: {', '.join(self.absent_test_sets)}; "
-                "the mean over sets is not the published one"
-            )
-        return {name: self._test_set(name) for name in present}
-
-    def _folder(self) -> Path:
-        return find_data_set(self.root, ("Rain13K",))
-
-    def _present(self) -> list[str]:
-        return [name for name in TEST_COUNTS if (self._folder() / "test" / name).is_dir()]
-
-    def _test_set(self, name: str) -> Pairs:
-        return self._pairs(f"test/{name}", name, TEST_COUNTS[name])
-
-    def _pairs(self, folder: str, name: str, published: int) -> Pairs:
-        base = self._folder() / folder
-        pairs = pair_folders(
-            base / "input",
-            base / "target",
-            input_argument=f"root's {folder}/input",
-            target_argument=f"root's {folder}/target",
-        )
-        if message := shortfall(name, pairs, published):
+        pairs = self._pairs(find_data_set(self.root, ("Rain13K",)) / "train", "train")
+        if message := shortfall("Rain13K/train", pairs, self.train_count):
             self._say(message)
         return pairs
+
+    def sets_folder(self) -> Path:
+        """The folder `test` of the data set."""
+        return find_data_set(self.root, ("Rain13K",)) / "test"
+
+    def find_set(self, name: str) -> Pairs | None:
+        """Find the pairs of a test set; None if it is not there."""
+        folder = self.folder_of(name)
+        return None if folder is None else self._pairs(folder, f"test/{name}")
+
+    @staticmethod
+    def _pairs(folder: Path, place: str) -> Pairs:
+        return pair_folders(
+            folder / "input",
+            folder / "target",
+            input_argument=f"root's {place}/input",
+            target_argument=f"root's {place}/target",
+        )

@@ -1,20 +1,20 @@
 """RealBlur: photographs of one scene, blurred by a shaken hand and sharp, taken through one lens by two cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from datamodules.base.benchmark import BenchmarkDataModule, join
+from datamodules.base.parts import Part, PublishedDataSet
 from datamodules.base.published import shortfall
 from datamodules.errors import DataError, refuse
 from datamodules.pairs.matching import Pairs, pair_folders
 
 Subset = Literal["RealBlur_J", "RealBlur_R"]
 
-TRAIN_COUNT = 3758
 
-
-class RealBlurDataModule(BenchmarkDataModule):
+class RealBlurDataModule(BenchmarkDataModule, PublishedDataSet):
     """RealBlur-J and -R (Rim et al., ECCV 2020), to be downloaded by the user: camera JPEGs, and developed raw images.
 
     The terms are those of its page. Each subset has 3758 training and 980 test pairs. Either layout::
@@ -37,6 +37,8 @@ class RealBlurDataModule(BenchmarkDataModule):
         ValueError: if there is no such subset.
     """
 
+    train_count: ClassVar[int] = 3758
+    """Of each subset."""
     counts: ClassVar[dict[str, int]] = {"RealBlur_J": 980, "RealBlur_R": 980}
 
     def __init__(
@@ -55,6 +57,16 @@ class RealBlurDataModule(BenchmarkDataModule):
                 raise ValueError(f"{argument} ({', '.join(unknown)}) must be among {', '.join(get_args(Subset))}")
         self.train_sets = list(train_sets)
 
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List the training and test pairs of both subsets."""
+        for name in get_args(Subset):
+            data = cls(root, train_sets=[name], test_sets=[name])
+            train = data.train_pairs if data.place_of(name, "train") else None
+            test = partial(data.test_set, name) if data.place_of(name, "test") else None
+            yield Part(f"{name}/train", cls.train_count, train)
+            yield Part(f"{name}/test", cls.counts[name], test)
+
     def train_pairs(self) -> Pairs:
         """Find the training pairs.
 
@@ -69,7 +81,7 @@ class RealBlurDataModule(BenchmarkDataModule):
                     f"root ({self.root}) must hold {name}/train with input and target, or {name}_train_list.txt, got "
                     f"{self._entries()}; download the data set, or check the path"
                 )
-            if message := shortfall(f"{name}/train", pairs, TRAIN_COUNT):
+            if message := shortfall(f"{name}/train", pairs, self.train_count):
                 self._say(message)
             parts[name] = pairs
         if not parts:

@@ -1,28 +1,23 @@
 """RESIDE: hazy photographs, synthesised from clean ones and their depth."""
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
+from datamodules.base.checks import check_pair
+from datamodules.base.crops import Cut, TrainingFolders
 from datamodules.base.paired import PairedImageDataModule
-from datamodules.base.published import shortfall
+from datamodules.base.parts import Part, PublishedDataSet
+from datamodules.base.published import counted, shortfall
 from datamodules.errors import DataError, refuse
 from datamodules.files.images import list_images
 from datamodules.pairs.matching import Pairs
 
 Subset = Literal["RESIDE-IN", "RESIDE-OUT", "RESIDE-6K", "RSHaze"]
 
-# Training and test pairs as DehazeFormer arranges the subsets.
-COUNTS: dict[str, dict[str, int]] = {
-    "RESIDE-IN": {"train": 13990, "test": 500},
-    "RESIDE-OUT": {"train": 313950, "test": 500},
-    "RESIDE-6K": {"train": 6000, "test": 1000},
-    "RSHaze": {"train": 51300, "test": 2700},
-}
-# The test sets of RESIDE-IN and RESIDE-OUT by the names that they were released by.
-SOTS_COUNTS = {"SOTS-indoor": 500, "SOTS-outdoor": 500}
 
-
-class RESIDEDataModule(PairedImageDataModule):
+class RESIDEDataModule(PairedImageDataModule, PublishedDataSet):
     """RESIDE (Li et al., TIP 2019) and RS-Haze, to be downloaded by the user; for research only, says its page.
 
     Either layout::
@@ -42,6 +37,16 @@ class RESIDEDataModule(PairedImageDataModule):
         ValueError: if there is no such subset.
     """
 
+    subset_counts: ClassVar[dict[str, dict[str, int]]] = {
+        "RESIDE-IN": {"train": 13990, "test": 500},
+        "RESIDE-OUT": {"train": 313950, "test": 500},
+        "RESIDE-6K": {"train": 6000, "test": 1000},
+        "RSHaze": {"train": 51300, "test": 2700},
+    }
+    """Training and test pairs as DehazeFormer arranges the subsets."""
+    sots_counts: ClassVar[dict[str, int]] = {"SOTS-indoor": 500, "SOTS-outdoor": 500}
+    """The test sets of RESIDE-IN and RESIDE-OUT by the names that they were released by."""
+    published_cut = Cut(None)
     crops_targets = True
 
     def __init__(self, root: Path, *, subset: Subset = "RESIDE-IN", **kwargs: Any) -> None:
@@ -54,8 +59,44 @@ class RESIDEDataModule(PairedImageDataModule):
     @property
     def published_counts(self) -> dict[str, int]:
         """Number of images of the test set that was found, if it goes by a published name; see base class."""
-        counts = {self.subset: COUNTS[self.subset]["test"], **SOTS_COUNTS}
+        counts = {self.subset: self.subset_counts[self.subset]["test"], **self.sots_counts}
         return {name: counts[name] for name in self.test_set_names or self.val_set_names if name in counts}
+
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List the pairs of every subset in `root`, and its released test sets; of a `root` without any, all names."""
+        check = partial(check_pair, crop_targets=True)
+        here = [name for name in get_args(Subset) if (root / name).is_dir()]
+        subsets = here or [name for name in get_args(Subset) if name == root.resolve().name]
+        released = [folder for name in cls.sots_counts if (folder := root / name).is_dir()]
+        if (root / "hazy").is_dir():
+            released.append(root)
+        for subset in subsets:
+            data, folder = cls(root, subset=subset), root / subset if here else root
+            finds: dict[str, Callable[[], Pairs]] = {"train": data.train_pairs, "test": partial(data.test_set, subset)}
+            for split, published in cls.subset_counts[subset].items():
+                find = finds[split] if (folder / split).is_dir() else None
+                yield Part(f"{subset}/{split}", published, find, check)
+        for folder in released:
+            name = folder.resolve().name
+            count = cls.sots_counts.get(name)
+            yield Part(name, count, partial(_released_pairs, folder, name, count), check)
+        if not (subsets or released):
+            for name in (*get_args(Subset), *cls.sots_counts):
+                yield Part(name, None, None)
+
+    @classmethod
+    def training_folders(cls, scale: int) -> Sequence[TrainingFolders]:
+        """List the training folder of every subset."""
+        return [TrainingFolders(f"{name}/train", f"{name}/train", "hazy", "GT") for name in get_args(Subset)]
+
+    @classmethod
+    def links(cls, root: Path) -> Iterator[tuple[str, Path]]:
+        """List the test pairs of every subset."""
+        for name in get_args(Subset):
+            for base in (root / name, root):
+                if (test := base / "test").is_dir() and base.resolve().name == name:
+                    yield f"{name}/test", test
 
     def train_pairs(self) -> Pairs:
         """Find the training pairs."""
@@ -76,13 +117,18 @@ class RESIDEDataModule(PairedImageDataModule):
         for folder in (self.root / self.subset / split, self.root / split):
             if folder.is_dir():
                 pairs = scene_pairs(folder / "hazy", folder / "GT")
-                if message := shortfall(f"{self.subset}/{split}", pairs, COUNTS[self.subset][split]):
+                if message := shortfall(f"{self.subset}/{split}", pairs, self.subset_counts[self.subset][split]):
                     self._say(message)
                 return pairs
         raise DataError(
             f"root ({self.root}) must hold {self.subset}/{split} or {split}, with hazy and GT inside, or for a test "
             "hazy and GT themselves, got neither; download the data set, or check the path"
         )
+
+
+def _released_pairs(folder: Path, name: str, published: int | None) -> Pairs:
+    pairs = RESIDEDataModule(folder).test_set(name)
+    return pairs if published is None else counted(name, pairs, published)
 
 
 def scene_pairs(hazy: Path, clean: Path) -> Pairs:

@@ -1,27 +1,30 @@
 """SIDD: photographs of smartphones with the noise of their sensors, and clean ones averaged of many."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from datamodules.base.checks import check_pair
+from datamodules.base.crops import Cut, TrainingFolders
 from datamodules.base.paired import PairedImageDataModule
-from datamodules.base.published import shortfall
+from datamodules.base.parts import Part, PublishedDataSet
+from datamodules.base.published import counted, find_folder, shortfall
 from datamodules.errors import DataError, refuse
 from datamodules.files.cubes import read_blocks
 from datamodules.files.images import convert_channels, list_images, to_tensor
 from datamodules.pairs.matching import Pairs, pair_folders
 from datamodules.pairs.transforms import PairedTransform
 
-TEST_COUNT = 1280
-MEDIUM_COUNT = 320
-
 # Folders of the two halves, as Uformer, Restormer and NAFNet arrange them.
 _HALVES = (("input", "groundtruth"), ("input_crops", "target_crops"), ("input_crops", "gt_crops"), ("input", "target"))
 # The files of the validation blocks, and the variables in them.
 _NOISY, _CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
+_RELEASED = "Validation*.mat"
 _VALIDATION = ("", "test", "val", "validation")
 
 
@@ -41,7 +44,7 @@ class BlockPairs(Pairs):
         return len(self.names)
 
 
-class SIDDDataModule(PairedImageDataModule):
+class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
     """SIDD (Abdelhamed, Lin and Brown, CVPR 2018), to be downloaded by the user under the terms of its page.
 
     Trained on are crops of the 320 pairs of SIDD-Medium, which every repository cuts in its own way; validated and
@@ -59,6 +62,12 @@ class SIDDDataModule(PairedImageDataModule):
         **kwargs: of `PairedImageDataModule`.
     """
 
+    medium_count: ClassVar[int] = 320
+    """Pairs of SIDD-Medium."""
+    counts: ClassVar[dict[str, int]] = {"SIDD": 1280}
+    published_cut = Cut(256, random=300)
+    """Uformer's."""
+
     def __init__(self, root: Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = Path(root)
@@ -66,7 +75,35 @@ class SIDDDataModule(PairedImageDataModule):
     @property
     def published_counts(self) -> dict[str, int]:
         """Number of validation blocks, as published; see base class."""
-        return {"SIDD": TEST_COUNT}
+        return self.counts
+
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List SIDD-Medium as released, the training crops, and the validation blocks."""
+        data, medium = cls(root), _find_medium(root)
+        yield Part("SIDD-Medium", cls.medium_count, partial(cls._medium_pairs, medium) if medium else None)
+        bases = [folder for folder in data._bases() if folder.is_dir()]
+        crops = any((base / "train").is_dir() for base in bases)
+        yield Part("SIDD/train", None, data.train_pairs if crops else None)
+        blocks = any(find_folder(base, *filter(None, _VALIDATION)) or [*base.glob(_RELEASED)] for base in bases)
+        yield Part("SIDD", cls.counts["SIDD"], partial(data.test_set, "SIDD") if blocks else None, _check_unread)
+
+    @classmethod
+    def training_folders(cls, scale: int) -> Sequence[TrainingFolders]:
+        """List the folder that Uformer's crops are in."""
+        return [TrainingFolders("SIDD-Medium", "SIDD/train", "input", "groundtruth")]
+
+    @classmethod
+    def links(cls, root: Path) -> Iterator[tuple[str, Path]]:
+        """List the validation blocks."""
+        for base in cls(root)._bases():
+            folders = [find_folder(base, name) for name in filter(None, _VALIDATION)]
+            for path in [*sorted(base.glob(_RELEASED)), *filter(None, folders)]:
+                yield f"SIDD/{path.name}", path
+
+    @classmethod
+    def _medium_pairs(cls, folder: Path) -> Pairs:
+        return counted("SIDD-Medium", medium_pairs(folder), cls.medium_count)
 
     def train_pairs(self) -> Pairs:
         """Find the training crops."""
@@ -91,7 +128,7 @@ class SIDDDataModule(PairedImageDataModule):
                 f"root ({self.root}) must hold {_NOISY}.mat and {_CLEAN}.mat, or test or val with input and "
                 "groundtruth, got neither; download the data set, or check the path"
             )
-        if message := shortfall("SIDD", pairs, TEST_COUNT):
+        if message := shortfall("SIDD", pairs, self.counts["SIDD"]):
             self._say(message)
         return {"SIDD": pairs}
 
@@ -159,6 +196,20 @@ class BlockDataset(Dataset[dict[str, object]]):
         place = divmod(index, self.pairs.noisy.shape[1])
         noisy, clean = (convert_channels(array[place], self.channels) for array in (self.pairs.noisy, self.pairs.clean))
         return {"input": to_tensor(noisy), "target": to_tensor(clean), "name": self.pairs.names[index]}
+
+
+def _check_unread(noisy: Path, clean: Path) -> list[str]:
+    """Read a pair of images; files of blocks have been read when they were found."""
+    return [] if noisy.suffix.lower() == ".mat" else check_pair(noisy, clean)
+
+
+def _find_medium(root: Path) -> Path | None:
+    """The folder of SIDD-Medium's scenes as released; None if it is not in `root`."""
+    for base in (root, root / "SIDD"):
+        folder = find_folder(base, "SIDD_Medium_Srgb") or base
+        if data := find_folder(folder, "Data"):
+            return data
+    return None
 
 
 def medium_pairs(folder: Path) -> Pairs:

@@ -1,11 +1,15 @@
 """Super-resolution: DIV2K and Flickr2K to train on, and the five sets that papers test on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datamodules.base.benchmark import BenchmarkDataModule, join
-from datamodules.base.published import find_folder
+from datamodules.base.checks import check_pair
+from datamodules.base.crops import Cut, TrainingFolders
+from datamodules.base.parts import Part, PublishedDataSet
+from datamodules.base.published import counted, find_folder
 from datamodules.degradations.downsampling import BicubicDownsampling
 from datamodules.errors import DataError
 from datamodules.files.images import has_images, list_images
@@ -13,7 +17,6 @@ from datamodules.pairs.degraded import CleanImages
 from datamodules.pairs.matching import Pairs, pair_folders
 
 TEST_SETS = ("Set5", "Set14", "BSDS100", "Urban100", "Manga109")
-SCALES = (2, 3, 4, 8)
 
 # Where the releases of the training images keep them; the folder around is called by the first word.
 _RELEASED = {"DIV2K": "DIV2K_train", "DIV2K_valid": "DIV2K_valid", "Flickr2K": "Flickr2K"}
@@ -21,7 +24,7 @@ _RELEASED = {"DIV2K": "DIV2K_train", "DIV2K_valid": "DIV2K_valid", "Flickr2K": "
 _LAYOUTS = (("HR", "LR_bicubic/X{scale}"), ("GTmod12", "LRbicx{scale}"))
 
 
-class SuperResolutionDataModule(BenchmarkDataModule):
+class SuperResolutionDataModule(BenchmarkDataModule, PublishedDataSet):
     """Photographs and their bicubic reductions, to be downloaded by the user.
 
     DIV2K (Agustsson and Timofte, CVPRW 2017; 800 training and 100 validation images) and Flickr2K (Lim et al., CVPRW
@@ -60,6 +63,9 @@ class SuperResolutionDataModule(BenchmarkDataModule):
         "Flickr2K": 2650,
     }
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {"BSDS100": ("B100", "BSD100")}
+    scales = (2, 3, 4, 8)
+    published_cut = Cut(480, step=240)
+    """BasicSR's, of DIV2K."""
 
     def __init__(
         self,
@@ -72,9 +78,36 @@ class SuperResolutionDataModule(BenchmarkDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(root, test_sets=test_sets, val_sets=val_sets, scale=scale, **kwargs)
-        if scale not in SCALES:
-            raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}")
+        if scale not in self.scales:
+            raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, self.scales))}")
         self.train_sets = list(train_sets)
+
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List the training, validation and test sets."""
+        data = cls(root, scale=scale)
+        for name, published in cls.counts.items():
+            stem = {"DIV2K": "DIV2K_train", "DIV2K_valid": "DIV2K_valid"}.get(name)
+            places = [folder for folder in (find_folder(root, "DIV2K"), root) if folder]
+            released = stem is not None and any(find_folder(place, f"{stem}_HR") for place in places)
+            find = partial(data._counted_set, name) if released or data.folder_of(name) else None
+            yield Part(name, published, find, partial(check_pair, scale=scale))
+
+    @classmethod
+    def training_folders(cls, scale: int) -> Sequence[TrainingFolders]:
+        """List the folder that BasicSR's crops of DIV2K are in."""
+        return [TrainingFolders("DIV2K", "DIV2K", f"DIV2K_train_LR_bicubic/X{scale}", "DIV2K_train_HR")]
+
+    @classmethod
+    def links(cls, root: Path) -> Iterator[tuple[str, Path]]:
+        """List the test sets, Flickr2K and DIV2K's validation set."""
+        data = cls(root)
+        for name in cls.counts:
+            if name not in ("DIV2K", "DIV2K_valid") and (folder := data.folder_of(name)):
+                yield name, folder
+        for name in ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic"):
+            if folder := find_folder(root, name) or find_folder(root / "DIV2K", name):
+                yield name, folder
 
     def train_pairs(self) -> Pairs:
         """Find the training pairs.
@@ -98,6 +131,12 @@ class SuperResolutionDataModule(BenchmarkDataModule):
                     return self._pair(name, high, base / f"{stem}_LR_bicubic/X{self.scale}")
         folder = self.folder_of(name)
         return None if folder is None else self._pairs(name, folder)
+
+    def _counted_set(self, name: str) -> Pairs:
+        pairs = self.find_set(name)
+        if pairs is None:
+            raise DataError(f"source must hold {name}, got nothing there; check the path")
+        return counted(name, pairs, self.counts[name])
 
     def _pairs(self, name: str, folder: Path) -> Pairs:
         high, low = self._halves(folder)

@@ -1,9 +1,10 @@
 """The simulation of MST: scenes of CAVE train, scenes of KAIST test, both seen through one coded aperture."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.base.checks import check_reading
+from datamodules.base.parts import Part, PublishedDataSet
 from datamodules.base.published import shortfall_of
 from datamodules.base.restoration import RestorationDataModule
 from datamodules.cassi import DISPERSION
@@ -21,14 +24,11 @@ from datamodules.loading.samples import SeededSamples
 from datamodules.pairs.transforms import PairedTransform
 from datamodules.spectral.camera import BANDS, Camera, NetInput, NetMask
 
-TRAIN_COUNT = 205
-TEST_COUNT = 10
-
 # CAVE's cubes are 16-bit levels; upstream divides by this, not by 65535.
 _LEVELS = 65536
 
 
-class CASSIDataModule(RestorationDataModule):
+class CASSIDataModule(RestorationDataModule, PublishedDataSet):
     """CAVE trains, KAIST tests (Meng et al., ECCV 2020; Cai et al., CVPR 2022), to be downloaded by the user.
 
     Layout below `root`, as the repository of MST arranges it::
@@ -61,6 +61,9 @@ class CASSIDataModule(RestorationDataModule):
     Raises:
         ValueError: if a number is out of range, or `net_input` or `net_mask` is unknown.
     """
+
+    train_count: ClassVar[int] = 205
+    test_count: ClassVar[int] = 10
 
     def __init__(
         self,
@@ -108,7 +111,18 @@ class CASSIDataModule(RestorationDataModule):
     @property
     def published_counts(self) -> dict[str, int]:
         """Number of test scenes, as published; see base class."""
-        return {"KAIST": TEST_COUNT}
+        return {"KAIST": self.test_count}
+
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List the scenes of CAVE and of KAIST, and the mask."""
+        data = cls(root)
+        mask = data.mask_file
+        train = data.train_scenes if data.train_folder.exists() else None
+        yield Part("CAVE", cls.train_count, train, partial(check_reading, read=read_levels))
+        test = data.test_scenes if data.test_folder.exists() else None
+        yield Part("KAIST", cls.test_count, test, partial(check_reading, read=read_truth))
+        yield Part("mask", 1, (lambda: [mask]) if mask.exists() else None, partial(check_reading, read=read_mask))
 
     def setup(self, stage: str) -> None:
         """Read the mask and, to train, the scenes.
@@ -148,20 +162,20 @@ class CASSIDataModule(RestorationDataModule):
     def train_scenes(self) -> list[Path]:
         """Find the training scenes; DataError if there are none."""
         # Upstream leaves the rest of CAVE aside.
-        files = [path for path in _scenes(self.train_folder, "train") if _number(path) <= TRAIN_COUNT]
+        files = [path for path in _scenes(self.train_folder, "train") if _number(path) <= self.train_count]
         if not files:
             raise DataError(
-                f"train ({self.train_folder}) must hold scene1.mat to scene{TRAIN_COUNT}.mat, got none of these; "
+                f"train ({self.train_folder}) must hold scene1.mat to scene{self.train_count}.mat, got none of these; "
                 "check the path"
             )
-        if message := shortfall_of("CAVE", len(files), TRAIN_COUNT, "scenes"):
+        if message := shortfall_of("CAVE", len(files), self.train_count, "scenes"):
             self._say(message)
         return files
 
     def test_scenes(self) -> list[Path]:
         """Find the test scenes; DataError if there are none."""
         files = _scenes(self.test_folder, "test")
-        if message := shortfall_of("KAIST", len(files), TEST_COUNT, "scenes"):
+        if message := shortfall_of("KAIST", len(files), self.test_count, "scenes"):
             self._say(message)
         return files
 

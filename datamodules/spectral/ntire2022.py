@@ -1,21 +1,21 @@
 """ARAD_1K, the data set of the NTIRE 2022 challenge on spectral reconstruction from RGB."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from datamodules.base.parts import Part, PublishedDataSet
 from datamodules.base.published import shortfall_of
 from datamodules.base.restoration import RestorationDataModule
 from datamodules.errors import DataError, refuse
 from datamodules.files.cubes import list_cubes
 from datamodules.files.images import list_images
 from datamodules.loading.samples import SeededSamples
-from datamodules.spectral.scenes import Patches, Photographs, Scene, Scenes, read_scene
-
-TRAIN_COUNT = 897
-VALID_COUNT = 50
+from datamodules.spectral.scenes import Patches, Photographs, Scene, Scenes, check_photograph, check_scene, read_scene
 
 # Training scenes that were released without a readable cube.
 UNUSABLE = ("ARAD_1K_0314", "ARAD_1K_0340", "ARAD_1K_0531")
@@ -24,7 +24,7 @@ UNUSABLE = ("ARAD_1K_0314", "ARAD_1K_0340", "ARAD_1K_0531")
 _NUMBERS = {"train": range(1, 901), "valid": range(901, 951)}
 
 
-class NTIRE2022DataModule(RestorationDataModule):
+class NTIRE2022DataModule(RestorationDataModule, PublishedDataSet):
     """ARAD_1K (Arad et al., CVPR Workshops 2022), to be downloaded by the user: RGB → 31 bands, 400 to 700 nm.
 
     Layout, as the repository of MST++ arranges it::
@@ -56,6 +56,8 @@ class NTIRE2022DataModule(RestorationDataModule):
         ValueError: if a number is out of range.
     """
 
+    scene_counts: ClassVar[dict[str, int]] = {"train": 897, "valid": 50}
+
     def __init__(
         self,
         root: Path,
@@ -80,7 +82,19 @@ class NTIRE2022DataModule(RestorationDataModule):
     @property
     def published_counts(self) -> dict[str, int]:
         """Number of scenes that validate, as published; see base class."""
-        return {"ARAD_1K-valid": VALID_COUNT}
+        return {"ARAD_1K-valid": self.scene_counts["valid"]}
+
+    @classmethod
+    def parts(cls, root: Path, scale: int) -> Iterator[Part]:
+        """List the training and validation scenes, and the photographs of the test."""
+        data = cls(root)
+        folder = data.folder()
+        for split, published in cls.scene_counts.items():
+            find = partial(data.scenes, split) if (folder / "Train_RGB").is_dir() else None
+            yield Part(f"ARAD_1K-{split}", published, find, check_scene)
+        test = folder / "Test_RGB"
+        find_test = partial(list_images, test, "source's Test_RGB") if test.is_dir() else None
+        yield Part("ARAD_1K-test", None, find_test, check_photograph)
 
     def setup(self, stage: str) -> None:
         """Find the scenes that a stage needs.
@@ -136,7 +150,7 @@ class NTIRE2022DataModule(RestorationDataModule):
 
     def scenes(self, split: str) -> list[Scene]:
         """Find the scenes of a split, "train" or "valid"; DataError if files of some are missing."""
-        folder, published = self.folder(), {"train": TRAIN_COUNT, "valid": VALID_COUNT}[split]
+        folder, published = self.folder(), self.scene_counts[split]
         photographs = {path.stem: path for path in list_images(folder / "Train_RGB", "root's Train_RGB")}
         cubes = {path.stem: path for path in list_cubes(folder / "Train_Spec")}
         text = folder / "split_txt" / f"{split}_list.txt"

@@ -12,10 +12,10 @@ from rich.table import Table
 from datamodules.base.checks import Check, call
 from datamodules.base.restoration import available_cores
 from datamodules.errors import DataError
-from datamodules.preparation.crop_plan import Made, Plan
+from datamodules.preparation.crop_job import CropJob, Made
 from datamodules.preparation.crops import Progress, prepare
-from datamodules.preparation.inventory import DatasetName, Source, find_source
-from datamodules.preparation.published_crops import CUTS, choose_cut, make_links, make_plans
+from datamodules.preparation.inventory import DATA_SETS, DatasetName, Source, find_source
+from datamodules.preparation.published_crops import choose_cut, make_jobs, make_links
 from datamodules.preparation.worker_pool import run
 
 
@@ -25,11 +25,11 @@ def run_prepare(
     source: Path,
     output: Path | None = None,
     verify: bool = False,
-    scale: int = 2,
+    scale: int | None = None,
     crop_size: int | None = None,
     step: int | None = None,
     crops_per_image: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     pack: bool = False,
     workers: int | None = None,
 ) -> None:
@@ -46,23 +46,28 @@ def run_prepare(
         source: its folder, or the one that it is in.
         output: folder for what is made; null: nothing is.
         verify: read every image and cube first, and name all that cannot be used.
-        scale: of the low-resolution images (div2k).
+        scale: of the low-resolution images (div2k); null: 2.
         crop_size: side of a crop in pixels of the target; null: as published (gopro 512, sidd 256, div2k 480).
         step: pixels between neighbouring crops; null: as published (gopro 256, div2k 240).
         crops_per_image: crops at random places instead of a grid; null: as published (sidd 300).
-        seed: of random places.
+        seed: of random places; null: 0.
         pack: one uncompressed file of all crops, or of all images of rain13k or reside: faster to read, and larger.
         workers: processes; 0 works in this one; null: one for each core.
 
     Raises:
         DataError: if the source is not there or has faults, all of which are named, or the output holds other things.
-        ValueError: if an option does not fit the data set.
+        ValueError: if an option does not fit the data set, or nothing is made that it could act on.
     """
     processes = available_cores() if workers is None else workers
     if processes < 0:
         raise ValueError(f"workers ({workers}) must be at least 0; 0 works in the main process")
-    if output is not None and dataset not in CUTS:
+    cut = None
+    if output is None:
+        _refuse_without_output(crop_size=crop_size, step=step, crops_per_image=crops_per_image, seed=seed, pack=pack)
+    elif DATA_SETS[dataset].published_cut is None:
         raise ValueError(f"output ({output}) must be null for {dataset}, which is trained on as it is; use verify")
+    else:
+        cut = choose_cut(dataset, crop_size, step, crops_per_image, seed)
     found = find_source(dataset, source, scale=scale)
     _print_table(found)
     faults = list(found.faults.errors)
@@ -73,17 +78,23 @@ def run_prepare(
             raise DataError(
                 f"source ({source}) must hold {dataset} as published, got {len(faults)} faults:\n" + "\n".join(faults)
             )
-        made: list[tuple[Plan, Made]] = []
-        if output is not None:
-            cut = choose_cut(dataset, crop_size, step, crops_per_image, seed)
-            plans = make_plans(dataset, found, output, cut, scale=scale if dataset == "div2k" else 1, pack=pack)
-            made = [(plan, prepare(plan, workers=processes, progress=progress)) for plan in plans]
-            make_links(dataset, source, output)
+        made: list[tuple[CropJob, Made]] = []
+        if output is not None and cut is not None:
+            jobs = make_jobs(found, output, cut, pack=pack)
+            made = [(job, prepare(job, workers=processes, progress=progress)) for job in jobs]
+            make_links(found, output)
     _print_result(found, verify, made)
 
 
+def _refuse_without_output(**options: int | None) -> None:
+    """Refuse options of crops and packs where none are made; None and False are not given."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise ValueError(f"{name} ({value}) must be left out without output, where nothing is made; give --output")
+
+
 def _verify(source: Source, workers: int, progress: Progress) -> list[str]:
-    """Everything that is wrong with the files, once each."""
+    """List everything that is wrong with the files, once each."""
     checks: list[Check] = [check for part in source.sets for check in part.checks]
     faults: list[str] = []
     progress("verify", 0, len(checks))
@@ -121,12 +132,12 @@ def _print_table(source: Source) -> None:
         print(message)
 
 
-def _print_result(source: Source, verified: bool, made: list[tuple[Plan, Made]]) -> None:
+def _print_result(source: Source, verified: bool, made: list[tuple[CropJob, Made]]) -> None:
     if verified:
         print(f"verified: every file of {', '.join(part.name for part in source.sets)} can be used")
-    for plan, result in made:
-        kind = "whole images" if plan.cut.size is None else "crops"
+    for job, result in made:
+        kind = "whole images" if job.cut.size is None else "crops"
         if result.new:
-            print(f"{plan.folder}: {result.crops} {kind} of {result.images} images, {result.new} of them in this run")
+            print(f"{job.folder}: {result.crops} {kind} of {result.images} images, {result.new} of them in this run")
         else:
-            print(f"{plan.folder}: {result.crops} {kind} of {result.images} images were there: nothing to do")
+            print(f"{job.folder}: {result.crops} {kind} of {result.images} images were there: nothing to do")

@@ -7,13 +7,13 @@ import pytest
 
 from datamodules import GoProDataModule, RESIDEDataModule, SIDDDataModule, SuperResolutionDataModule
 from datamodules.base.checks import call
+from datamodules.base.crops import Cut
 from datamodules.errors import DataError, collect_faults
 from datamodules.files.images import has_images, list_images, read_image, write_image
 from datamodules.files.packs import PACK_NAME, write_pack
-from datamodules.preparation.crop_plan import Cut
 from datamodules.preparation.crops import prepare
 from datamodules.preparation.inventory import find_source
-from datamodules.preparation.published_crops import choose_cut, make_links, make_plans
+from datamodules.preparation.published_crops import choose_cut, make_jobs, make_links
 from datamodules.preparation.worker_pool import run
 from tests.datamodules.conftest import coordinates, write_pairs
 from tests.spectral_data import smooth_cube, write_arad, write_cassi, write_hdf5
@@ -26,11 +26,11 @@ def gopro(tmp_path):
     return tmp_path / "source"
 
 
-def make(dataset, source, output, *, scale=1, pack=False, workers=0, **cut):
+def make(dataset, source, output, *, scale=None, pack=False, workers=0, **cut):
     cut = choose_cut(dataset, **cut)
-    plans = make_plans(dataset, find_source(dataset, source, scale=max(scale, 2)), output, cut, scale=scale, pack=pack)
-    made = [prepare(plan, workers=workers) for plan in plans]
-    make_links(dataset, source, output)
+    found = find_source(dataset, source, scale=scale)
+    made = [prepare(job, workers=workers) for job in make_jobs(found, output, cut, pack=pack)]
+    make_links(found, output)
     return made[0] if len(made) == 1 else made
 
 
@@ -153,8 +153,8 @@ def test_a_run_at_work_keeps_others_out(gopro, tmp_path):
         with pytest.raises(DataError, match="must not be in use, got another run at work"):
             make("gopro", gopro, tmp_path / "out", size=32)
 
-    (plan,) = make_plans("gopro", find_source("gopro", gopro), tmp_path / "out", choose_cut("gopro", 32))
-    assert prepare(plan, progress=interfere).new == 3
+    (job,) = make_jobs(find_source("gopro", gopro), tmp_path / "out", choose_cut("gopro", 32))
+    assert prepare(job, progress=interfere).new == 3
 
 
 def test_sidd_medium_is_cut_at_random_places(tmp_path, caplog):

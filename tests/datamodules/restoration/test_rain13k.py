@@ -6,7 +6,6 @@ import pytest
 
 from datamodules import Rain13kDataModule
 from datamodules.errors import DataError
-from datamodules.restoration.rain13k import TEST_COUNTS
 from tests.datamodules.conftest import write_pairs
 
 
@@ -43,12 +42,12 @@ def test_absent_sets_and_shortfalls_are_told(root, caplog):
 def test_published_counts_include_absent_sets(root):
     data = Rain13kDataModule(root)
     data.setup("test")
-    assert data.published_counts == TEST_COUNTS
+    assert data.published_counts == Rain13kDataModule.counts
     assert set(data.test_set_names) < set(data.published_counts)
 
 
 def test_complete_set_is_not_remarked_on(root, caplog, monkeypatch):
-    monkeypatch.setitem(TEST_COUNTS, "Rain100L", 2)
+    monkeypatch.setitem(Rain13kDataModule.counts, "Rain100L", 2)
     with caplog.at_level(logging.WARNING):
         Rain13kDataModule(root).setup("validate")
     assert not caplog.records
@@ -96,6 +95,16 @@ def test_no_test_set_at_all_is_refused(tmp_path):
 def test_absent_validation_set_is_refused(root):
     with pytest.raises(DataError, match=r"val_sets \(Test100\) must be in .* got Rain100H, Rain100L"):
         Rain13kDataModule(root, val_sets=["Test100"]).setup("validate")
+
+
+def test_chosen_test_sets_are_tested_on_alone(root):
+    data = Rain13kDataModule(root, test_sets=["Rain100H"])
+    data.setup("test")
+    assert data.test_set_names == ["Rain100H"]
+    assert data.absent_test_sets == []
+    assert data.published_counts == {"Rain100H": 100}
+    with pytest.raises(ValueError, match=r"test_sets \(Rain200\) must be among Rain100H"):
+        Rain13kDataModule(root, test_sets=["Rain200"])
 
 
 def test_unknown_validation_set_is_refused(root):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules import RESIDEDataModule
 from datamodules.files.images import write_image
 from tests.datamodules.conftest import write_pairs
 from trainers.cli.main import main
@@ -83,7 +84,7 @@ def test_verify_names_all_faults_in_one_message(source, capsys):
 
 
 def test_a_whole_set_is_verified_by_several_processes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("datamodules.preparation.inventory.SOTS_COUNTS", {"SOTS-indoor": 2})
+    monkeypatch.setattr(RESIDEDataModule, "sots_counts", {"SOTS-indoor": 2})
     write_pairs(tmp_path / "SOTS-indoor", ["1", "2"], inputs="hazy", targets="GT")
     assert prepare("reside", "--source", tmp_path, "--verify", "true", "--workers=2") == 0
     assert "verified: every file of SOTS-indoor can be used" in capsys.readouterr().out
@@ -98,6 +99,18 @@ def test_a_whole_set_is_verified_by_several_processes(tmp_path, capsys, monkeypa
         (["gopro", "--workers=-1"], "workers (-1) must be at least 0"),
         (["hide"], "dataset (hide) must be"),
         (["gopro", "--output=out", "--crop_size=8", "--step=4", "--crops_per_image=3"], "step (4) must be null"),
+        (["gopro", "--crop_size=8"], "crop_size (8) must be left out without output"),
+        (["gopro", "--step=4", "--verify"], "step (4) must be left out without output"),
+        (["gopro", "--crops_per_image=0"], "crops_per_image (0) must be left out without output"),
+        (["gopro", "--seed=0"], "seed (0) must be left out without output"),
+        (["gopro", "--pack"], "pack (True) must be left out without output"),
+        (["gopro", "--scale=2"], "scale (2) must be null for gopro"),
+        (["gopro", "--scale=2", "--output=out"], "scale (2) must be null for gopro"),
+        (["gopro", "--seed=1", "--output=out"], "seed (1) must be null where crops lie on a grid"),
+        (["sidd", "--seed=1", "--step=8", "--output=out"], "seed (1) must be null where crops lie on a grid"),
+        (["rain13k", "--seed=1", "--pack", "--output=out"], "seed must be null for rain13k"),
+        (["reside", "--crops_per_image=0", "--pack", "--output=out"], "crops_per_image must be null for reside"),
+        (["div2k", "--scale=5"], "scale (5) must be one of 2, 3, 4, 8"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(source, arguments, message, capsys, tmp_path, monkeypatch):

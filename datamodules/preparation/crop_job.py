@@ -1,69 +1,26 @@
-"""Which crops are cut of which images, and what came of it."""
+"""What is to be cut or packed of a training set, and what came of it."""
 
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
+from datamodules.base.crops import Cut
 from datamodules.pairs.degraded import CleanImages
 from datamodules.pairs.matching import Pairs
 
-Window = tuple[slice, slice]
-
 
 @dataclass(frozen=True)
-class Cut:
-    """Where crops are.
+class CropJob:
+    """Crops or packs to be made of one training set.
 
     Attributes:
-        size: side in pixels of the target; of a smaller image all is taken. None: whole images.
-        step: pixels between neighbours; the last of a row or column ends at the image's edge.
-        random: crops of an image at random places instead.
-        seed: of these.
-    """
-
-    size: int | None
-    step: int | None = None
-    random: int | None = None
-    seed: int = 0
-
-    def windows(self, height: int, width: int, name: str, scale: int = 1) -> list[Window]:
-        """Rows and columns of every crop.
-
-        Args:
-            height: of the image that is cut: the input's, at a scale above 1.
-            width: of it.
-            name: of the image; random places depend on it and the seed alone.
-            scale: how many pixels of the target a pixel of that image is.
-        """
-        if self.size is None:
-            return [(slice(0, height), slice(0, width))]
-        sides = [min(side, self.size // scale) for side in (height, width)]
-        room = [whole - side for whole, side in zip((height, width), sides, strict=True)]
-        if self.random is not None:
-            rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
-            corners = [tuple(int(rng.integers(free + 1)) for free in room) for _ in range(self.random)]
-        else:
-            step = (self.step or self.size) // scale
-            rows, columns = ([*range(0, free, step), free] for free in room)
-            corners = [(row, column) for row in rows for column in columns]
-        return [(slice(top, top + sides[0]), slice(left, left + sides[1])) for top, left in corners]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be made.
-
-    Attributes:
-        dataset: what it is made of.
+        dataset: name of the data set that they are made of.
         pairs: the images.
         folder: what appears when all is made.
         inputs: folder in it for crops of inputs.
         targets: folder in it for crops of targets.
-        cut: where crops are.
+        cut: places of the crops.
         scale: size of a target relative to its input.
-        pack: make packs (`datamodules.packs`) instead of a file each; of whole images nothing else can be made.
+        pack: make packs (`datamodules.files.packs`) instead of a file each; of whole images nothing else can be made.
 
     Raises:
         ValueError: if a side, step or number is not positive, or crops would not lie on the pixels of the inputs.
@@ -98,7 +55,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What two runs must agree in for one to go on with what the other began."""
+        """Values in which two runs must agree for one to go on with what the other began."""
         return {"dataset": self.dataset, "scale": self.scale, "pack": self.pack, **asdict(self.cut)}
 
     @property
@@ -109,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Made:
-    """What a run did.
+    """Numbers of what is there after a run.
 
     Attributes:
         images: images of the whole set.
