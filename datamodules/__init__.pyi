@@ -8,6 +8,7 @@ from .pairs.dataset import PairedImageDataset as PairedImageDataset
 from .pairs.transforms import PairedTransform as PairedTransform
 from .restoration.denoising import GaussianDenoisingDataModule as GaussianDenoisingDataModule
 from .restoration.denoising import JPEGDataModule as JPEGDataModule
+from .restoration.folders import DegradedFolderDataModule as DegradedFolderDataModule
 from .restoration.folders import PairedFolderDataModule as PairedFolderDataModule
 from .restoration.gopro import GoProDataModule as GoProDataModule
 from .restoration.rain13k import Rain13kDataModule as Rain13kDataModule
@@ -21,6 +22,7 @@ from .spectral.ntire2022 import NTIRE2022DataModule as NTIRE2022DataModule
 __all__ = [
     "CASSIDataModule",
     "DataError",
+    "DegradedFolderDataModule",
     "DemoDataModule",
     "GaussianDenoisingDataModule",
     "GoProDataModule",

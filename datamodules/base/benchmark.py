@@ -5,14 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch.utils.data import Dataset
-
 from datamodules.base.paired import PairedImageDataModule
 from datamodules.base.published import find_folder, shortfall
 from datamodules.errors import DataError
-from datamodules.pairs.degraded import CleanImages, DegradedImageDataset
+from datamodules.pairs.degraded import CleanImages
 from datamodules.pairs.matching import Pairs
-from datamodules.pairs.transforms import PairedTransform
 
 
 class BenchmarkDataModule(PairedImageDataModule):
@@ -131,12 +128,6 @@ class BenchmarkDataModule(PairedImageDataModule):
         if not folder.is_dir():
             return "no such folder"
         return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder"
-
-    def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> Dataset:
-        if not isinstance(pairs, CleanImages):
-            return super()._dataset(pairs, transform, repeat)
-        patch_size = None if transform is None else transform.patch_size
-        return DegradedImageDataset(pairs, patch_size, augment=self.augment, repeat=repeat, channels=self.channels)
 
 
 def join(parts: Mapping[str, Pairs], argument: str) -> Pairs:

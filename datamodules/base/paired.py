@@ -13,6 +13,7 @@ from datamodules.loading.resumable import ResumableLoader
 from datamodules.loading.samples import SeededSamples
 from datamodules.loading.stages import Stage, StagedBatches, StagedSamples
 from datamodules.pairs.dataset import PairedImageDataset
+from datamodules.pairs.degraded import CleanImages, DegradedImageDataset
 from datamodules.pairs.matching import Pairs
 from datamodules.pairs.transforms import PairedTransform
 
@@ -108,7 +109,7 @@ class PairedImageDataModule(RestorationDataModule, ABC):
                     f"{len(self._train_pairs)} training images × repeat {self.repeat}; raise repeat"
                 )
         if stage in ("fit", "validate"):
-            self._val_sets = self._datasets(self.val_pairs())
+            self._val_sets = self._val_datasets()
             if stage == "validate" and not self._val_sets:
                 raise DataError(
                     f"{type(self).__name__} must have a validation set to validate, got none; name one or run test"
@@ -149,10 +150,16 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         # The sampler makes the batches. (Lightning would take a batch sampler apart.)
         return self._loader(dataset, batches, batch_size=None, collate_fn=default_collate)
 
+    def _val_datasets(self) -> dict[str, Dataset]:
+        return self._datasets(self.val_pairs())
+
     def _datasets(self, sets: Mapping[str, Pairs]) -> dict[str, Dataset]:
         return {name: self._dataset(pairs) for name, pairs in sets.items()}
 
     def _dataset(self, pairs: Pairs, transform: PairedTransform | None = None, repeat: int = 1) -> Dataset:
+        if isinstance(pairs, CleanImages):
+            patch_size = None if transform is None else transform.patch_size
+            return DegradedImageDataset(pairs, patch_size, augment=self.augment, repeat=repeat, channels=self.channels)
         return PairedImageDataset(
             pairs.inputs,
             pairs.targets,

@@ -1,4 +1,4 @@
-"""Pairs of a degraded image and its clean target: matching of names, and the data set that reads them."""
+"""Data sets that read pairs of a degraded image and its clean target, whole, by patches or by their middle."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -112,6 +112,42 @@ class PairedImageDataset(Dataset[dict[str, object]]):
     def _generator(index: int) -> np.random.Generator:
         # The index keeps processes apart that start from the same torch seed.
         return np.random.default_rng((int(torch.randint(2**62, ())), index))
+
+
+class CentreCrops(Dataset[dict[str, object]]):
+    """Cuts the middle out of every pair of another data set, so that large images take no longer than others.
+
+    Args:
+        dataset: gives dicts of `input` (C, H, W), `target` (C', scale·H, scale·W) and `name`.
+        size: largest side that is left of an input, in pixels.
+        scale: size of a target relative to its input.
+    """
+
+    def __init__(self, dataset: Dataset, size: int, scale: int = 1) -> None:
+        self.dataset = dataset
+        self.size = size
+        self.scale = scale
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]  # data sets of this package have a length
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """Read a pair and cut its middle.
+
+        Args:
+            index: 0 ≤ index < len(self).
+
+        Returns:
+            `input` of shape (C, h, w), `target` of shape (C', scale·h, scale·w) with h, w ≤ size, and `name`.
+        """
+        sample = dict(self.dataset[index])
+        height, width = sample["input"].shape[1:]
+        top, left = (max(0, (side - self.size) // 2) for side in (height, width))
+        for key, factor in (("input", 1), ("target", self.scale)):
+            rows = slice(factor * top, factor * (top + self.size))
+            columns = slice(factor * left, factor * (left + self.size))
+            sample[key] = sample[key][:, rows, columns].contiguous()
+        return sample
 
 
 def fit_target(

@@ -1,27 +1,43 @@
-"""Any folders of image pairs."""
+"""Folders of one's own: pairs of images, or clean images that are degraded as they are read."""
 
 from pathlib import Path
 from typing import Any
 
-from datamodules.base.paired import PairedImageDataModule
+from datamodules.base.own_images import OwnImagesDataModule
+from datamodules.degradations.base import Degradation
+from datamodules.degradations.noise import GaussianNoise
 from datamodules.errors import DataError
-from datamodules.pairs.matching import Pairs, pair_folders
+from datamodules.files.images import list_images
+from datamodules.pairs.degraded import CleanImages
+from datamodules.pairs.folders import PartName, find_halves, find_part
+from datamodules.pairs.matching import Affixes, Pairs, pair_folders
 
 
-class PairedFolderDataModule(PairedImageDataModule):
+class PairedFolderDataModule(OwnImagesDataModule):
     """Pairs of folders, one of degraded and one of clean images with the same names; see `pair_folders`.
 
-    Only the folders of the stages that are run need to be given. A set is called by the folder that its targets'
-    folder is in: `Rain100L/target` gives `Rain100L`.
+    The folders are named one by one, or found in `root` by their usual names::
+
+        root/{input,target}                     all trains; `val_images` splits validation off
+        root/{train,val,test}/{input,target}    val and test may be absent
+
+    Instead of `input` and `target` these folders may be called lq and gt, noisy and clean, rainy and clean, hazy and
+    GT, blur and sharp, LR and HR, and the like. Only the folders of the stages that are run are needed. A set is called
+    by the folder that its targets' folder is in: `Rain100L/target` gives `Rain100L`.
 
     Args:
         train_input: degraded images to train on.
         train_target: their clean images.
-        val_input: degraded images that validate during training; without them there is no validation.
+        val_input: degraded images that validate during training.
         val_target: their clean images.
         test_input: degraded images to test on.
         test_target: their clean images.
-        **kwargs: of `PairedImageDataModule`.
+        root: the folder that the pairs of folders are in which are not named.
+        input_prefix: what inputs' names have in front that their targets' names have not.
+        input_suffix: what inputs' names have behind.
+        target_prefix: what targets' names have in front.
+        target_suffix: what targets' names have behind, such as `_clean` of `1_clean.png` for the input `1.png`.
+        **kwargs: of `OwnImagesDataModule`.
     """
 
     def __init__(
@@ -32,37 +48,81 @@ class PairedFolderDataModule(PairedImageDataModule):
         val_target: Path | None = None,
         test_input: Path | None = None,
         test_target: Path | None = None,
+        *,
+        root: Path | None = None,
+        input_prefix: str = "",
+        input_suffix: str = "",
+        target_prefix: str = "",
+        target_suffix: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.folders = {
+        self.folders: dict[PartName, tuple[Path | None, Path | None]] = {
             "train": (train_input, train_target),
             "val": (val_input, val_target),
             "test": (test_input, test_target),
         }
+        self.root = None if root is None else Path(root)
+        self.affixes = Affixes(input_prefix, input_suffix, target_prefix, target_suffix)
 
-    def train_pairs(self) -> Pairs:
-        """Match the training folders."""
-        return self._pairs("train")[1]
-
-    def val_pairs(self) -> dict[str, Pairs]:
-        """Match the validation folders, if they are given."""
-        return {} if self.folders["val"] == (None, None) else dict([self._pairs("val")])
-
-    def test_pairs(self) -> dict[str, Pairs]:
-        """Match the test folders."""
-        return dict([self._pairs("test")])
-
-    def _pairs(self, split: str) -> tuple[str, Pairs]:
-        inputs, targets = self.folders[split]
+    def find(self, part: PartName) -> tuple[str, Pairs] | None:
+        """Match the two folders of a part."""
+        inputs, targets = self.folders[part]
+        if inputs is None and targets is None:
+            if self.root is not None:
+                inputs, targets = self._halves(self.root, part)
+            if inputs is None and part == "val":
+                return None
         if inputs is None or targets is None:
-            argument = f"{split}_input" if inputs is None else f"{split}_target"
-            raise DataError(f"{argument} (None) must be a folder of images; give --data.{argument}")
+            argument = f"{part}_input" if inputs is None else f"{part}_target"
+            beside = "" if self.root is None else f", or a folder {part} in {self.root}"
+            raise DataError(f"{argument} (None) must be a folder of images; give --data.{argument}{beside}")
         pairs = pair_folders(
             inputs,
             targets,
             scale=self.scale,
-            input_argument=f"{split}_input",
-            target_argument=f"{split}_target",
+            affixes=self.affixes,
+            input_argument=f"{part}_input",
+            target_argument=f"{part}_target",
         )
         return Path(targets).resolve().parent.name, pairs
+
+    @staticmethod
+    def _halves(root: Path, part: PartName) -> tuple[Path | None, Path | None]:
+        folder = find_part(root, part)
+        if folder is None and part != "train":
+            return None, None
+        return find_halves(folder or root, part)
+
+
+class DegradedFolderDataModule(OwnImagesDataModule):
+    """Clean images of one's own, degraded as they are read: a training patch anew each time, an image always alike.
+
+    Layout::
+
+        root/*.png                      all trains; `val_images` splits validation off
+        root/{train,val,test}/*.png     val and test may be absent
+
+    A set is called by the folder that its images are in.
+
+    Args:
+        root: the folder of images, or the one that `train`, `val` and `test` are in.
+        degradation: what happens to the clean images; None: Gaussian noise of 5 to 50 grey levels.
+        **kwargs: of `OwnImagesDataModule`, but for `scale`, which is the degradation's.
+    """
+
+    def __init__(self, root: Path, degradation: Degradation | None = None, **kwargs: Any) -> None:
+        self.degradation = GaussianNoise() if degradation is None else degradation
+        super().__init__(**kwargs, scale=self.degradation.scale)
+        self.root = Path(root)
+
+    def find(self, part: PartName) -> tuple[str, Pairs] | None:
+        """List the images of a part."""
+        folder = find_part(self.root, part)
+        if folder is None and part == "val":
+            return None
+        if folder is None and part == "test":
+            raise DataError(f"root ({self.root}) must hold test with clean images to test on, got none; add the folder")
+        folder = folder or self.root
+        images = list_images(folder, "root" if folder == self.root else f"root's {folder.name}")
+        return folder.resolve().name, CleanImages.of(images, self.degradation)

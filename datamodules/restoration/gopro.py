@@ -10,7 +10,7 @@ from datamodules.base.crops import Cut, TrainingFolders
 from datamodules.base.parts import Part, PublishedDataSet
 from datamodules.base.published import find_data_set, find_folder, shortfall
 from datamodules.errors import DataError
-from datamodules.pairs.matching import Pairs, pair_folders
+from datamodules.pairs.matching import Pairs, pair_folders, select
 
 TestSet = Literal["GoPro", "HIDE"]
 
@@ -94,7 +94,7 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
         sets = super().val_pairs()
         for name, pairs in sets.items():
             count = min(self.val_images, len(pairs))
-            sets[name] = _select(pairs, [i * len(pairs) // count for i in range(count)])
+            sets[name] = select(pairs, [i * len(pairs) // count for i in range(count)])
         return sets
 
     def find_set(self, name: str) -> Pairs | None:
@@ -145,11 +145,3 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
             input_argument=f"root's {place}/{inputs.name}",
             target_argument=f"root's {place}/{targets.name}",
         )
-
-
-def _select(pairs: Pairs, indices: list[int]) -> Pairs:
-    return Pairs(
-        tuple(pairs.inputs[i] for i in indices),
-        tuple(pairs.targets[i] for i in indices),
-        tuple(pairs.names[i] for i in indices),
-    )
