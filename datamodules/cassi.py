@@ -25,6 +25,13 @@ def shift(cube: Tensor, step: int = DISPERSION) -> Tensor:
 
     Raises:
         ValueError: if `step` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import shift
+        >>> cube = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
+        >>> shift(cube, step=1).tolist()
+        [[[1.0, 2.0, 0.0]], [[0.0, 3.0, 4.0]]]
     """
     _check_step(step)
     bands, width = cube.shape[-3], cube.shape[-1]
@@ -46,6 +53,13 @@ def shift_back(dispersed: Tensor, step: int = DISPERSION) -> Tensor:
 
     Raises:
         ValueError: if `step` is negative, or nothing is left of the width.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import shift, shift_back
+        >>> cube = torch.rand(28, 4, 6)
+        >>> torch.equal(shift_back(shift(cube)), cube)
+        True
     """
     bands = dispersed.shape[-3]
     width = _width(dispersed.shape[-1], bands, step)
@@ -65,6 +79,13 @@ def measure(cube: Tensor, mask: Tensor, step: int = DISPERSION) -> Tensor:
 
     Raises:
         ValueError: if `step` is negative, or the mask is of another size.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import measure
+        >>> cube = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
+        >>> measure(cube, mask=torch.tensor([[1.0, 0.0]]), step=1)
+        tensor([[1., 3., 0.]])
     """
     return shift(_masked(cube, mask), step).sum(-3)
 
@@ -83,11 +104,18 @@ def adjoint(measurement: Tensor, mask: Tensor, bands: int, step: int = DISPERSIO
 
     Raises:
         ValueError: if `step` is negative, nothing is left of the width, or the mask is of another size.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import adjoint
+        >>> measurement = torch.tensor([[1.0, 5.0, 4.0]])
+        >>> adjoint(measurement, mask=torch.tensor([[1.0, 0.0]]), bands=2, step=1).tolist()
+        [[[1.0, 0.0]], [[5.0, 0.0]]]
     """
-    return _masked(spread(measurement, bands, step), mask)
+    return _masked(separate_bands(measurement, bands, step), mask)
 
 
-def spread(measurement: Tensor, bands: int, step: int = DISPERSION) -> Tensor:
+def separate_bands(measurement: Tensor, bands: int, step: int = DISPERSION) -> Tensor:
     """Give each band its part of a measurement: `shift_back` of the same image in every band.
 
     Args:
@@ -100,13 +128,19 @@ def spread(measurement: Tensor, bands: int, step: int = DISPERSION) -> Tensor:
 
     Raises:
         ValueError: if `step` is negative, or nothing is left of the width.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import separate_bands
+        >>> separate_bands(torch.tensor([[1.0, 5.0, 4.0]]), bands=2, step=1).tolist()
+        [[[1.0, 5.0]], [[5.0, 4.0]]]
     """
     everywhere = measurement.unsqueeze(-3).expand(*measurement.shape[:-2], bands, *measurement.shape[-2:])
     return shift_back(everywhere, step)
 
 
 def initial_estimate(measurement: Tensor, bands: int, step: int = DISPERSION) -> Tensor:
-    """Make the input of MST from a measurement: `spread`, scaled by 2 / N so that it has the cube's magnitude.
+    """Make the input of MST from a measurement: `separate_bands`, scaled by 2 / N so that it has the cube's magnitude.
 
     (A mask lets half of the light through.)
 
@@ -120,8 +154,14 @@ def initial_estimate(measurement: Tensor, bands: int, step: int = DISPERSION) ->
 
     Raises:
         ValueError: if `step` is negative, or nothing is left of the width.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import initial_estimate
+        >>> initial_estimate(torch.tensor([[2.0, 4.0, 6.0, 8.0]]), bands=4, step=1).tolist()
+        [[[1.0]], [[2.0]], [[3.0]], [[4.0]]]
     """
-    return spread(measurement / bands * 2, bands, step)
+    return separate_bands(measurement / bands * 2, bands, step)
 
 
 def mask_energy(dispersed_mask: Tensor) -> Tensor:
@@ -132,6 +172,13 @@ def mask_energy(dispersed_mask: Tensor) -> Tensor:
 
     Returns:
         Shape (..., H, W').
+
+    Examples:
+        >>> import torch
+        >>> from datamodules.cassi import mask_energy, shift
+        >>> mask = torch.tensor([[1.0, 1.0, 0.0]])
+        >>> mask_energy(shift(mask.expand(2, 1, 3), step=1))
+        tensor([[1., 2., 1., 1.]])
     """
     energy = dispersed_mask.square().sum(-3)
     return torch.where(energy == 0, 1, energy)

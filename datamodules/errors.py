@@ -1,4 +1,4 @@
-"""The one exception for data on disk that cannot be used, and what collects several of its messages."""
+"""The one exception for data on disk that cannot be used, and a collector of several of its messages."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 
 
 class DataError(ValueError):
-    """Says which file or folder cannot be used, which argument named it and what to do about it.
+    """Reports which file or folder cannot be used, which argument named it and what to do about it.
 
     Args:
-        message: what to tell the user.
+        message: text for the user.
+
+    Examples:
+        >>> from datamodules import DataError
+        >>> from datamodules.files import list_images
+        >>> try:
+        ...     list_images("gone", "root")
+        ... except DataError as error:
+        ...     print(error)
+        root (gone) must be an existing folder of images, got nothing there; check the path
     """
 
     def __init__(self, message: str) -> None:
@@ -20,10 +29,10 @@ class DataError(ValueError):
 
 @dataclass
 class Faults:
-    """What was found wrong with a layout.
+    """Faults of a layout.
 
     Attributes:
-        errors: what cannot be used, a message each.
+        errors: messages, one for each file or folder that cannot be used.
         shortfalls: sets that have not as many images as published.
     """
 
@@ -36,10 +45,10 @@ _collected: ContextVar[Faults | None] = ContextVar("collected", default=None)
 
 @contextmanager
 def collect_faults() -> Iterator[Faults]:
-    """Note what is wrong with folders and names instead of stopping at the first: the rest is looked at all the same.
+    """Note all faults of folders and names, instead of stopping at the first.
 
     Yields:
-        What is noted within.
+        The faults that are noted within.
     """
     faults = Faults()
     token = _collected.set(faults)
@@ -53,7 +62,7 @@ def refuse(message: str, each: Iterable[str] = ()) -> None:
     """Raise a `DataError`, or within `collect_faults` note it and return, so that the caller goes on with what is left.
 
     Args:
-        message: what to tell the user; may shorten a list of files.
+        message: text for the user; may shorten a list of files.
         each: a message for each file, noted in place of `message`.
 
     Raises:
@@ -66,7 +75,7 @@ def refuse(message: str, each: Iterable[str] = ()) -> None:
 
 
 def note_shortfall(message: str) -> bool:
-    """Note that a set is incomplete, if faults are collected; whether they are."""
+    """Note that a set is incomplete, if faults are collected; return whether they are."""
     faults = _collected.get()
     if faults is not None:
         faults.shortfalls.append(message)

@@ -1,4 +1,4 @@
-"""What data modules share: parts of training, validation and test, published layouts and counts."""
+"""Bases of data modules: parts of training, validation and test, published layouts and counts."""
 
 from datamodules.base.benchmark import BenchmarkDataModule
 from datamodules.base.paired import PairedImageDataModule

@@ -1,4 +1,4 @@
-"""What data modules of several named benchmark sets share."""
+"""The base of data modules of several named benchmark sets below one folder."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ class BenchmarkDataModule(PairedImageDataModule):
         return self.root
 
     def own_set(self) -> str | None:
-        """Name of the set that `root` is itself; None: it is none, or holds one of the test sets."""
+        """Name of the set that `root` is itself; None if `root` is no set, or holds one of the test sets."""
         if not self.is_set(self.root):
             return None
         if any(find_folder(self.sets_folder(), name, *self.aliases.get(name, ())) for name in self.test_sets):
@@ -70,7 +70,7 @@ class BenchmarkDataModule(PairedImageDataModule):
 
     @property
     def published_counts(self) -> dict[str, int]:
-        """Number of images of the chosen test sets, as published; see base class."""
+        """Number of images of the chosen test sets, as published; absent sets count too."""
         own = self.own_set()
         names = self.test_sets if own is None else [own]
         return {name: self.counts[name] for name in names if name in self.counts}
@@ -135,7 +135,7 @@ def join(parts: Mapping[str, Pairs], argument: str) -> Pairs:
 
     Args:
         parts: sets by name, at least one; names of images get their set's in front where there are several.
-        argument: what the user calls the sets, for the error message.
+        argument: name of the option that lists the sets, for the error message.
 
     Returns:
         All pairs, in order.

@@ -1,4 +1,4 @@
-"""Reading files for what is wrong with them: everything that is, not only what is found first."""
+"""Checks that read files and list every fault, not only the first."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from datamodules.files.images import read_image
 from datamodules.pairs.dataset import fit_target
 
 Check = Callable[[], list[str]]
-"""Reads files and says what is wrong with them; can be sent to another process."""
+"""Reads files and lists their faults; can be sent to another process."""
 
 
 def call(check: Check) -> list[str]:

@@ -63,7 +63,7 @@ class OwnImagesDataModule(PairedImageDataModule, ABC):
             part: which.
 
         Returns:
-            What the set is called, and its pairs; None if there is no validation part.
+            The set's name, and its pairs; None if there is no validation part.
 
         Raises:
             DataError: if the part is asked for and not there, or cannot be used.

@@ -34,6 +34,26 @@ class PairedImageDataModule(RestorationDataModule, ABC):
 
     Raises:
         ValueError: if a number is out of range, or the stages are not in the order of their steps.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from pathlib import Path
+        >>> from datamodules import PairedImageDataModule
+        >>> from datamodules.pairs.matching import pair_folders
+        >>> class Scans(PairedImageDataModule):
+        ...     def train_pairs(self):
+        ...         return pair_folders("scans/noisy", "scans/clean")
+        ...     def val_pairs(self):
+        ...         return {}
+        ...     def test_pairs(self):
+        ...         return {"scans": self.train_pairs()}
+        >>> for place in ("noisy", "clean"):
+        ...     write_image(f"scans/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> data = Scans(patch_size=16, batch_size=2, repeat=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader()))["name"]
+        ['1', '1']
     """
 
     # Whether larger targets are cut at the centre, where a data set's convention is so.
@@ -67,12 +87,12 @@ class PairedImageDataModule(RestorationDataModule, ABC):
 
     @property
     def patch_sizes(self) -> list[int]:
-        """See base class."""
+        """Sides of training patches: `patch_size`, then those of the stages."""
         return [self.patch_size, *(stage.patch_size for stage in self.stages)]
 
     @property
     def batch_sizes(self) -> list[int]:
-        """See base class."""
+        """Samples of an optimiser's step: `batch_size`, then those of the stages."""
         return [self.batch_size, *(stage.batch_size for stage in self.stages)]
 
     @abstractmethod

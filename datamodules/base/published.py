@@ -7,7 +7,7 @@ from datamodules.errors import DataError, note_shortfall
 from datamodules.pairs.matching import Pairs
 
 RECORD = "prepared.json"
-"""What `lowrank prepare` leaves in a folder that it has finished: what it was made of, and how."""
+"""The file that `lowrank prepare` leaves in a folder that it has finished: of which images it was made, and how."""
 
 
 def find_data_set(root: str | Path, names: tuple[str, ...]) -> Path:
@@ -56,7 +56,7 @@ def find_folder(root: Path, *names: str) -> Path | None:
 
 
 def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
-    """Say in a sentence that a set has not as many pairs as published; None if it has, or if that is being collected.
+    """Describe a set that has not as many pairs as published; None if it has, or if shortfalls are being collected.
 
     Crops that `lowrank prepare` cut count as the images that they are of.
     """
@@ -66,7 +66,7 @@ def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
 
 
 def shortfall_of(name: str, count: int, published: int, unit: str = "pairs") -> str | None:
-    """Say the same of a set of `count` images, scenes or whatever `unit` says."""
+    """Describe a set of `count` images or scenes, as `unit` names them, that has not as many as published; or None."""
     if count == published:
         return None
     message = f"{name} has {count} {unit}, {published} as published: results are not comparable with published ones"

@@ -1,4 +1,4 @@
-"""What every datamodule of image pairs shares: its loaders and the settings of training."""
+"""The base of every data module: loaders of training and evaluation, and the settings of training."""
 
 import logging
 import os
@@ -29,8 +29,8 @@ class RestorationDataModule(LightningDataModule):
     unique within a set, so that each image can be counted once.) `patch_size` and `batch_size` may be changed between
     epochs: a training loader obeys their values at the time when it is made.
 
-    `batch_size` is what a recipe is about, the samples of a step of the optimiser. A device's batch follows from it:
-    the share of one device in one of the batches that the trainer accumulates (`trainers.hardware` chooses how many).
+    `batch_size` counts the samples of a step of the optimiser. A device's batch follows from it: the share of one
+    device in one of the batches that the trainer accumulates (`trainers.devices.step_batches` chooses how many).
 
     A training sample depends on the run's seed and its number in the run alone, whatever the number of workers: a run
     that is resumed, also within an epoch, sees what it would have seen without the interruption.
@@ -46,6 +46,20 @@ class RestorationDataModule(LightningDataModule):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules import RestorationDataModule
+        >>> class Grey(RestorationDataModule):
+        ...     def setup(self, stage):
+        ...         image = torch.full((3, 8, 8), 0.5)
+        ...         self._test_sets = {"grey": [{"input": image, "target": image, "name": "1"}]}
+        >>> data = Grey(patch_size=8, batch_size=1, num_workers=0)
+        >>> data.setup("test")
+        >>> data.test_set_names
+        ['grey']
+        >>> next(iter(data.test_dataloader()[0]))["input"].shape
+        torch.Size([1, 3, 8, 8])
     """
 
     def __init__(self, *, patch_size: int, batch_size: int, num_workers: int) -> None:
@@ -107,7 +121,7 @@ class RestorationDataModule(LightningDataModule):
 
     def _training_loader(self, dataset: Dataset, shuffle_seed: int | None = None) -> ResumableLoader:
         """Load a data set of numbered samples (`NumberedSamples`), in a new order in each epoch if there is a seed."""
-        batch, length = self._share(self.batch_size), len(dataset)  # type: ignore[arg-type]  # ours have one
+        batch, length = self._share(self.batch_size), len(dataset)  # type: ignore[arg-type]  # data sets of this package have a length
         step = batch * self._accumulated
         if step * self._world_size > length:
             raise DataError(

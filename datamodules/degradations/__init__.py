@@ -1,4 +1,4 @@
-"""What happened to a clean image, physically described, one cause a file."""
+"""Degradations of clean images, physically described, one cause a file."""
 
 from datamodules.degradations.base import Chain, Degradation
 from datamodules.degradations.blur import MotionBlur

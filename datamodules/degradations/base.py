@@ -1,4 +1,4 @@
-"""What a degradation is, several in a row, and the smooth random fields that they share."""
+"""The base of degradations, several of them in a row, and the smooth random fields that they share."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,11 +13,20 @@ Range = tuple[float, float]
 
 
 class Degradation(ABC):
-    """What happened to a clean image before it was seen.
+    """A physical cause that degraded a clean image before it was seen.
 
     Attributes:
         scale: how much larger than the degraded image the clean one is.
         reach: pixels at each border of a degraded image that depend on how the clean one goes on beyond.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import Degradation
+        >>> class Fade(Degradation):
+        ...     def apply(self, image, rng):
+        ...         return image * np.float32(rng.uniform(0.5, 1))
+        >>> Fade().apply(np.ones((1, 2, 1), np.float32), np.random.default_rng(0)).round(3)[0, :, 0]
+        array([0.818, 0.818], dtype=float32)
     """
 
     scale: int = 1
@@ -42,6 +51,15 @@ class Chain(Degradation):
 
     Args:
         steps: at least one, in the order in which they happened.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import BicubicDownsampling, Chain, GaussianNoise
+        >>> camera = Chain((BicubicDownsampling(2), GaussianNoise((10, 10))))
+        >>> camera.scale, camera.reach
+        (2, 2)
+        >>> camera.apply(np.full((8, 12, 3), 0.5, np.float32), np.random.default_rng(0)).shape
+        (4, 6, 3)
     """
 
     steps: tuple[Degradation, ...]
@@ -57,7 +75,7 @@ class Chain(Degradation):
 
     @property
     def reach(self) -> int:  # type: ignore[override]
-        """Each step adds its own to what the ones before it leave of theirs."""
+        """The reach of all steps together, in pixels of the last result."""
         reach = 0
         for step in self.steps:
             reach = math.ceil(reach / step.scale) + step.reach

@@ -19,6 +19,15 @@ class MotionBlur(Degradation):
     Args:
         length: of the path in pixels, at least 0.
         angle: of the path from the vertical, in degrees.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import MotionBlur
+        >>> image = np.zeros((1, 7, 1), np.float32)
+        >>> image[0, 3] = 1
+        >>> blurred = MotionBlur(length=(3, 3), angle=(90, 90)).apply(image, np.random.default_rng(0))
+        >>> blurred[0, :, 0].round(2)
+        array([0.  , 0.04, 0.29, 0.33, 0.29, 0.04, 0.  ], dtype=float32)
     """
 
     length: Range = (5.0, 20.0)

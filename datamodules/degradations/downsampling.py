@@ -16,6 +16,14 @@ class BicubicDownsampling(Degradation):
     Args:
         scale: whole factor by which both sides shrink, at least 1.
         eight_bit: shrink 8-bit levels, which are rounded after each axis, as the benchmarks' files are made.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import BicubicDownsampling
+        >>> image = np.linspace(0, 1, 8, dtype=np.float32)[None, :, None].repeat(4, axis=0)
+        >>> small = BicubicDownsampling(2).apply(image, np.random.default_rng(0))
+        >>> small.shape, small[0, :, 0].round(3)
+        ((2, 4, 1), array([0.064, 0.355, 0.645, 0.936], dtype=float32))
     """
 
     scale: int = 2

@@ -23,6 +23,14 @@ def imresize(image: NDArray, scale: float, *, antialiasing: bool = True) -> NDAr
 
     Raises:
         ValueError: if `scale` is not positive or the image has no pixels.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import imresize
+        >>> image = np.array([[0, 80, 160, 240]] * 4, np.uint8)[..., None]
+        >>> imresize(image, 0.5)[:, :, 0]
+        array([[ 37, 203],
+               [ 37, 203]], dtype=uint8)
     """
     if not scale > 0:
         raise ValueError(f"scale ({scale}) must be positive; 0.5 halves the size, 2 doubles it")

@@ -15,6 +15,15 @@ class JPEGCompression(Degradation):
 
     Args:
         quality: of the encoder, 1 to 100; rounded to whole numbers.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import JPEGCompression
+        >>> rng = np.random.default_rng(0)
+        >>> image = rng.random((16, 16, 3), np.float32)
+        >>> errors = [np.abs(JPEGCompression((q, q)).apply(image, rng) - image).mean() for q in (10, 90)]
+        >>> bool(errors[0] > errors[1] > 0)
+        True
     """
 
     quality: Range = (10.0, 40.0)

@@ -16,6 +16,14 @@ class GaussianNoise(Degradation):
     Args:
         sigma: σ in grey levels of 255, at least 0.
         clip: to [0, 1], as a sensor does; denoising benchmarks do not.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import GaussianNoise
+        >>> grey = np.full((64, 64, 1), 0.5, np.float32)
+        >>> noisy = GaussianNoise((25, 25)).apply(grey, np.random.default_rng(0))
+        >>> round(float(255 * noisy.std()), 1)
+        25.0
     """
 
     sigma: Range = (5.0, 50.0)
@@ -40,6 +48,14 @@ class BenchmarkNoise(Degradation):
 
     Args:
         sigma: σ in grey levels of 255, at least 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import BenchmarkNoise
+        >>> grey = np.full((1, 2, 3), 0.5, np.float32)
+        >>> BenchmarkNoise(25).apply(grey, np.random.default_rng(0)).round(3)
+        array([[[0.596, 0.539, 0.673],
+                [0.404, 0.683, 0.72 ]]], dtype=float32)
     """
 
     sigma: float = 25.0
@@ -59,6 +75,13 @@ class ShotNoise(Degradation):
 
     Args:
         photons: p, photons that a white pixel counts, > 0; 100 is a dim scene, 10 000 a bright one.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import ShotNoise
+        >>> ramp = np.array([[[0.0], [0.25], [0.5]]], np.float32)
+        >>> ShotNoise(photons=(100, 100)).apply(ramp, np.random.default_rng(0))[0, :, 0]
+        array([0.  , 0.21, 0.62], dtype=float32)
     """
 
     photons: Range = (50.0, 1000.0)

@@ -1,6 +1,6 @@
-"""Physically described degradations: NumPy functions of an image and a random generator.
+"""Rain streaks and the veil of distant rain.
 
-Each draws its parameters uniformly from ranges (low, high); equal ends fix a parameter.
+Parameters are drawn uniformly from ranges (low, high); equal ends fix a parameter.
 """
 
 import math
@@ -36,6 +36,14 @@ class Rain(Degradation):
         haze: β, extinction over the depth of the scene, at least 0.
         airlight: A, the colour of the veil (grey), 0 to 1.
         depth_scale: pixels over which depth changes, at least 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import Rain
+        >>> grey = np.full((64, 64, 3), 0.3, np.float32)
+        >>> rainy = Rain(haze=(0, 0)).apply(grey, np.random.default_rng(0))
+        >>> bool((rainy >= grey).all()), round(float((rainy > grey).mean()), 2)
+        (True, 0.2)
     """
 
     angle: Range = (-30.0, 30.0)

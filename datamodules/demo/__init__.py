@@ -1,1 +1,1 @@
-"""What is bundled, degraded as it is read; nothing is downloaded."""
+"""Bundled photographs and spectra, degraded as they are read; nothing is downloaded."""

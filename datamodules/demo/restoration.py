@@ -38,7 +38,7 @@ class PhotographDataModule(RestorationDataModule, ABC):
 
     A training sample depends on `seed` and its number in the run alone: a resumed run, another number of workers,
     and another net in the same recipe all see the same patches. Held-out images have one sample each, for good.
-    Subclasses say what samples are made of them.
+    Subclasses choose the samples that are made of them.
 
     Args:
         scale: size of the photographs relative to the network's input.
@@ -54,7 +54,7 @@ class PhotographDataModule(RestorationDataModule, ABC):
         ValueError: if a number is out of range.
     """
 
-    # What sets are called: `demo-val`, `demo-test`.
+    # Sets are called `demo-val` and `demo-test`.
     set_name = "demo"
 
     def __init__(
@@ -84,11 +84,11 @@ class PhotographDataModule(RestorationDataModule, ABC):
 
     @abstractmethod
     def training_sample(self) -> Sample:
-        """What makes training samples."""
+        """Return the function that makes training samples."""
 
     @abstractmethod
     def held_out_sample(self) -> Sample:
-        """What makes samples of validation and test."""
+        """Return the function that makes samples of validation and test."""
 
     def setup(self, stage: str) -> None:
         """Read and cut the held-out photographs.
@@ -133,6 +133,17 @@ class DemoDataModule(PhotographDataModule):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Examples:
+        >>> from datamodules import DemoDataModule
+        >>> from datamodules.degradations import GaussianNoise
+        >>> data = DemoDataModule(GaussianNoise((25, 25)), patch_size=16, batch_size=4, eval_size=32)
+        >>> data.setup("fit")
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["input"].shape, batch["name"][0]
+        (torch.Size([4, 3, 16, 16]), 'motorcycle-0')
+        >>> data.val_set_names
+        ['demo-val']
     """
 
     def __init__(
@@ -160,11 +171,11 @@ class DemoDataModule(PhotographDataModule):
         )
 
     def training_sample(self) -> Sample:
-        """Degrade a patch."""
+        """Return the function that degrades a patch."""
         return partial(degraded_sample, degradation=self.degradation)
 
     def held_out_sample(self) -> Sample:
-        """Degrade an image."""
+        """Return the function that degrades an image."""
         return self.training_sample()
 
 

@@ -14,8 +14,8 @@ from datamodules.files.images import to_tensor
 TRAIN_CHART: Chart = "ColorChecker"
 HELD_OUT_CHART: Chart = "PMC"
 
-# How near in chromaticity a pixel must be to a reflectance to be of it.
-_SPREAD = 0.06
+# Standard deviation in chromaticity of the pixels of one reflectance.
+_CHROMATICITY_SIGMA = 0.06
 # Share of the light that reaches the darkest pixel, so that no label is nearly 0.
 _AMBIENT = 0.2
 # Electrons of a white pixel, and those of the camera's read noise: a short exposure, amplified.
@@ -34,7 +34,7 @@ class Painter:
 
     The camera integrates the cube times its sensitivities, balanced so that white paper under this light is white. The
     exposure is short: white is 500 electrons, with their shot noise and 3 electrons of read noise (σ 0.046 at white,
-    0.021 at a fifth of it), in 8 bits, linear. So what a pixel is has to be told from its neighbours too.
+    0.021 at a fifth of it), in 8 bits, linear. A network has to look at a pixel's neighbours too.
 
     Attributes:
         chart: of the reflectances.
@@ -72,7 +72,7 @@ class Painter:
         drawn = chart[rng.choice(len(chart), self.materials, replace=False)]
         encoded = photograph / 255.0
         distances = _chromaticity(_linear(encoded))[..., None, :] - _chromaticity(drawn @ _response())
-        exponents = -np.square(distances).sum(-1) / (2 * _SPREAD**2)
+        exponents = -np.square(distances).sum(-1) / (2 * _CHROMATICITY_SIGMA**2)
         weights = np.exp(exponents - exponents.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         shade = _AMBIENT + (1 - _AMBIENT) * encoded.max(-1, keepdims=True)
@@ -101,7 +101,7 @@ class SpectralDemoDataModule(PhotographDataModule):
 
     Training scenes are of the 24 reflectances of the ColorChecker, held-out ones of the 30 of the Preferred Memory
     Colour chart and of other photographs, both under CIE D65 and seen by a Nikon D5100, whose sensitivities were
-    measured (`datamodules.spectra` has the sources). See `Painter` for how.
+    measured (`datamodules.demo.spectra` has the sources). See `Painter` for how.
 
     Args:
         patch_size: side of a training patch.
@@ -115,6 +115,14 @@ class SpectralDemoDataModule(PhotographDataModule):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Examples:
+        >>> from datamodules import SpectralDemoDataModule
+        >>> data = SpectralDemoDataModule(patch_size=16, batch_size=4, eval_size=32)
+        >>> data.setup("fit")
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["input"].shape, batch["target"].shape
+        (torch.Size([4, 3, 16, 16]), torch.Size([4, 31, 16, 16]))
     """
 
     set_name = "spectral-demo"
@@ -147,16 +155,16 @@ class SpectralDemoDataModule(PhotographDataModule):
         self.materials = materials
 
     def training_sample(self) -> Sample:
-        """Paint a patch with reflectances of the training chart."""
+        """Return the painter of the training chart."""
         return Painter(TRAIN_CHART, self.materials)
 
     def held_out_sample(self) -> Sample:
-        """Paint an image with reflectances of the other chart."""
+        """Return the painter of the other chart."""
         return Painter(HELD_OUT_CHART, self.materials)
 
 
 def _response() -> NDArray:
-    """What the camera makes of reflectances under daylight, balanced on white: shape (31, 3)."""
+    """The camera's response to reflectances under daylight, balanced on white: shape (31, 3)."""
     seen = camera() * daylight()
     return (seen / seen.sum(1, keepdims=True)).T
 

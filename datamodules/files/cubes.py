@@ -14,9 +14,9 @@ from datamodules.errors import DataError
 from datamodules.files.atomic import atomic_file
 
 CUBE_KEYS = ("cube", "img_expand", "img", "Omsi")
-"""What data sets call a cube: ARAD_1K, CAVE as MST arranges it (both names), and single scenes."""
+"""Names of a cube in data sets: ARAD_1K, CAVE as MST arranges it (both names), and single scenes."""
 
-# What scipy and h5py raise for files that are damaged or of no MATLAB format, found by damaging some.
+# Exceptions of scipy and h5py for files that are damaged or of no MATLAB format, found by damaging some.
 _UNREADABLE = (
     *(OSError, RuntimeError, ValueError, TypeError, LookupError, UnboundLocalError),
     *(zlib.error, MatReadError),

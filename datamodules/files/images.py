@@ -18,7 +18,7 @@ from datamodules.files.packs import is_packed, list_pack, read_packed
 _UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
 _WHITE = {_UINT8: 255, _UINT16: 65535, _FLOAT32: 1}
 
-# What each format can hold: pixel types, numbers of channels. OpenCV would convert anything else silently.
+# Pixel types and numbers of channels that each format can hold. OpenCV would convert anything else silently.
 _FORMATS = {
     ".png": ((_UINT8, _UINT16), (1, 3, 4)),
     ".tif": ((_UINT8, _UINT16, _FLOAT32), (1, 3, 4)),
@@ -38,11 +38,11 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
     """List the images of one folder, sorted by name.
 
     Hidden files and sub-folders are passed over; suffixes count in either case. A link to a missing image is listed,
-    so that reading it says which one it is. Images in a pack (`datamodules.packs`) count as the folder's own.
+    so that reading it names it. Images in a pack (`datamodules.packs`) count as the folder's own.
 
     Args:
         folder: an existing folder, or a link to one.
-        argument: what the user calls the folder, for the error message.
+        argument: name of the option that gives the folder, for the error message.
 
     Returns:
         Paths `folder / name`, at least one.

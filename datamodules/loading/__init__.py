@@ -1,4 +1,4 @@
-"""Which sample comes when, the same after an interruption."""
+"""The order of training samples, which is the same after an interruption."""
 
 from datamodules.loading.stages import Stage
 

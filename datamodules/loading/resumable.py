@@ -26,10 +26,10 @@ def outlive_signals(worker: int) -> None:
 class ResumableLoader(DataLoader[Any]):
     """A loader that counts the batches that it hands out, and goes on after them when a run is resumed.
 
-    Lightning keeps the state of a training loader that has one in every checkpoint. What workers have read ahead does
-    not count. The sampler is a `NumberedSamples`; its epoch, which Lightning sets, is where a new loader begins. From
-    there on the loader counts by itself: Lightning's number is one too high after a run that `max_steps` had ended.
-    Where the sampler makes the batches (`batch_size` None), batches are what is counted.
+    Lightning keeps the state of a training loader that has one in every checkpoint. Batches that workers have read
+    ahead do not count. The sampler is a `NumberedSamples`; its epoch, which Lightning sets, is where a new loader
+    begins. From there on the loader counts by itself: Lightning's number is one too high after a run that `max_steps`
+    had ended. Where the sampler makes the batches (`batch_size` None), batches are what is counted.
     """
 
     _epoch: int | None = None

@@ -49,7 +49,7 @@ class NumberedSamples(DistributedSampler):
         """Samples of the epoch that this device had before the run was resumed."""
 
     def __iter__(self) -> Iterator[int]:
-        length = len(self.dataset)  # type: ignore[arg-type]  # a data set of ours has one
+        length = len(self.dataset)  # type: ignore[arg-type]  # data sets of this package have a length
         order = sample_order(length, self.seed if self.shuffle else None, self.epoch)
         mine = order[self.rank : self.total_size : self.num_replicas][self.skipped :]
         return iter((self.epoch * length + mine).tolist())

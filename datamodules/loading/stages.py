@@ -20,6 +20,22 @@ class Stage:
 
     Raises:
         ValueError: if a number is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import PairedFolderDataModule, Stage
+        >>> for place in ("input", "target"):
+        ...     for number in range(4):
+        ...         write_image(f"{place}/{number}.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> stages = [Stage(start=2, patch_size=24, batch_size=2)]
+        >>> data = PairedFolderDataModule(root=".", patch_size=16, batch_size=4, stages=stages, num_workers=0)
+        >>> data.setup("fit")
+        >>> data.patch_sizes, data.batch_sizes
+        ([16, 24], [4, 2])
+        >>> loader = data.train_dataloader()
+        >>> [tuple(batch["input"].shape) for _ in range(3) for batch in loader]
+        [(4, 3, 16, 16), (4, 3, 16, 16), (2, 3, 24, 24)]
     """
 
     start: int

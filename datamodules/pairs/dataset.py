@@ -37,6 +37,19 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         DataError: if there are no files, the counts differ, or names are not unique. Reading an item raises it if one
             of its files is no complete image, or their sizes do not fit.
         ValueError: if `repeat`, `channels` or `scale` is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import PairedImageDataset, PairedTransform
+        >>> write_image("rainy/1.png", np.full((32, 48, 3), 204, np.uint8))
+        >>> write_image("clean/1.png", np.full((32, 48, 3), 51, np.uint8))
+        >>> whole = PairedImageDataset(["rainy/1.png"], ["clean/1.png"])[0]
+        >>> whole["name"], whole["input"].shape, round(float(whole["target"].mean()), 3)
+        ('1', torch.Size([3, 32, 48]), 0.2)
+        >>> patches = PairedImageDataset(["rainy/1.png"], ["clean/1.png"], PairedTransform(16), repeat=5)
+        >>> len(patches), patches[4]["input"].shape
+        (5, torch.Size([3, 16, 16]))
     """
 
     def __init__(

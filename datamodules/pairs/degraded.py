@@ -37,11 +37,11 @@ class CleanImages(Pairs):
 class DegradedImageDataset(PairedImageDataset):
     """Reads clean images and degrades them: dicts of `input`, `target` (float32) and `name`.
 
-    A training patch is cut with what its input depends on around it, so that it is what the degraded image would hold
-    there. Whole images are cropped to a multiple of the degradation's scale, and get the same degradation each time.
+    A training patch is cut with the border that its input depends on, so that it equals that part of the degraded
+    image. Whole images are cropped to a multiple of the degradation's scale, and get the same degradation each time.
 
     Args:
-        images: the files, and what makes inputs of them.
+        images: the files, and the degradation that makes inputs of them.
         patch_size: side of a random patch, in pixels of the input; None keeps whole images.
         augment: flips and quarter turns of the clean patches.
         repeat: passes over the files that count as one epoch.

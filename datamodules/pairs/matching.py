@@ -77,9 +77,9 @@ def pair_folders(
         inputs: folder of degraded images.
         targets: folder of clean images.
         scale: size of a target relative to its input.
-        affixes: what names have in front and behind that their pair has not; None: nothing.
-        input_argument: what the user calls the first folder, for error messages.
-        target_argument: what the user calls the second folder.
+        affixes: parts of names that their pairs have not; None: none.
+        input_argument: name of the option that gives the first folder, for error messages.
+        target_argument: name of the option that gives the second folder.
 
     Returns:
         The pairs, sorted by the input's file name.

@@ -29,6 +29,15 @@ class PairedTransform:
 
     Raises:
         ValueError: if `patch_size` or `scale` is not positive.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules import PairedTransform
+        >>> image = np.arange(32 * 48).reshape(32, 48, 1).astype(np.uint16)
+        >>> cut = PairedTransform(16)
+        >>> patch, target = cut(image, image, np.random.default_rng(0))
+        >>> patch.shape, bool((patch == target).all())
+        ((16, 16, 1), True)
     """
 
     def __init__(self, patch_size: int, *, scale: int = 1, augment: bool = True) -> None:

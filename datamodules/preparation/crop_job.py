@@ -1,4 +1,4 @@
-"""What is to be cut or packed of a training set, and what came of it."""
+"""Jobs of cutting or packing a training set, and their results."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -22,7 +22,7 @@ from datamodules.preparation.crop_job import CropJob, Made
 from datamodules.preparation.worker_pool import run
 
 Progress = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and how much there is."""
+"""Takes the name of the work, the items done, and all items."""
 
 
 def prepare(job: CropJob, *, workers: int = 0, progress: Progress = lambda *_: None) -> Made:
@@ -34,7 +34,7 @@ def prepare(job: CropJob, *, workers: int = 0, progress: Progress = lambda *_: N
     Args:
         job: what to make.
         workers: processes; 0 works in this one.
-        progress: is told how far it is.
+        progress: called as the work goes on.
 
     Returns:
         Numbers of what is there now, and of what is new.

@@ -1,4 +1,4 @@
-"""The published data sets by name, and a downloaded one looked over: which parts are there, and what is wrong."""
+"""Published data sets by name, and the parts and faults of a downloaded one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Source:
         scale: size of its targets relative to its inputs.
         sets: its parts that are there.
         absent: names of published parts that are not.
-        faults: what is wrong with folders, names and counts.
+        faults: of folders, names and counts.
     """
 
     dataset: DatasetName

@@ -54,7 +54,7 @@ def choose_cut(
 
 
 def make_jobs(source: Source, output: Path, cut: Cut, *, pack: bool = False) -> list[CropJob]:
-    """List what is to be made of a source.
+    """List the crops or packs that are to be made of a source.
 
     Args:
         source: as it was found.
@@ -82,7 +82,7 @@ def make_jobs(source: Source, output: Path, cut: Cut, *, pack: bool = False) -> 
 
 
 def make_links(source: Source, output: Path) -> None:
-    """Put links beside what is made to what is used as it is: test and validation sets.
+    """Put links to the test and validation sets, which are used as they are, beside the crops.
 
     Args:
         source: as it was found.

@@ -15,7 +15,7 @@ from datamodules.files.images import has_images, list_images
 from datamodules.pairs.degraded import CleanImages
 from datamodules.pairs.matching import Pairs
 
-# What SwinIR is trained on; Restormer's DFWB is the same four in one folder.
+# SwinIR's training sets; Restormer's DFWB is the same four in one folder.
 TRAIN_SETS = ("DIV2K", "Flickr2K", "BSD500", "WED")
 
 
@@ -43,12 +43,12 @@ class CleanImageDataModule(BenchmarkDataModule):
     @property
     @abstractmethod
     def training(self) -> Degradation:
-        """What happens to training patches, each time anew."""
+        """The degradation of training patches, drawn anew each time."""
 
     @property
     @abstractmethod
     def evaluation(self) -> Degradation:
-        """What happens to whole images, each time the same."""
+        """The degradation of whole images, the same each time."""
 
     def train_pairs(self) -> Pairs:
         """Find the training images.
@@ -67,11 +67,11 @@ class CleanImageDataModule(BenchmarkDataModule):
         return join({name: self._images(found or [], self.training) for name, found in files.items()}, "train_sets")
 
     def is_set(self, folder: Path) -> bool:
-        """See base class: images are inside."""
+        """Whether a folder holds images itself."""
         return has_images(folder)
 
     def find_set(self, name: str) -> Pairs | None:
-        """Find a set to evaluate on; see base class."""
+        """Find a set to evaluate on; None if it is not there."""
         files = self._files(name)
         return None if files is None else self._images(files, self.evaluation)
 
@@ -87,7 +87,7 @@ class CleanImageDataModule(BenchmarkDataModule):
 
 
 class GaussianDenoisingDataModule(CleanImageDataModule):
-    """Clean images and white Gaussian noise, to be downloaded (the images) and made (the noise).
+    """Clean images, to be downloaded, and white Gaussian noise, which is made.
 
     Sets of colour are tested with `channels` 3: CBSD68 and BSDS200 (Martin et al., ICCV 2001; for non-commercial
     research and education), Kodak24 (released by Kodak for unrestricted use), McMaster (Zhang et al., JEI 2011) and
@@ -110,6 +110,18 @@ class GaussianDenoisingDataModule(CleanImageDataModule):
 
     Raises:
         ValueError: if a σ is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import GaussianDenoisingDataModule
+        >>> write_image("Kodak24/1.png", np.full((32, 48, 3), 128, np.uint8))
+        >>> data = GaussianDenoisingDataModule(".", sigma=25, test_sets=["Kodak24"], num_workers=0)
+        >>> data.setup("test")
+        >>> sample = next(iter(data.test_dataloader()[0]))
+        >>> noise = sample["input"] - sample["target"]
+        >>> round(float(255 * noise.std()), 1)
+        24.6
     """
 
     counts: ClassVar[dict[str, int]] = {
@@ -147,7 +159,7 @@ class GaussianDenoisingDataModule(CleanImageDataModule):
 
     @property
     def training(self) -> Degradation:
-        """New noise."""
+        """Gaussian noise, drawn anew each time."""
         return self.train_noise
 
     @property
@@ -157,7 +169,7 @@ class GaussianDenoisingDataModule(CleanImageDataModule):
 
 
 class JPEGDataModule(CleanImageDataModule):
-    """Clean images and JPEG's artefacts, to be downloaded (the images) and made (by encoding and decoding).
+    """Clean images, to be downloaded, and JPEG's artefacts, made by encoding and decoding.
 
     Classic5 (grey; Foi et al., TIP 2007) and LIVE1 (29 colour photographs; Sheikh et al., TIP 2006; for research, with
     attribution) are the published sets; any other folder can be named. With `channels` 1 colour images are reduced to
@@ -176,6 +188,17 @@ class JPEGDataModule(CleanImageDataModule):
 
     Raises:
         ValueError: if a quality is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import JPEGDataModule
+        >>> write_image("LIVE1/1.png", np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
+        >>> data = JPEGDataModule(".", quality=10, num_workers=0)
+        >>> data.setup("test")
+        >>> sample = next(iter(data.test_dataloader()[0]))
+        >>> bool((sample["input"] - sample["target"]).abs().mean() > 0.1)
+        True
     """
 
     counts: ClassVar[dict[str, int]] = {"Classic5": 5, "LIVE1": 29}

@@ -33,11 +33,26 @@ class PairedFolderDataModule(OwnImagesDataModule):
         test_input: degraded images to test on.
         test_target: their clean images.
         root: the folder that the pairs of folders are in which are not named.
-        input_prefix: what inputs' names have in front that their targets' names have not.
-        input_suffix: what inputs' names have behind.
-        target_prefix: what targets' names have in front.
-        target_suffix: what targets' names have behind, such as `_clean` of `1_clean.png` for the input `1.png`.
+        input_prefix: text in front of inputs' names that targets' names have not.
+        input_suffix: text behind inputs' names, before the file's ending.
+        target_prefix: text in front of targets' names.
+        target_suffix: text behind targets' names, such as `_clean` of `1_clean.png` for the input `1.png`.
         **kwargs: of `OwnImagesDataModule`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import PairedFolderDataModule
+        >>> for number in range(5):
+        ...     write_image(f"mine/noisy/{number}.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     write_image(f"mine/clean/{number}_clean.png", np.full((32, 48, 3), 190, np.uint8))
+        >>> options = {"patch_size": 16, "batch_size": 2, "num_workers": 0}
+        >>> data = PairedFolderDataModule(root="mine", target_suffix="_clean", val_images=1, val_size=24, **options)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader()))["input"].shape
+        torch.Size([2, 3, 16, 16])
+        >>> data.val_set_names, len(data.val_dataloader()[0])
+        (['mine-val-centre24'], 1)
     """
 
     def __init__(
@@ -107,8 +122,23 @@ class DegradedFolderDataModule(OwnImagesDataModule):
 
     Args:
         root: the folder of images, or the one that `train`, `val` and `test` are in.
-        degradation: what happens to the clean images; None: Gaussian noise of 5 to 50 grey levels.
+        degradation: of the clean images; None: Gaussian noise of 5 to 50 grey levels.
         **kwargs: of `OwnImagesDataModule`, but for `scale`, which is the degradation's.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import DegradedFolderDataModule
+        >>> from datamodules.degradations import BicubicDownsampling
+        >>> for number in range(5):
+        ...     write_image(f"photos/{number}.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> data = DegradedFolderDataModule(
+        ...     "photos", BicubicDownsampling(2), val_images=16, patch_size=8, batch_size=2, num_workers=0
+        ... )
+        >>> data.setup("fit")
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["input"].shape, batch["target"].shape
+        (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 16, 16]))
     """
 
     def __init__(self, root: Path, degradation: Degradation | None = None, **kwargs: Any) -> None:

@@ -30,8 +30,8 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
     Restormer trains on crops of 512×512 at a step of 256, in the first layout. In the last an image is called
     `GOPRxxxx_xx_xx-000001`, as in the first.
 
-    HIDE (Shen et al., ICCV 2019; 2025 test pairs of pedestrians; terms: its page) is what networks of GoPro are also
-    tested on. Layout: `HIDE/{input,target}`, `HIDE/test/{input,target}` or `test/HIDE/{input,target}` in `root`.
+    Networks of GoPro are tested on HIDE too (Shen et al., ICCV 2019; 2025 test pairs of pedestrians; terms: its page).
+    Layout: `HIDE/{input,target}`, `HIDE/test/{input,target}` or `test/HIDE/{input,target}` in `root`.
 
     Args:
         root: the folder `GoPro` or `GOPRO_Large`, or the one that it is in, which is also HIDE's.
@@ -42,6 +42,19 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if `val_images` is negative or there is no such test set.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import GoProDataModule
+        >>> for place in ("train/input", "train/target", "test/input", "test/target"):
+        ...     write_image(f"GoPro/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> data = GoProDataModule("GoPro", patch_size=16, batch_size=1, num_workers=0)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader()))["target"].shape
+        torch.Size([1, 3, 16, 16])
+        >>> data.published_counts
+        {'GoPro': 1111}
     """
 
     train_count: ClassVar[int] = 2103
@@ -98,7 +111,7 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
         return sets
 
     def find_set(self, name: str) -> Pairs | None:
-        """Find the test pairs of GoPro or HIDE; see base class."""
+        """Find the test pairs of GoPro or HIDE; None if they are not there."""
         if name == "GoPro":
             # Where HIDE is asked for as well, GoPro may be absent.
             alone = self.test_sets == ["GoPro"]

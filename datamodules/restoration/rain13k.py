@@ -38,6 +38,17 @@ class Rain13kDataModule(BenchmarkDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if `val_sets` or `test_sets` names an unknown set.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import Rain13kDataModule
+        >>> for place in ("test/Rain100L/input", "test/Rain100L/target"):
+        ...     write_image(f"Rain13K/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> data = Rain13kDataModule("Rain13K", num_workers=0)
+        >>> data.setup("test")
+        >>> data.test_set_names, data.absent_test_sets
+        (['Rain100L'], ['Rain100H', 'Test100', 'Test1200', 'Test2800'])
     """
 
     train_count: ClassVar[int] = 13_712

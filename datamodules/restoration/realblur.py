@@ -35,6 +35,17 @@ class RealBlurDataModule(BenchmarkDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if there is no such subset.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import RealBlurDataModule
+        >>> for place in ("input", "target"):
+        ...     write_image(f"test/RealBlur_J/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> data = RealBlurDataModule(".", test_sets=["RealBlur_J"], num_workers=0)
+        >>> data.setup("test")
+        >>> next(iter(data.test_dataloader()[0]))["input"].shape
+        torch.Size([1, 3, 32, 48])
     """
 
     train_count: ClassVar[int] = 3758
@@ -89,7 +100,7 @@ class RealBlurDataModule(BenchmarkDataModule, PublishedDataSet):
         return join(parts, "train_sets")
 
     def find_set(self, name: str) -> Pairs | None:
-        """Find the test pairs of a subset; see base class."""
+        """Find the test pairs of a subset; None if they are not there."""
         return self._split(name, "test")
 
     def place_of(self, name: str, split: str) -> Path | None:

@@ -35,6 +35,18 @@ class RESIDEDataModule(PairedImageDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if there is no such subset.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import RESIDEDataModule
+        >>> write_image("SOTS-indoor/hazy/1400_1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> write_image("SOTS-indoor/GT/1400.png", np.full((36, 52, 3), 200, np.uint8))
+        >>> data = RESIDEDataModule("SOTS-indoor", num_workers=0)
+        >>> data.setup("test")
+        >>> sample = next(iter(data.test_dataloader()[0]))
+        >>> sample["name"], sample["target"].shape
+        (['1400_1'], torch.Size([1, 3, 32, 48]))
     """
 
     subset_counts: ClassVar[dict[str, dict[str, int]]] = {
@@ -58,7 +70,7 @@ class RESIDEDataModule(PairedImageDataModule, PublishedDataSet):
 
     @property
     def published_counts(self) -> dict[str, int]:
-        """Number of images of the test set that was found, if it goes by a published name; see base class."""
+        """Number of images of the test set that was found, if it goes by a published name."""
         counts = {self.subset: self.subset_counts[self.subset]["test"], **self.sots_counts}
         return {name: counts[name] for name in self.test_set_names or self.val_set_names if name in counts}
 

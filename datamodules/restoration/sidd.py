@@ -60,6 +60,17 @@ class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
     Args:
         root: the folder `SIDD`, or the one that it is in.
         **kwargs: of `PairedImageDataModule`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import SIDDDataModule
+        >>> for place in ("train/input", "train/groundtruth", "val/input", "val/groundtruth"):
+        ...     write_image(f"SIDD/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> data = SIDDDataModule("SIDD", patch_size=16, batch_size=1, num_workers=0)
+        >>> data.setup("fit")
+        >>> data.val_set_names, data.published_counts
+        (['SIDD'], {'SIDD': 1280})
     """
 
     medium_count: ClassVar[int] = 320
@@ -74,7 +85,7 @@ class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
 
     @property
     def published_counts(self) -> dict[str, int]:
-        """Number of validation blocks, as published; see base class."""
+        """Number of validation blocks, as published."""
         return self.counts
 
     @classmethod

@@ -37,8 +37,8 @@ class SuperResolutionDataModule(BenchmarkDataModule, PublishedDataSet):
         Set5/*.png                                              high resolution only
 
     Where a set has no folder of low-resolution images for the scale, they are made by MATLAB's bicubic `imresize` of
-    8-bit levels, from targets cropped to a multiple of the scale; that is told. So made, those of Set5 at scales 2, 3
-    and 4 equal the distributed files exactly; at 8 those are rounded once only.
+    8-bit levels, from targets cropped to a multiple of the scale; a message reports it. So made, those of Set5 at
+    scales 2, 3 and 4 equal the distributed files exactly; at 8 those are rounded once only.
 
     Args:
         root: the folder that the sets are in, or a test set's own.
@@ -50,6 +50,17 @@ class SuperResolutionDataModule(BenchmarkDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if the scale is another.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import SuperResolutionDataModule
+        >>> write_image("Set5/baby.png", np.full((33, 48, 3), 200, np.uint8))
+        >>> data = SuperResolutionDataModule("Set5", scale=2, num_workers=0)
+        >>> data.setup("test")
+        >>> sample = next(iter(data.test_dataloader()[0]))
+        >>> sample["input"].shape, sample["target"].shape
+        (torch.Size([1, 3, 16, 24]), torch.Size([1, 3, 32, 48]))
     """
 
     counts: ClassVar[dict[str, int]] = {
@@ -120,11 +131,11 @@ class SuperResolutionDataModule(BenchmarkDataModule, PublishedDataSet):
         return join({name: self._required(name, "train_sets") for name in self.train_sets}, "train_sets")
 
     def is_set(self, folder: Path) -> bool:
-        """See base class: images, or a half of a set, are inside."""
+        """Whether a folder holds images itself, or a half of a set."""
         return any(self._halves(folder)) or has_images(folder)
 
     def find_set(self, name: str) -> Pairs | None:
-        """Find a set; see base class."""
+        """Find a set; None if it is not there."""
         if stem := _RELEASED.get(name):
             for base in (find_folder(self.root, stem.partition("_")[0]), self.root):
                 if base and (high := find_folder(base, f"{stem}_HR")):

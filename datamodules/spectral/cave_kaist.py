@@ -39,7 +39,7 @@ class CASSIDataModule(RestorationDataModule, PublishedDataSet):
 
     Of every step's samples the first half (rounded down) are crops, flipped and turned at random; the others are
     mosaics of two by two crops of half the side, as upstream makes them. Which samples of an epoch are which depends on
-    `batch_size`. Test scenes validate too, because upstream watches them and no split is published.
+    `batch_size`. Test scenes validate too, because upstream validates on them and no split is published.
 
     Training scenes are kept in memory, as upstream does (24 GB in float32; less if they are stored as integers).
 
@@ -60,6 +60,21 @@ class CASSIDataModule(RestorationDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if a number is out of range, or `net_input` or `net_mask` is unknown.
+
+    Examples:
+        >>> import numpy as np
+        >>> import scipy.io
+        >>> from pathlib import Path
+        >>> from datamodules import CASSIDataModule
+        >>> Path("TSA_simu_data/Truth").mkdir(parents=True)
+        >>> rng = np.random.default_rng(0)
+        >>> scipy.io.savemat("TSA_simu_data/mask.mat", {"mask": rng.integers(0, 2, (32, 32))})
+        >>> scipy.io.savemat("TSA_simu_data/Truth/scene01.mat", {"img": rng.random((32, 32, 28))})
+        >>> data = CASSIDataModule(".", num_workers=0)
+        >>> data.setup("test")
+        >>> sample = next(iter(data.test_dataloader()[0]))
+        >>> sample["input"].shape, sample["mask"].shape
+        (torch.Size([1, 28, 32, 32]), torch.Size([1, 28, 32, 86]))
     """
 
     train_count: ClassVar[int] = 205
@@ -110,7 +125,7 @@ class CASSIDataModule(RestorationDataModule, PublishedDataSet):
 
     @property
     def published_counts(self) -> dict[str, int]:
-        """Number of test scenes, as published; see base class."""
+        """Number of test scenes, as published."""
         return {"KAIST": self.test_count}
 
     @classmethod

@@ -54,6 +54,20 @@ class NTIRE2022DataModule(RestorationDataModule, PublishedDataSet):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.files import write_image
+        >>> from datamodules import NTIRE2022DataModule
+        >>> from datamodules.files import write_cube
+        >>> cube = np.random.default_rng(0).random((16, 24, 31), np.float32)
+        >>> write_image("Train_RGB/ARAD_1K_0901.jpg", np.rint(255 * cube[..., :3]).astype(np.uint8))
+        >>> write_cube("Train_Spec/ARAD_1K_0901.mat", cube)
+        >>> data = NTIRE2022DataModule(".", num_workers=0)
+        >>> data.setup("test")
+        >>> sample = next(iter(data.test_dataloader()[0]))
+        >>> sample["name"], sample["input"].shape, sample["target"].shape
+        (['ARAD_1K_0901'], torch.Size([1, 3, 16, 24]), torch.Size([1, 31, 16, 24]))
     """
 
     scene_counts: ClassVar[dict[str, int]] = {"train": 897, "valid": 50}
@@ -81,7 +95,7 @@ class NTIRE2022DataModule(RestorationDataModule, PublishedDataSet):
 
     @property
     def published_counts(self) -> dict[str, int]:
-        """Number of scenes that validate, as published; see base class."""
+        """Number of validation scenes, as published."""
         return {"ARAD_1K-valid": self.scene_counts["valid"]}
 
     @classmethod

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from datamodules.cassi import adjoint, initial_estimate, mask_energy, measure, shift, shift_back, spread
+from datamodules.cassi import adjoint, initial_estimate, mask_energy, measure, separate_bands, shift, shift_back
 from datamodules.files.cubes import read_cube, read_mask
 from tests import goldens
 
@@ -33,7 +33,7 @@ def test_every_operator_is_the_official_one(golden):
     assert_close(dispersed_mask, golden["out.shift_mask"], rtol=0, atol=0)
     assert_close(measurement, golden["out.Y"])
     assert_close(measurement, golden["out.init_meas_Y"])
-    assert_close(spread(golden["out.Y"], 28), golden["out.shift_back_Y"], rtol=0, atol=0)
+    assert_close(separate_bands(golden["out.Y"], 28), golden["out.shift_back_Y"], rtol=0, atol=0)
     assert_close(initial_estimate(measurement, 28), golden["out.init_meas_H"])
     assert_close(adjoint(measurement / 28 * 2, mask, 28), golden["out.init_meas_HM"])
     of_grey_mask = measure(x, golden["in.mask3d_gray"][0])
@@ -74,14 +74,14 @@ def test_the_energy_is_the_diagonal_of_measuring_what_was_sent_back(bands, step)
 def test_operators_without_a_batch_are_those_with_one():
     cube, mask = draw(5, 6, 9), draw(6, 9)
     assert torch.equal(measure(cube, mask), measure(cube[None], mask)[0])
-    assert torch.equal(spread(draw(6, 17), 5), spread(draw(6, 17)[None], 5)[0])
+    assert torch.equal(separate_bands(draw(6, 17), 5), separate_bands(draw(6, 17)[None], 5)[0])
 
 
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(ValueError, match=r"step \(-1\) must be at least 0"):
         shift(draw(3, 4, 4), -1)
     with pytest.raises(ValueError, match=r"width \(54\) must exceed the dispersion of 54 pixels: 28 bands, step 2"):
-        spread(draw(4, 54), 28)
+        separate_bands(draw(4, 54), 28)
     with pytest.raises(ValueError, match=r"mask \(shape \(1, 9\)\) must be of the cube's height and width \(6, 9\)"):
         measure(draw(3, 6, 9), draw(1, 9))
 

@@ -1,4 +1,4 @@
-"""Matching of names and reading of pairs."""
+"""Reading of pairs."""
 
 import numpy as np
 import pytest
@@ -7,78 +7,14 @@ from torch.utils.data import DataLoader
 
 from datamodules.errors import DataError
 from datamodules.files.images import write_image
-from datamodules.pairs.dataset import PairedImageDataset
-from datamodules.pairs.matching import pair_folders
+from datamodules.pairs.dataset import CentreCrops, PairedImageDataset
 from datamodules.pairs.transforms import PairedTransform
 from tests.datamodules.conftest import coordinates, write_pairs
-
-
-def touch(folder, *names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).touch()
-    return folder
-
-
-def pair(tmp_path, inputs, targets, **kwargs):
-    return pair_folders(touch(tmp_path / "in", *inputs), touch(tmp_path / "gt", *targets), **kwargs)
 
 
 def dataset(folder, stems=("a",), **kwargs):
     inputs, targets = ([folder / sub / f"{stem}.png" for stem in stems] for sub in ("input", "target"))
     return PairedImageDataset(inputs, targets, **kwargs)
-
-
-def test_folders_are_paired_by_name_not_by_suffix(tmp_path):
-    pairs = pair(tmp_path, ["b.png", "a.JPG"], ["a.png", "b.png"])
-    assert pairs.names == ("a", "b")
-    assert [path.name for path in pairs.targets] == ["a.png", "b.png"]
-    assert len(pairs) == 2
-
-
-def test_known_prefixes_are_ignored(tmp_path):
-    pairs = pair(tmp_path, ["rain-001.png", "rain-002.png"], ["norain-002.png", "norain-001.png"])
-    assert [path.name for path in pairs.targets] == ["norain-001.png", "norain-002.png"]
-    assert pairs.names == ("rain-001", "rain-002")
-
-
-def test_suffix_of_the_scale_is_ignored_at_that_scale_only(tmp_path):
-    assert len(pair(tmp_path, ["babyx2.png"], ["baby.png"], scale=2)) == 1
-    with pytest.raises(DataError, match="without counterpart"):
-        pair(tmp_path, ["babyx2.png"], ["baby.png"], scale=3)
-
-
-def test_unequal_counts_are_refused_with_what_is_alone(tmp_path):
-    with pytest.raises(DataError, match=r"data\.in .* must match data\.gt .* got 3 and 2 images, 1 .*c\.png"):
-        pair(
-            tmp_path,
-            ["a.png", "b.png", "c.png"],
-            ["a.png", "b.png"],
-            input_argument="data.in",
-            target_argument="data.gt",
-        )
-
-
-def test_order_alone_pairs_nothing(tmp_path):
-    with pytest.raises(DataError, match=r"4 without counterpart: .*a\.png"):
-        pair(tmp_path, ["a.png", "b.png"], ["x.png", "y.png"])
-
-
-def test_long_lists_are_shortened(tmp_path):
-    with pytest.raises(DataError, match="…"):
-        pair(tmp_path, [f"{i}.png" for i in range(9)], ["a.png"])
-
-
-def test_ambiguous_names_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"must name each image once, got a\.jpg and a\.png"):
-        pair(tmp_path, ["a.png", "a.jpg"], ["a.png"])
-
-
-@pytest.mark.parametrize("missing", ["in", "gt"])
-def test_missing_folder_is_named(tmp_path, missing):
-    touch(tmp_path / {"in": "gt", "gt": "in"}[missing], "a.png")
-    with pytest.raises(DataError, match=rf"{missing}\) must be an existing folder"):
-        pair_folders(tmp_path / "in", tmp_path / "gt")
 
 
 def test_items_hold_the_whole_pair(tmp_path):
@@ -174,3 +110,22 @@ def test_processes_with_the_same_seed_draw_differently_for_other_indices(tmp_pat
         torch.manual_seed(0)
         drawn.append(data[index]["input"])
     assert not torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_middle_of_a_pair_is_the_same_place_of_both(tmp_path, scale):
+    write_pairs(tmp_path, ["a"], size=(24, 32), scale=scale)
+    [item] = CentreCrops(dataset(tmp_path, scale=scale), size=9, scale=scale)
+    pixels = (item["input"] * 255).round().permute(1, 2, 0)
+    assert np.array_equal(pixels, coordinates(24, 32)[7:16, 11:20])
+    assert item["target"].shape == (3, 9 * scale, 9 * scale)
+    assert torch.equal(item["target"][:, ::scale, ::scale], item["input"])
+
+
+def test_images_that_are_small_already_stay_whole(tmp_path):
+    write_pairs(tmp_path, ["a"], size=(24, 32))
+    whole = dataset(tmp_path)
+    crops = CentreCrops(whole, size=28)
+    assert len(crops) == 1
+    assert crops[0]["input"].shape == (3, 24, 28)
+    assert torch.equal(crops[0]["input"], whole[0]["input"][:, :, 2:30])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -40,7 +41,8 @@ COMPARISONS = sorted((CONFIGS / "nystra").glob("*.yaml"))
 ATTENTIONS = sorted((CONFIGS / "attention").glob("*.yaml"))
 RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - set(PARTS) - set(COMPARISONS) - set(ATTENTIONS))
 FINETUNING = sorted((CONFIGS / "finetune").glob("*.yaml"))
-TRAINING = [path for path in RECIPES if "eval" not in path.parts and path not in FINETUNING]
+OWN = sorted((CONFIGS / "train").glob("*.yaml"))
+TRAINING = [path for path in RECIPES if "eval" not in path.parts and path not in (*FINETUNING, *OWN)]
 PAPER = sorted((CONFIGS / "glmha").glob("*.yaml"))
 CLASSES = {
     "glmha": GLMHA,
@@ -122,6 +124,34 @@ def test_recipes_train_and_test(lowrank: Lowrank, recipe: Path, data: Path):
     assert list(last.parent.glob("best-*.ckpt"))
     assert lowrank("test", *arguments, "--ckpt_path", last) == 0
     assert list(Path.cwd().rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("parts", [True, False], ids=["train, val and test", "two folders"])
+@pytest.mark.parametrize("recipe", OWN, ids=name)
+def test_recipes_of_own_images_train_on_a_folder(lowrank: Lowrank, recipe: Path, pairs: Path, parts: bool, caplog):
+    scale = yaml.safe_load(recipe.read_text())["data"]["init_args"].get("scale", 1)
+    for split in ("train", "val", "test"):
+        large = enlarged(pairs / split / "target", pairs / split / "large", scale)
+        shutil.rmtree(pairs / split / "target")
+        large.rename(pairs / split / "target")
+        if recipe.stem == "degraded":
+            shutil.rmtree(pairs / split / "input")
+            for image in (pairs / split / "target").iterdir():
+                image.rename(pairs / split / image.name)
+            (pairs / split / "target").rmdir()
+    root = pairs if parts else pairs / "train"
+    arguments = ["--config", name(recipe), *overrides(recipe, root), "--data.val_size", 16]
+    assert lowrank("fit", *arguments) == 0
+    [last] = Path.cwd().rglob("last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    assert list(last.parent.glob("best-*.ckpt"))
+    told = "validation: 1 of 4 training images are split off" in caplog.text
+    assert told is not parts
+    assert lowrank("validate", *arguments, "--ckpt_path", last) == 0
+    [record] = Path.cwd().rglob("metrics.json")
+    [data_set] = json.loads(record.read_text())["sets"]
+    assert data_set == ("val-centre16" if parts else "train-val-centre16")
+    assert lowrank("test", *arguments, "--ckpt_path", last) == (0 if parts else 2)
 
 
 # What recipes of fine-tuning start from: the network of each, shrunk; windows as large as the recipe's kernels need.
