@@ -23,6 +23,11 @@ def write_pairs(folder: Path, names, size=(24, 32), scale=1, inputs="input", tar
     return folder
 
 
+def grey(level, height=64, width=64):
+    """An even image with three channels."""
+    return np.full((height, width, 3), level, np.float32)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -9,10 +9,8 @@ import torch
 from datamodules import DemoDataModule
 from datamodules.degradations.downsampling import BicubicDownsampling
 from datamodules.degradations.noise import GaussianNoise
-from datamodules.demo import photographs
 from datamodules.demo import restoration as demo
 from datamodules.demo.photographs import photograph
-from datamodules.errors import DataError
 from datamodules.files.images import to_array
 
 
@@ -156,20 +154,3 @@ def test_given_degradation_is_applied():
 def test_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
-
-
-@pytest.mark.parametrize("name", [*demo.TRAIN, *demo.VAL, *demo.TEST])
-def test_photographs_are_read_once_and_cannot_be_changed(name):
-    image = photograph(name)
-    assert image.ndim == 3
-    assert image.shape[2] == 3
-    assert image.dtype == np.uint8
-    assert photograph(name) is image
-    with pytest.raises(ValueError, match="read-only"):
-        image[0, 0, 0] = 0
-
-
-def test_package_without_its_photographs_is_told(monkeypatch):
-    monkeypatch.setitem(photographs._SOURCES, "lost", ("skimage", "data/lost.png"))
-    with pytest.raises(DataError, match=r"photograph lost must be in .* pip install --force-reinstall scikit-image"):
-        photograph("lost")

@@ -12,7 +12,6 @@ from datamodules import CASSIDataModule
 from datamodules.cassi import initial_estimate, measure, shift
 from datamodules.errors import DataError
 from datamodules.files.cubes import read_cube, read_mask
-from datamodules.spectral.camera import Camera
 from tests.spectral_data import smooth_cube, write_cassi, write_hdf5
 
 OPTIONS = {"patch_size": 16, "batch_size": 5, "num_workers": 0, "epoch_length": 10, "bands": 6}
@@ -117,19 +116,6 @@ def test_scenes_beyond_205_are_left_aside(tmp_path, caplog):
     data = make(root)
     assert "CAVE has 1 scenes, 205 as published" in caplog.text
     assert {name for batch in data.train_dataloader() for name in batch["name"][:2]} == {"scene1"}
-
-
-@pytest.mark.parametrize(
-    ("net_input", "shape"), [("estimate", (6, 8, 8)), ("masked_estimate", (6, 8, 8)), ("measurement", (8, 18))]
-)
-def test_a_net_is_given_what_it_asks_for(net_input, shape):
-    mask, cube = torch.rand(10, 12).round(), torch.rand(6, 8, 8)
-    seen = Camera(mask, 6, 2, net_input, "plain").see(cube)
-    assert seen["input"].shape == shape
-    if net_input == "masked_estimate":
-        assert_close(seen["input"], initial_estimate(measure(cube, mask[:8, :8]), 6) * mask[:8, :8])
-    assert torch.equal(seen["mask"], mask[:8, :8].expand(6, 8, 8))
-    assert "mask" not in Camera(mask, 6, 2, net_input, "none").see(cube)
 
 
 @pytest.mark.parametrize(
