@@ -15,7 +15,7 @@ Check = Callable[[], list[str]]
 
 
 def call(check: Check) -> list[str]:
-    """Make a check, in whatever process."""
+    """Make a check; a function that can be sent to another process."""
     return check()
 
 

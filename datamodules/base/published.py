@@ -70,7 +70,7 @@ def shortfall_of(name: str, count: int, published: int, unit: str = "pairs") -> 
     if count == published:
         return None
     message = f"{name} has {count} {unit}, {published} as published: results are not comparable with published ones"
-    # `collect_faults` has its own place for it.
+    # `collect_faults` keeps it in a separate list.
     return None if note_shortfall(message) else message
 
 

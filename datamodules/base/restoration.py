@@ -22,7 +22,7 @@ def available_cores() -> int:
 
 
 class RestorationDataModule(LightningDataModule):
-    """Loaders of batches `{"input", "target", "name"}`; subclasses say which data sets there are.
+    """Loaders of batches `{"input", "target", "name"}`; subclasses choose the data sets.
 
     Training batches are patches. Validation, test and prediction take every whole image exactly once, one a batch, in
     one loader for each named set. (Over several devices Lightning repeats some so that all get as many; names are

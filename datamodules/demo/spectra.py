@@ -1,6 +1,6 @@
 """Measured spectra that come with the package: reflectances of two charts, daylight, and a camera's sensitivities.
 
-The table `spectra.csv` says where each of them is from and under which licence.
+The table `spectra.csv` states the source and the licence of each.
 """
 
 import csv

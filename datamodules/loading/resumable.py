@@ -10,9 +10,9 @@ from datamodules.loading.samples import NumberedSamples
 
 
 def outlive_signals(worker: int) -> None:
-    """Let a worker live on when its whole process group is told to end, as schedulers do, until the loader ends.
+    """Keep a worker alive when a scheduler signals its whole process group, until the loader ends.
 
-    The main process finishes its step, which may need what the worker reads. A signal that comes twice counts.
+    The main process finishes its step, which may need what the worker reads. The second signal ends the worker.
 
     Args:
         worker: its number.

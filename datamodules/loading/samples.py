@@ -1,4 +1,4 @@
-"""Samples of a worker: numbered for the sampler, seeded by place so that order and workers change nothing."""
+"""Numbered samples of a run, each with a random state that neither order nor workers change."""
 
 import functools
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class NumberedSamples(DistributedSampler):
 
 @functools.lru_cache(maxsize=2)
 def sample_order(length: int, seed: int | None, epoch: int) -> NDArray[np.int64]:
-    """The order of an epoch's samples: shuffled by seed and epoch, or as they are without a seed."""
+    """Return the order of an epoch's samples: shuffled by seed and epoch, or unchanged without a seed."""
     if seed is None:
         return np.arange(length)
     # Not torch's generator, which takes one number: run 0 in epoch 1 would be run 1 in epoch 0.
@@ -65,7 +65,7 @@ def sample_order(length: int, seed: int | None, epoch: int) -> NDArray[np.int64]
 
 
 class SeededSamples(Dataset[Any]):
-    """Gives each numbered sample of a run a random state of its own, whichever process draws it, and whenever.
+    """Gives each numbered sample of a run a random state that depends on its number and the seed alone.
 
     Args:
         dataset: draws from torch's global state; every epoch has each of its indices once.

@@ -29,7 +29,7 @@ def prepare(job: CropJob, *, workers: int = 0, progress: Progress = lambda *_: N
     """Make what a job asks for, or what is missing of it.
 
     All is written into a hidden folder beside `job.folder`, and becomes `job.folder` when it is complete and on the
-    disk; a run that is stopped, in whatever way, leaves the hidden folder for the next one to go on with.
+    disk; a run that is stopped leaves the hidden folder, from which the next run goes on.
 
     Args:
         job: what to make.

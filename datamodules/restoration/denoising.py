@@ -20,7 +20,7 @@ TRAIN_SETS = ("DIV2K", "Flickr2K", "BSD500", "WED")
 
 
 class CleanImageDataModule(BenchmarkDataModule):
-    """Folders of clean images, degraded as they are read; subclasses say how.
+    """Folders of clean images, degraded as they are read; subclasses choose the degradation.
 
     Args:
         root: the folder that the sets are in, each a folder of images (or with `HR`, that holds them), or a test set's

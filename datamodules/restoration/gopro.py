@@ -41,7 +41,7 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
         **kwargs: of `PairedImageDataModule`.
 
     Raises:
-        ValueError: if `val_images` is negative or there is no such test set.
+        ValueError: if `val_images` is negative or a test set is unknown.
 
     Examples:
         >>> import numpy as np

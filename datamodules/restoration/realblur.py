@@ -34,7 +34,7 @@ class RealBlurDataModule(BenchmarkDataModule, PublishedDataSet):
         **kwargs: of `PairedImageDataModule`.
 
     Raises:
-        ValueError: if there is no such subset.
+        ValueError: if a subset is unknown.
 
     Examples:
         >>> import numpy as np

@@ -18,7 +18,7 @@ Subset = Literal["RESIDE-IN", "RESIDE-OUT", "RESIDE-6K", "RSHaze"]
 
 
 class RESIDEDataModule(PairedImageDataModule, PublishedDataSet):
-    """RESIDE (Li et al., TIP 2019) and RS-Haze, to be downloaded by the user; for research only, says its page.
+    """RESIDE (Li et al., TIP 2019) and RS-Haze, to be downloaded by the user; its page allows research only.
 
     Either layout::
 
@@ -34,7 +34,7 @@ class RESIDEDataModule(PairedImageDataModule, PublishedDataSet):
         **kwargs: of `PairedImageDataModule`.
 
     Raises:
-        ValueError: if there is no such subset.
+        ValueError: if `subset` is unknown.
 
     Examples:
         >>> import numpy as np

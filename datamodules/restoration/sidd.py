@@ -47,8 +47,8 @@ class BlockPairs(Pairs):
 class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
     """SIDD (Abdelhamed, Lin and Brown, CVPR 2018), to be downloaded by the user under the terms of its page.
 
-    Trained on are crops of the 320 pairs of SIDD-Medium, which every repository cuts in its own way; validated and
-    tested on are the 1280 validation blocks of 256×256 (the benchmark's own clean blocks are not public). Layout::
+    Crops of the 320 pairs of SIDD-Medium train; repositories cut them differently. The 1280 validation blocks of
+    256×256 validate and test (the clean blocks of the benchmark are not public). Layout::
 
         SIDD/train/{input,groundtruth}                                     as Uformer's script cuts them, or
         SIDD/train/{input_crops,target_crops} or {input_crops,gt_crops}    as Restormer's and NAFNet's do
