@@ -15,7 +15,7 @@ from datamodules.pairs.matching import Pairs, select
 
 
 class OwnImagesDataModule(PairedImageDataModule, ABC):
-    """Images of a user's own, of any number and size; subclasses implement `find`.
+    """Images of a user's own, of any number and size; subclasses implement `find` and `has_validation`.
 
     Args:
         val_images: images that validate at most. Where there is no validation part, so many of the training images are
@@ -56,22 +56,26 @@ class OwnImagesDataModule(PairedImageDataModule, ABC):
         self.epoch_length = epoch_length
 
     @abstractmethod
-    def find(self, part: PartName) -> tuple[str, Pairs] | None:
+    def find(self, part: PartName) -> tuple[str, Pairs]:
         """Find a part of the images.
 
         Args:
             part: which.
 
         Returns:
-            The set's name, and its pairs; None if there is no validation part.
+            The set's name, and its pairs.
 
         Raises:
-            DataError: if the part is asked for and not there, or cannot be used.
+            DataError: if the part is not there, or cannot be used.
         """
+
+    @abstractmethod
+    def has_validation(self) -> bool:
+        """Whether there is a validation part."""
 
     def train_pairs(self) -> Pairs:
         """Find the training pairs, without those that are split off to validate."""
-        _, pairs = self._required("train")
+        _, pairs = self.find("train")
         if self._splits():
             held_out = set(self._held_out(pairs))
             names = ", ".join(pairs.names[i] for i in sorted(held_out))
@@ -89,10 +93,10 @@ class OwnImagesDataModule(PairedImageDataModule, ABC):
         if self.val_images == 0:
             return {}
         if self._splits():
-            name, pairs = self._required("train")
+            name, pairs = self.find("train")
             name, chosen = f"{name}-val", self._held_out(pairs)
-        elif found := self.find("val"):
-            name, pairs = found
+        elif self.has_validation():
+            name, pairs = self.find("val")
             count = len(pairs) if self.val_images is None else min(self.val_images, len(pairs))
             chosen = [i * len(pairs) // count for i in range(count)]
         else:
@@ -103,16 +107,10 @@ class OwnImagesDataModule(PairedImageDataModule, ABC):
 
     def test_pairs(self) -> dict[str, Pairs]:
         """Find the test pairs."""
-        return dict([self._required("test")])
-
-    def _required(self, part: PartName) -> tuple[str, Pairs]:
-        found = self.find(part)
-        if found is None:
-            raise RuntimeError(f"find({part!r}) returned None, which is for validation only")
-        return found
+        return dict([self.find("test")])
 
     def _splits(self) -> bool:
-        return bool(self.val_images) and self.find("val") is None
+        return bool(self.val_images) and not self.has_validation()
 
     def _held_out(self, pairs: Pairs) -> list[int]:
         """Numbers of the pairs that are split off."""

@@ -80,14 +80,17 @@ class PairedFolderDataModule(OwnImagesDataModule):
         self.root = None if root is None else Path(root)
         self.affixes = Affixes(input_prefix, input_suffix, target_prefix, target_suffix)
 
-    def find(self, part: PartName) -> tuple[str, Pairs] | None:
+    def has_validation(self) -> bool:
+        """Whether a validation folder is named, or in `root`."""
+        return self.folders["val"] != (None, None) or (
+            self.root is not None and find_part(self.root, "val") is not None
+        )
+
+    def find(self, part: PartName) -> tuple[str, Pairs]:
         """Match the two folders of a part."""
         inputs, targets = self.folders[part]
-        if inputs is None and targets is None:
-            if self.root is not None:
-                inputs, targets = self._halves(self.root, part)
-            if inputs is None and part == "val":
-                return None
+        if inputs is None and targets is None and self.root is not None:
+            inputs, targets = self._halves(self.root, part)
         if inputs is None or targets is None:
             argument = f"{part}_input" if inputs is None else f"{part}_target"
             beside = "" if self.root is None else f", or a folder {part} in {self.root}"
@@ -146,13 +149,15 @@ class DegradedFolderDataModule(OwnImagesDataModule):
         super().__init__(**kwargs, scale=self.degradation.scale)
         self.root = Path(root)
 
-    def find(self, part: PartName) -> tuple[str, Pairs] | None:
+    def has_validation(self) -> bool:
+        """Whether `root` has a validation folder."""
+        return find_part(self.root, "val") is not None
+
+    def find(self, part: PartName) -> tuple[str, Pairs]:
         """List the images of a part."""
         folder = find_part(self.root, part)
-        if folder is None and part == "val":
-            return None
-        if folder is None and part == "test":
-            raise DataError(f"root ({self.root}) must hold test with clean images to test on, got none; add the folder")
+        if folder is None and part != "train":
+            raise DataError(f"root ({self.root}) must hold {part} with clean images, got none; add the folder")
         folder = folder or self.root
         images = list_images(folder, "root" if folder == self.root else f"root's {folder.name}")
         return folder.resolve().name, CleanImages.of(images, self.degradation)

@@ -220,5 +220,5 @@ def test_clean_images_are_shrunk_by_the_scale_of_the_degradation(tmp_path):
 
 
 def test_clean_images_without_a_test_part_are_not_tested(tmp_path):
-    with pytest.raises(DataError, match=r"root \(.*\) must hold test with clean images to test on, got none"):
+    with pytest.raises(DataError, match=r"root \(.*\) must hold test with clean images, got none"):
         DegradedFolderDataModule(clean_images(tmp_path)).setup("test")

@@ -154,6 +154,16 @@ def test_recipes_of_own_images_train_on_a_folder(lowrank: Lowrank, recipe: Path,
     assert lowrank("test", *arguments, "--ckpt_path", last) == (0 if parts else 2)
 
 
+@pytest.mark.parametrize("degradation", ["MotionBlur", "JPEGCompression", "Rain", "ShotNoise"])
+def test_own_images_are_degraded_as_the_recipe_says_one_can_choose(lowrank: Lowrank, degradation: str, capsys):
+    recipe = CONFIGS / "train/degraded.yaml"
+    assert degradation in recipe.read_text()
+    arguments = ["--config", name(recipe), "--data.root", "mine", "--data.degradation"]
+    assert lowrank("fit", *arguments, f"datamodules.degradations.{degradation}", "--print_config") == 0
+    chosen = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["degradation"]
+    assert chosen["class_path"] == f"datamodules.degradations.{degradation}"
+
+
 # What recipes of fine-tuning start from: the network of each, shrunk; windows as large as the recipe's kernels need.
 SMALL = {
     "dehazeformer": lambda: DehazeFormer(
