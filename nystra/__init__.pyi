@@ -1,5 +1,8 @@
 from .analysis.planning import Plan as Plan
 from .analysis.planning import plan as plan
+from .hosts.dehazeformer.network import DehazeFormer as DehazeFormer
+from .hosts.swinir.network import SwinIR as SwinIR
+from .hosts.uformer.network import Uformer as Uformer
 from .kernels.base import Kernel as Kernel
 from .kernels.content_pooling import ContentPooling as ContentPooling
 from .kernels.landmark_pooling import LandmarkPooling as LandmarkPooling
@@ -17,6 +20,7 @@ from .windows.geometry import WindowGeometry as WindowGeometry
 
 __all__ = [
     "ContentPooling",
+    "DehazeFormer",
     "Kernel",
     "LandmarkPooling",
     "Nystrom",
@@ -27,6 +31,8 @@ __all__ = [
     "PublishedNystrom",
     "Softmax",
     "SubstitutionReport",
+    "SwinIR",
+    "Uformer",
     "WindowGeometry",
     "find_sites",
     "load_pretrained",

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
 from glmha.shared.families import Families, Family
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
@@ -15,9 +13,10 @@ from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.checkpoint import infer_arguments as infer_uformer
 from nystra.hosts.uformer.network import Uformer
 from nystra.sites import attention_record
+from nystra.sites.host import WindowHost
 from nystra.sites.site import BiasMode
 
-FAMILIES: Families[nn.Module] = Families(
+FAMILIES: Families[WindowHost] = Families(
     (
         Family(("layers.0.residual_group.blocks.0.attn.qkv.weight",), SwinIR, infer_swinir),
         Family(("encoderlayer_0.blocks.0.attn.relative_position_bias_table",), Uformer, infer_uformer),
@@ -35,7 +34,7 @@ def load_pretrained(
     position_bias: BiasMode | None = None,
     recorded: bool = True,
     **overrides: Any,
-) -> nn.Module:
+) -> WindowHost:
     """Build the host that a checkpoint belongs to and load it strictly.
 
     A checkpoint that was fine-tuned after a substitution records windows and kernels, which are restored with the
@@ -64,7 +63,7 @@ def load_pretrained(
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read(Path(source))
-    net: Any = FAMILIES.build(unwrap(content, name), name, overrides)
+    net = FAMILIES.build(unwrap(content, name), name, overrides)
     record = content.get(attention_record.KEY) if recorded else None
     if record is not None:
         try:

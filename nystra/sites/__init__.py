@@ -1,6 +1,7 @@
 """Attention modules whose kernel can be exchanged, and the exchange."""
 
+from nystra.sites.host import WindowHost
 from nystra.sites.site import AttendedMap, BiasMode, WindowAttention
 from nystra.sites.substitution import SubstitutionReport, find_sites, substitute
 
-__all__ = ["AttendedMap", "BiasMode", "SubstitutionReport", "WindowAttention", "find_sites", "substitute"]
+__all__ = ["AttendedMap", "BiasMode", "SubstitutionReport", "WindowAttention", "WindowHost", "find_sites", "substitute"]

@@ -22,6 +22,7 @@ from nystra.kernels.nystromformer import Nystromformer
 from nystra.kernels.performer import Performer
 from nystra.kernels.pnp_nystra import PrintedNystrom, PublishedNystrom
 from nystra.kernels.softmax import Softmax
+from nystra.sites.host import WindowHost
 from nystra.sites.site import WindowAttention
 from nystra.sites.substitution import find_sites, substitute
 
@@ -111,9 +112,13 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
         raise ValueError(
             f"record of the attention must hold window_size, position_bias and kernels, got {dict(record)}"
         )
-    host: Any = net
     if "window_size" in record:
-        host.set_window(record["window_size"], record.get("position_bias", "keep"))
+        if not isinstance(net, WindowHost):
+            raise ValueError(
+                f"net ({type(net).__name__}) must be a nystra.sites.WindowHost to attend in the recorded windows of "
+                f"{record['window_size']}: its own are those that it was built with"
+            )
+        net.set_window(record["window_size"], record.get("position_bias", "keep"))
     sites = find_sites(net)
     kernels = {name: decode_kernel(kernel) for name, kernel in record.get("kernels", {}).items()}
     if strange := sorted(set(kernels) - set(sites)):

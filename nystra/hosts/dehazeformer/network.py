@@ -12,19 +12,18 @@ from nystra.hosts.dehazeformer.blocks import (
     Block,
     ConvType,
     Layer,
-    MetaWindowAttention,
     PointwiseConv,
     SKFusion,
     named,
 )
-from nystra.sites.site import BiasMode
+from nystra.sites.host import WindowHost
 
 # Per level: pixels of the image along one of its features, and heads of the released models.
 STRIDES = (1, 2, 4, 2, 1)
 HEADS = (2, 4, 6, 1, 1)
 
 
-class DehazeFormer(nn.Module):
+class DehazeFormer(WindowHost):
     """DehazeFormer: a five-level U of convolutions and window attention that predicts K and B of K·x - B + x.
 
     Argument names and state-dict keys are upstream's, so released checkpoints load strictly. The levels are two ever
@@ -45,8 +44,6 @@ class DehazeFormer(nn.Module):
         ValueError: for arguments that are not of five levels or do not fit each other.
     """
 
-    size_multiple = 1
-    scale = 1
     value_range = (-1.0, 1.0)
 
     def __init__(
@@ -141,22 +138,6 @@ class DehazeFormer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
-        """Attend within windows of another size.
-
-        Args:
-            window_size: their side, in tokens.
-            position_bias: "keep" (the bias network at the true offsets), "interpolate" (offsets are scaled to the
-                trained range) or "drop" (no bias, at any window).
-
-        Raises:
-            ValueError: if there are no such windows or `position_bias` is unknown.
-        """
-        for module in self.modules():
-            if isinstance(module, MetaWindowAttention):
-                module.set_window(window_size, position_bias)
-        self.window_size = window_size
-
     def forward(self, image: Tensor) -> Tensor:
         """Restore an image.
 
@@ -188,19 +169,30 @@ class DehazeFormer(nn.Module):
         Raises:
             ValueError: if the image is.
         """
-        layers = (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5)
         for axis, side in enumerate((height, width)):
-            padded = side + -side % 4
-            asked = [(side, padded - side)]
-            for stride, layer in zip(STRIDES, layers, strict=True):
-                asked.append((padded // stride, layer.reach(axis, padded // stride)))
-            for length, reach in asked:
+            for length, reach in self._reflections(axis, side):
                 if reach >= length:
                     enough = 4 * max(self.window_size, 3)
                     raise ValueError(
                         f"image ({height}×{width}) must be larger for windows of {self.window_size}×{self.window_size} "
                         f"tokens: {reach} cannot be reflected of {length}; at least {enough}×{enough} always fits"
                     )
+
+    def takes(self, side: int) -> bool:
+        """Whether images of this height or width are taken: reflection can pad every level's map to its windows.
+
+        Args:
+            side: height or width, in pixels.
+        """
+        return all(reach < length for axis in (0, 1) for length, reach in self._reflections(axis, side))
+
+    def _reflections(self, axis: int, side: int) -> list[tuple[int, int]]:
+        """Lengths of the image and of the levels' maps along an axis, and how far each is reflected beyond its end."""
+        padded = side + -side % 4
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5)
+        lengths = [padded // stride for stride in STRIDES]
+        reaches = [layer.reach(axis, length) for layer, length in zip(layers, lengths, strict=True)]
+        return [(side, padded - side), *zip(lengths, reaches, strict=True)]
 
 
 def attending(depth: int, ratio: float) -> int:

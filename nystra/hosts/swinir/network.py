@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nystra.hosts.swinir.blocks import Mlp, ResidualGroup, SwinAttention, SwinBlock, connection, convolution, shift_mask
-from nystra.sites.site import BiasMode
+from nystra.sites.host import WindowHost
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 
@@ -21,7 +21,7 @@ MEAN = (0.4488, 0.4371, 0.4040)
 UPSAMPLING_CHANNELS = 64
 
 
-class SwinIR(nn.Module):
+class SwinIR(WindowHost):
     """SwinIR for super-resolution, denoising and JPEG artefacts; arguments and state-dict keys are upstream's.
 
     The buffers `attn_mask` and `relative_position_index` are saved for upstream's sake and never read; those of a
@@ -50,16 +50,10 @@ class SwinIR(nn.Module):
         upsampler: of classical, lightweight or real-world super-resolution; "": none, the image is added instead.
         resi_connection: "1conv" or "3conv" at the end of each residual group and of the body.
 
-    Attributes:
-        window_size: side of the windows now.
-        scale: height of the output over that of the input.
-        size_multiple: of which an image's sides must be multiples: the network pads by itself.
-
     Raises:
         ValueError: for values that cannot be.
     """
 
-    size_multiple = 1
     mean: Tensor
 
     def __init__(
@@ -169,20 +163,6 @@ class SwinIR(nn.Module):
     def sites(self) -> list[SwinAttention]:
         """The window attentions, first to last."""
         return [module for module in self.modules() if isinstance(module, SwinAttention)]
-
-    def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
-        """Cut windows of another size: odd blocks shift by half of it, and images are padded to its multiples.
-
-        Args:
-            window_size: side of a window, in tokens.
-            position_bias: what becomes of the biases; see `WindowAttention`.
-
-        Raises:
-            ValueError: for values that cannot be.
-        """
-        for site in self.sites():
-            site.set_window(window_size, position_bias)
-        self.window_size = window_size
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore an image.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nystra.hosts.uformer.blocks import Block, Level, LocallyEnhanced, Mlp, UformerAttention
-from nystra.sites.site import BiasMode
+from nystra.sites.host import WindowHost
 
 LEVELS = 4
 """Levels above the bottleneck."""
@@ -28,12 +28,14 @@ def convolved(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class Uformer(nn.Module):
+class Uformer(WindowHost):
     """Uformer: a U of window-attention blocks with locally enhanced feed-forwards.
 
     Argument names and state-dict keys are upstream's, so released checkpoints load strictly. Any image of a height and
     width that are multiples of 16 windows' sides is taken, not square ones only. Enlarged windows (`set_window`) end
-    where a level's map does, so that a few smaller images are taken too: with windows of 64, 256×256.
+    where a level's map does, so that a few smaller images are taken too: with windows of 64, 256×256. The decoder's
+    modulators follow the position bias: "keep" repeats them, "interpolate" resizes them (bilinear), "drop" leaves them
+    out.
 
     Upstream settles at construction, by `img_size` alone, which blocks shift their windows. Here no block shifts along
     an axis of the map at hand that one window fills. The results differ only where upstream shifts such a map, and so
@@ -60,8 +62,6 @@ class Uformer(nn.Module):
     Raises:
         ValueError: for arguments that cannot be.
     """
-
-    scale = 1
 
     def __init__(
         self,
@@ -138,32 +138,20 @@ class Uformer(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """What an image's height and width must be multiples of; with enlarged windows see also `takes`."""
+        """Number of which an image's height and width must be multiples; enlarged windows demand more, see `takes`."""
         return 2**LEVELS * self.trained_window_size
 
     def takes(self, side: int) -> bool:
-        """Whether images of this height (width) are taken: every level's map is cut into windows, or is one."""
+        """Whether images of this height or width are taken: every level's map is cut into windows, or is one.
+
+        Args:
+            side: height or width, in pixels.
+        """
         if side < 1 or side % self.size_multiple:
             return False
         # Levels are attended to whole where an enlarged window is larger than they.
         maps = [side >> level for level in range(LEVELS + 1)]
         return all(length % min(self.window_size, length) == 0 for length in maps)
-
-    def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
-        """Attend within windows of another size.
-
-        Args:
-            window_size: their side, in tokens.
-            position_bias: what becomes of the biases, see `WindowAttention`, and of the modulators: "keep" repeats
-                them, "interpolate" resizes them (bilinear), "drop" leaves them out.
-
-        Raises:
-            ValueError: for values that cannot be.
-        """
-        for module in self.modules():
-            if isinstance(module, UformerAttention):
-                module.set_window(window_size, position_bias)
-        self.window_size = window_size
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore an image.

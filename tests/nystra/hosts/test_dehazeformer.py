@@ -227,6 +227,7 @@ def test_every_size_that_reflection_can_pad_is_taken(options, window, monkeypatc
             net.check_size(64, side)
         except ValueError:
             refused = True
+        assert net.takes(side) is not refused
         with monkeypatch.context() as patch, torch.inference_mode():
             patch.setattr(net, "check_size", lambda height, width: None)
             image = torch.rand(1, 3, max(64, 4 * window), side)

@@ -119,6 +119,14 @@ def test_a_record_that_is_none_of_the_nets_is_refused(record, message):
         nystra.load_pretrained({"state_dict": swinir().state_dict(), attention_record.KEY: record})
 
 
+def test_windows_of_a_net_that_is_no_host_cannot_be_set():
+    site = nystra.find_sites(swinir())["layers.0.residual_group.blocks.0.attn"]
+    attention_record.apply(site, {"kernels": {"": attention_record.encode_kernel(nystra.Nystrom(4, 8))}})
+    assert site.kernel == nystra.Nystrom(4, 8)
+    with pytest.raises(ValueError, match=r"net \(SwinAttention\) must be a nystra\.sites\.WindowHost"):
+        attention_record.apply(site, {"window_size": 8})
+
+
 def test_a_foreign_kernel_is_not_recorded():
     net = swinir()
     nystra.substitute(net, Foreign())

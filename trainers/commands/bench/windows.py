@@ -20,6 +20,7 @@ from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import Uformer
 from nystra.kernels.base import Cost
+from nystra.sites.host import WindowHost
 from nystra.sites.site import BiasMode
 from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
@@ -27,7 +28,7 @@ from trainers.commands.bench.attention import explicit_softmax
 from trainers.reports.profiling import inference, interleaved_medians, peak_memory
 
 # Released sizes. Times do not depend on the weights.
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
+NETWORKS: dict[str, Callable[[], WindowHost]] = {
     "swinir-light-x2": functools.partial(
         SwinIR, embed_dim=60, window_size=8, mlp_ratio=2, upscale=2, upsampler="pixelshuffledirect"
     ),
@@ -135,7 +136,7 @@ def run_bench_windows(
             raise ValueError(f"{name} ({number}) must be at least 1")
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    exact: Any = NETWORKS[network]().eval().requires_grad_(False)
+    exact = NETWORKS[network]().eval().requires_grad_(False)
     exact.set_window(window, position_bias)
     image = torch.rand(1, 3, height, width)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
@@ -145,7 +146,8 @@ def run_bench_windows(
         label = {ExplicitSoftmax: EXPLICIT, Absent: ABSENT}.get(type(kernel), str(kernel))
         nets[f"{label}, float32"] = (net, image)
         if half:
-            low = copy.deepcopy(net).bfloat16().to(memory_format=torch.channels_last)
+            low = copy.deepcopy(net).bfloat16()
+            low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
             nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
     # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
     peaks = {label: peak_memory(inference, net, x) for label, (net, x) in nets.items()} if memory else {}

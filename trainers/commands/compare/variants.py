@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -25,10 +24,10 @@ def build_variants(
     """
     # With the windows and kernels that it was fine-tuned with, if it was; then without, for others to take their place.
     released = nystra.load_pretrained(pretrained)
-    variants = {RELEASED: released}
-    enlarged: Any = released
+    variants: dict[str, nn.Module] = {RELEASED: released}
+    enlarged = released
     if window_size is not None:
-        plain: Any = nystra.load_pretrained(pretrained, recorded=False)
+        plain = nystra.load_pretrained(pretrained, recorded=False)
         enlarged = copy.deepcopy(plain)
         plain.set_window(window_size, "drop")
         enlarged.set_window(window_size, position_bias)

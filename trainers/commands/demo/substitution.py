@@ -2,15 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console, Group, RenderableType
-from torch import Tensor, nn
+from torch import Tensor
 
 import nystra
 from datamodules import DemoDataModule
 from datamodules.degradations.noise import GaussianNoise
+from nystra.sites.host import WindowHost
 from nystra.windows.geometry import WindowKind
 from trainers.commands.compare.command import run_compare
 from trainers.commands.compare.variants import KERNELS
@@ -58,7 +58,7 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
     checkpoint = train_miniature(output, steps)
     data = DemoDataModule(GaussianNoise((SIGMA, SIGMA)))
     kernels = [*KERNELS, nystra.PublishedNystrom(), MeanOfValues()]
-    net: Any = nystra.load_pretrained(checkpoint)
+    net = nystra.load_pretrained(checkpoint)
     trained = net.window_size
     console.print("exchanging its attention, without training")
     figures: dict[str, Comparison] = {}
@@ -96,7 +96,7 @@ def train_miniature(output: Path, steps: int) -> Path:
 
 
 def summary(
-    figures: dict[str, Comparison], data: DemoDataModule, net: nn.Module, steps: int, output: Path
+    figures: dict[str, Comparison], data: DemoDataModule, net: WindowHost, steps: int, output: Path
 ) -> RenderableType:
     """One table of the variants, and what it does not say.
 

@@ -1,0 +1,52 @@
+"""The base class of networks with window attention: windows of any size, and what the network demands of images."""
+
+from torch import nn
+
+from nystra.sites.site import BiasMode, WindowAttention
+
+
+class WindowHost(nn.Module):
+    """A network whose window attentions can attend in other windows and by other kernels, without training.
+
+    A subclass makes its window attentions (`nystra.sites.WindowAttention`) under upstream's keys and sets
+    `window_size`. It overrides the demands on images below where they differ.
+
+    Attributes:
+        window_size: side of the windows that are cut now, in tokens.
+        scale: height of the output over the height of the input; the same for widths.
+        value_range: smallest and largest value of the images that the network was trained on.
+    """
+
+    window_size: int
+    scale: int = 1
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def size_multiple(self) -> int:
+        """Number of which an image's height and width must be multiples, >= 1; 1 where the network pads by itself."""
+        return 1
+
+    def takes(self, side: int) -> bool:
+        """Whether images of this height or width are taken in the present windows.
+
+        Args:
+            side: height or width, in pixels.
+        """
+        return side >= 1 and side % self.size_multiple == 0
+
+    def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
+        """Attend within windows of another size; shifted blocks shift by half of it.
+
+        Args:
+            window_size: side of the windows, in tokens, >= 1.
+            position_bias: treatment of the trained position bias: "keep" (every offset keeps its bias), "interpolate"
+                (the trained range of offsets is stretched to the window's) or "drop" (neither bias nor mask), see
+                `nystra.sites.WindowAttention`.
+
+        Raises:
+            ValueError: if `window_size` is below 1 or `position_bias` is unknown.
+        """
+        for module in self.modules():
+            if isinstance(module, WindowAttention):
+                module.set_window(window_size, position_bias)
+        self.window_size = window_size
