@@ -14,7 +14,7 @@ FEATURE_EPSILON = 1e-4
 
 
 def add(logits: Tensor, bias: Tensor | None) -> Tensor:
-    """Add a static bias, if there is one."""
+    """Add a static bias to logits; None is no bias."""
     return logits if bias is None else logits + bias
 
 
@@ -28,7 +28,7 @@ def iterative_pseudo_inverse(matrix: Tensor, iterations: int, *, start: Tensor) 
 
     Args:
         matrix: A, (..., m, m).
-        iterations: how often.
+        iterations: number of iterations, >= 1.
         start: Z₀; converges if the singular values of A Z₀ are below 2.
 
     Returns:
@@ -47,7 +47,8 @@ def transposed_over_norms(matrix: Tensor, *, whole_batch: bool) -> Tensor:
 
     Args:
         matrix: A, (..., m, m), no negative entries.
-        whole_batch: take the largest norms of the batch for all, as the authors' code does, which couples its images.
+        whole_batch: whether the largest norms of the batch hold for all matrices, as in the authors' code. Then the
+            images of a batch are coupled.
     """
     columns = matrix.sum(-2).amax(-1)
     rows = matrix.sum(-1).amax(-1)
@@ -93,7 +94,8 @@ def random_features(tokens: Tensor, directions: Tensor, *, keys: bool) -> Tensor
     Args:
         tokens: queries or keys x, (W, h, N, d), the scale shared out between them.
         directions: ω, (M, d).
-        keys: keys share one maximum per head, queries have one each: it cancels in the normalisation.
+        keys: whether tokens are keys. Keys share one maximum per head, each query has one: both cancel in the
+            normalisation.
 
     Returns:
         (exp(ω·x - ‖x‖²/2 - max ω·x) + ε) / √M, shape (W, h, N, M), float32 at least.

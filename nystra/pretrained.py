@@ -43,8 +43,8 @@ def load_pretrained(
     Args:
         source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict. Wrappers
             (`params_ema`, `params`, `state_dict`) and prefixes (`module.`) are stripped.
-        window_size: side of the windows to attend in; None: the recorded, else the trained one.
-        position_bias: what becomes of the trained position bias: "keep" (every offset keeps its bias, offsets beyond
+        window_size: side of the windows to attend in, in tokens; None: the recorded, else the trained one.
+        position_bias: use of the trained position bias: "keep" (every offset keeps its bias, offsets beyond
             the trained ones take the nearest one's), "interpolate" (the trained range of offsets is stretched to the
             window's), "drop" (neither bias nor shift masks, PnP-Nystra's "original"); None: as recorded, else "keep".
         recorded: False leaves windows and kernels of the record out: exact attention in the trained windows, unless
@@ -58,8 +58,17 @@ def load_pretrained(
 
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but tensors in plain containers, belongs to
-            another family, or does not fit the inferred architecture, or its record is none of the net's.
+            another family, or does not fit the inferred architecture, or its record is of another net.
         ValueError: if `window_size` or `position_bias` is out of range.
+
+    Example:
+        >>> from nystra import SwinIR, load_pretrained
+        >>> weights = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=4).state_dict()
+        >>> net = load_pretrained({"params": weights})
+        >>> type(net).__name__, net.window_size, net.training
+        ('SwinIR', 4, False)
+        >>> load_pretrained(weights, window_size=8, position_bias="interpolate").window_size
+        8
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read(Path(source))

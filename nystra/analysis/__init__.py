@@ -1,4 +1,4 @@
-"""How far a kernel is off, in theory and in fact, and which one to take."""
+"""Errors of kernels, in theory and in fact, and the choice of kernels by them."""
 
 from nystra.analysis.bounds import NystromError, SiteBound, nystrom_error, site_bounds
 from nystra.analysis.kernel_error import kernel_error

@@ -1,11 +1,12 @@
-"""How far the Nyström approximation of a window's kernel is off, and how far theory says it can be.
+"""Error of the Nyström approximation of a window's exponential kernel, and a bound on it.
 
 With K = exp(Q Kᵀ + bias) (N×N), landmark blocks F, A, G and the extended kernel E = [[A, G], [F, K]] of Eq. (3), the
 approximation K̂ = F A⁻¹ G leaves the Schur complement S = K - K̂ of A in E (PnP-Nystra, section 2.1). Factoring
 E = 𝓛 diag(A, S) 𝓡 with unit triangular 𝓛 = [[I, 0], [F A⁻¹, I]] and 𝓡 = [[I, A⁻¹ G], [0, I]], and with
 c = ‖𝓛⁻¹‖ ‖𝓡⁻¹‖, every singular value of diag(A, S) is at most c times E's of the same number. So either
 ‖S‖ <= σ_m(A) and ‖S‖ <= c σ_{m+1}(E), or σ_m(A) <= c σ_{m+1}(E) and, as ‖S‖ <= c ‖E‖ always,
-‖S‖ <= c² ‖E‖/σ_m(A) · σ_{m+1}(E). Lemma 2.1 states such a bound with a constant that it leaves open; `bound` is ours.
+‖S‖ <= c² ‖E‖/σ_m(A) · σ_{m+1}(E). Lemma 2.1 states such a bound with a constant that it leaves open; this constant is
+derived here.
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ RANK_TOLERANCE = 1e-10
 
 
 class NystromError(NamedTuple):
-    """Error of the Nyström approximation with landmarks, for every window and head, float64, (W, h).
+    """Errors of the Nyström approximation with landmarks, for every window and head, float64, (W, h).
 
     Kernels are divided by their largest entry, so that exponentials of large logits do not overflow; errors and
     singular values scale alike.
@@ -35,6 +36,11 @@ class NystromError(NamedTuple):
         next_singular_value: σ_{m+1} of the extended kernel.
         bound: on `error`; infinite where A is singular.
         rank: of the extended kernel; where it is m and A is regular, K̂ = K (Corollary 2.2).
+
+    Example:
+        >>> from nystra.analysis import NystromError
+        >>> NystromError._fields
+        ('error', 'norm', 'next_singular_value', 'bound', 'rank')
     """
 
     error: Tensor
@@ -45,7 +51,7 @@ class NystromError(NamedTuple):
 
 
 def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) -> NystromError:
-    """Measure and bound the error of K̂ = F A⁻¹ G for windows of one kind.
+    """Compute and bound the error of K̂ = F A⁻¹ G for windows of one kind.
 
     Args:
         query: (W, h, N, d), scale folded in.
@@ -58,6 +64,16 @@ def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) 
 
     Raises:
         ValueError: if `landmarks` does not divide the window.
+
+    Example:
+        >>> import torch
+        >>> from nystra.analysis import nystrom_error
+        >>> from nystra.windows import WindowKind
+        >>> kind = WindowKind((4, 4), split=(None, None), bias=None, device=torch.device("cpu"))
+        >>> query, key = torch.randn(2, 3, 2, 16, 4, generator=torch.Generator().manual_seed(0))
+        >>> result = nystrom_error(query, key, kind, landmarks=4)
+        >>> result.error.shape, bool((result.error <= result.bound).all())
+        (torch.Size([3, 2]), True)
     """
     query, key = query.double(), key.double()
     cross, core, marks = BlockTables.of(kind, landmarks, torch.float64).logits(query, key)
@@ -97,6 +113,11 @@ class SiteBound(NamedTuple):
         next_singular_value: mean of σ_{m+1}/‖K‖₂.
         bound: median of the bound over ‖K‖₂.
         rank: mean rank of the extended kernel.
+
+    Example:
+        >>> from nystra.analysis import SiteBound
+        >>> SiteBound(error=0.1, worst=0.3, next_singular_value=0.05, bound=4.0, rank=16.0).worst
+        0.3
     """
 
     error: float
@@ -109,14 +130,14 @@ class SiteBound(NamedTuple):
 def site_bounds(
     net: nn.Module, images: Iterable[Tensor], landmarks: int, *, sites: Sites = None, windows: int = 16
 ) -> dict[str, SiteBound]:
-    """Measure every site of a net on some images.
+    """Compute the Nyström approximation's errors and bounds at every site of a net, on some images.
 
     Args:
         net: host with window attentions, run without gradients.
         images: inputs of the net.
         landmarks: m.
         sites: which window attentions; None: all.
-        windows: at most so many of each kind are measured at a site and image, evenly spread: each costs
+        windows: largest number of windows of each kind at a site and image, evenly spread, >= 1; each costs the
             singular values of an (N + m)×(N + m) matrix.
 
     Returns:
@@ -124,24 +145,33 @@ def site_bounds(
 
     Raises:
         ValueError: if there are no sites or images, or `landmarks` does not divide a site's window.
+
+    Example:
+        >>> import torch
+        >>> from nystra import SwinIR
+        >>> from nystra.analysis import site_bounds
+        >>> net = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=4).eval()
+        >>> bounds = site_bounds(net, [torch.rand(1, 3, 8, 8)], landmarks=4)
+        >>> [bound.error <= bound.worst for bound in bounds.values()]
+        [True, True]
     """
     found = find_sites(net, sites)
-    measured: dict[str, list[NystromError]] = {name: [] for name in found}
+    errors: dict[str, list[NystromError]] = {name: [] for name in found}
 
-    def measure(name: str, query: Tensor, key: Tensor, _value: Tensor, geometry: WindowGeometry) -> None:
+    def observe(name: str, query: Tensor, key: Tensor, _value: Tensor, geometry: WindowGeometry) -> None:
         grids = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key)]
         for rows, columns, kind in geometry.kinds(query.device):
             chosen = [grid[:, rows, columns].flatten(0, 2) for grid in grids]
             count = chosen[0].shape[0]
             some = torch.linspace(0, count - 1, min(windows, count)).round().long()
-            measured[name].append(nystrom_error(chosen[0][some], chosen[1][some], kind, landmarks))
+            errors[name].append(nystrom_error(chosen[0][some], chosen[1][some], kind, landmarks))
 
-    with observed(found, measure), torch.no_grad():
+    with observed(found, observe), torch.no_grad():
         for image in images:
             net(image)
-    if not all(measured.values()):
+    if not all(errors.values()):
         raise ValueError("images must hold at least one image that reaches every site, got none")
-    return {name: _summary(errors) for name, errors in measured.items()}
+    return {name: _summary(found_there) for name, found_there in errors.items()}
 
 
 def _summary(errors: list[NystromError]) -> SiteBound:

@@ -1,4 +1,4 @@
-"""How far a kernel's outputs are from exact attention's, at one site."""
+"""Error of a kernel's outputs against those of exact attention, at one site."""
 
 import torch
 from torch import Tensor
@@ -20,19 +20,29 @@ def kernel_error(
         key: (W, h, N, d).
         value: (W, h, N, d).
         geometry: of the windows.
-        windows: at most so many of each kind (inner ones, and those at borders) are attended, evenly spread, >= 1.
+        windows: largest number of windows of each kind (inner ones, and those at borders), evenly spread, >= 1.
 
     Returns:
         ‖kernel - softmax‖/‖softmax‖ in the Frobenius norm; 0 for exact attention, about 1 for no relation.
 
     Raises:
         ValueError: if `windows` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from nystra import LandmarkPooling, WindowGeometry
+        >>> from nystra.analysis import kernel_error
+        >>> inputs = torch.randn(3, 1, 2, 64, 8, generator=torch.Generator().manual_seed(0))
+        >>> geometry = WindowGeometry((8, 8))
+        >>> coarse, fine = (kernel_error(LandmarkPooling(4, cells), *inputs, geometry) for cells in (4, 64))
+        >>> coarse > 0.05, fine < 1e-5
+        (True, True)
     """
     if windows < 1:
         raise ValueError(f"windows ({windows}) must be at least 1")
     device = query.device.type
     if torch.is_autocast_enabled(device):
-        # As kernels are called: autocast says in which precision tokens come, and no more.
+        # Kernels are called so: autocast sets the precision of tokens alone.
         query, key, value = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (query, key, value))
         with torch.autocast(device, enabled=False):
             return kernel_error(kernel, query, key, value, geometry, windows=windows)
@@ -44,12 +54,12 @@ def kernel_error(
         count = parts[0].shape[0]
         chosen = torch.linspace(0, count - 1, min(windows, count)).round().long()
         some = [part[chosen.to(part.device)] for part in parts]
-        # Tables of their own: exact attention's are large, and those in use belong to the net's forward pass.
-        ours, wanted = (
+        # Tables are made anew and not kept: exact attention's are large, and the net's forward pass uses the kept ones.
+        actual, expected = (
             each.attend(some[0], some[1], some[2], each.tables(kind, query.dtype)).float() for each in (kernel, exact)
         )
-        # Windows that stand for many of their kind count for as many.
+        # Each window counts as often as there are windows of its kind that it stands for.
         weight = count / len(chosen)
-        difference += weight * float((ours - wanted).square().sum())
-        norm += weight * float(wanted.square().sum())
+        difference += weight * float((actual - expected).square().sum())
+        norm += weight * float(expected.square().sum())
     return (difference / norm) ** 0.5 if norm else 0.0

@@ -1,4 +1,4 @@
-"""Choosing a kernel for every site from measured error and measured time."""
+"""Choice of a kernel for every site by error and time on a sample."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CANDIDATES: tuple[Kernel, ...] = (
     LandmarkPooling(4, 16, "own"),
     LandmarkPooling(4, 16, "none"),
 )
-"""What `plan` tries at every site, beside exact attention."""
+"""Kernels that `plan` tries at every site, beside exact attention."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,16 @@ class Choice:
 
     Attributes:
         kernel: chosen.
-        seconds: median time of all its calls on the sample.
-        exact_seconds: of exact attention, on the same inputs.
+        seconds: median time of all calls of the kernel on the sample.
+        exact_seconds: median time of exact attention on the same inputs.
         error: change of the net's output that this kernel alone makes: sum of squared differences.
+
+    Example:
+        >>> from nystra import LandmarkPooling
+        >>> from nystra.analysis import Choice
+        >>> choice = Choice(LandmarkPooling(), seconds=0.002, exact_seconds=0.005, error=0.1)
+        >>> choice.exact_seconds / choice.seconds
+        2.5
     """
 
     kernel: Kernel
@@ -57,7 +64,18 @@ class Plan:
         fidelity_db: PSNR of the planned net's output against the exact net's on the sample, peak `peak`; infinite if
             nothing was substituted.
         seconds: median time of the planned net on the sample.
-        exact_seconds: of the exact net.
+        exact_seconds: median time of the exact net.
+
+    Example:
+        >>> from nystra import LandmarkPooling, Plan
+        >>> from nystra.analysis import Choice
+        >>> choice = Choice(LandmarkPooling(4, 16, "own"), seconds=0.002, exact_seconds=0.005, error=0.1)
+        >>> plan = Plan({"block.attn": choice}, fidelity_db=52.0, seconds=0.01, exact_seconds=0.02)
+        >>> plan.kernels
+        {'block.attn': LandmarkPooling(landmarks=4, cells=16, near='own')}
+        >>> print(plan)
+        block.attn  2.0 ms, exact  5.0 ms LandmarkPooling(landmarks=4, cells=16, near='own')
+        whole net: 0.010 s, exact 0.020 s; fidelity 52.0 dB
     """
 
     choices: Mapping[str, Choice]
@@ -71,7 +89,7 @@ class Plan:
         return {name: choice.kernel for name, choice in self.choices.items()}
 
     def __str__(self) -> str:
-        """A line per site, and what the whole comes to."""
+        """A line per site, and the whole net's time and fidelity."""
         width = max(map(len, self.choices))
         lines = [
             f"{name:{width}} {1e3 * choice.seconds:8.1f} ms, exact {1e3 * choice.exact_seconds:8.1f} ms {choice.kernel}"
@@ -91,18 +109,18 @@ def plan(
     peak: float = 1.0,
     repeats: int = 3,
 ) -> Plan:
-    """Choose kernels so that a net is as fast as it can be within a loss of fidelity, and never slower than it was.
+    """Choose kernels that make a net as fast as possible within a loss of fidelity, and never slower than it was.
 
-    Every candidate that is faster than exact attention at a site, on the site's own inputs, is tried there alone; what
-    it does to the net's output is its error. Errors of small changes at different sites nearly add up in the square, so
-    as long as the budget holds the replacement is taken that saves most time for its error. The whole is then measured:
+    Every candidate that is faster than exact attention at a site, on that site's inputs, is tried there alone. Its
+    error is the change of the net's output. Squared errors of small changes at different sites nearly add up. So as
+    long as the budget holds, the replacement that saves most time for its error is taken. Then the whole net is run:
     while it misses the budget or is slower than the exact net, the site with the largest error goes back to exact
     attention.
 
     Args:
-        net: host with exact attention; has its own kernels again afterwards.
+        net: host with exact attention; has the same kernels afterwards.
         sample: an input of the net, typical in size and content.
-        budget_db: fidelity to keep: PSNR of the output against the exact net's, in dB.
+        budget_db: fidelity to keep, above 0: PSNR of the output against the exact net's, in dB.
         candidates: kernels to try; those that do not fit a site's window are left out there.
         sites: which window attentions; None: all.
         peak: largest value of the output, for the PSNR: 1; DehazeFormer's range [-1, 1]: 2.
@@ -113,6 +131,16 @@ def plan(
 
     Raises:
         ValueError: if there are no sites, or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import LandmarkPooling, SwinIR, find_sites, plan, substitute
+        >>> net = SwinIR(img_size=32, embed_dim=8, depths=[1], num_heads=[2], window_size=16).eval()
+        >>> chosen = plan(net, torch.rand(1, 3, 32, 32), budget_db=40, candidates=[LandmarkPooling(4, 16)], repeats=1)
+        >>> list(chosen.kernels) == list(find_sites(net)), chosen.fidelity_db >= 40
+        (True, True)
+        >>> substitute(net, chosen.kernels).sites[0].tokens
+        256
     """
     if not budget_db > 0 or not peak > 0 or repeats < 1:
         raise ValueError(
@@ -175,7 +203,7 @@ class _Planner:
         return self._settle(chosen, budget_db)
 
     def _settle(self, chosen: dict[str, Choice], budget_db: float) -> Plan:
-        """Give sites back to exact attention until the whole net keeps the budget and is not slower."""
+        """Return sites to exact attention until the whole net keeps the budget and is not slower."""
         while True:
             kernels = {name: choice.kernel for name, choice in chosen.items()}
             seconds, exact_seconds = self._net_seconds(kernels)
@@ -190,13 +218,13 @@ class _Planner:
     def _net_seconds(self, kernels: Mapping[str, Kernel]) -> tuple[float, float]:
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(self.repeats):
-            for choice, record in zip((kernels, {}), times, strict=True):
+            for choice, seconds in zip((kernels, {}), times, strict=True):
                 self.use(choice)
-                record.append(self._seconds(lambda: self.net(self.sample)))
+                seconds.append(self._seconds(lambda: self.net(self.sample)))
         return statistics.median(times[0]), statistics.median(times[1])
 
     def _seconds(self, run: Callable[[], object]) -> float:
-        """Time of a call, to the end of what it started on an accelerator."""
+        """Time of a call, until an accelerator has finished the work that the call gave it."""
         self._synchronize()
         start = time.perf_counter()
         run()
@@ -237,8 +265,8 @@ class _Planner:
         """Median time of each kernel over a site's calls, in turn, after one call each that makes its tables."""
         times: list[list[float]] = [[] for _ in kernels]
         for turn in range(self.repeats + 1):
-            for kernel, record in zip(kernels, times, strict=True):
+            for kernel, counted in zip(kernels, times, strict=True):
                 seconds = self._seconds(lambda: [kernel(*call) for call in calls])  # noqa: B023  # called at once
                 if turn:
-                    record.append(seconds)
-        return [statistics.median(record) for record in times]
+                    counted.append(seconds)
+        return [statistics.median(counted) for counted in times]

@@ -1,1 +1,1 @@
-"""Window-attention networks, one architecture a file, under their released keys."""
+"""Window-attention networks, one family a folder, under their released keys."""

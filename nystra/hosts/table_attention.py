@@ -1,4 +1,4 @@
-"""What the window attentions of Swin's descendants share: their maps, a table of position biases, stochastic depth."""
+"""Window attention with a table of position biases, as in Swin and its descendants, and stochastic depth."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class TableAttention(WindowAttention):
         self.drop = nn.Dropout(proj_drop)
 
     def maps(self) -> tuple[Tensor, Tensor | None]:
-        """Weights (3C, C) and biases (3C,) to queries, keys and values, the scale in the former. Subclasses override.
+        """Join the maps to queries, keys and values: weights (3C, C), and biases (3C,) or None; the scale is in.
 
         The scale goes into the weights, which are few, and not into the tokens.
         """
@@ -81,11 +81,15 @@ class TableAttention(WindowAttention):
 
     @property
     def head_channels(self) -> int:
-        """See base class."""
+        """Channels d of a head."""
         return self.dim // self.num_heads
 
     def position_bias(self, window: tuple[int, int] | None = None) -> TableBias:
-        """See base class."""
+        """Make the position bias of the present table.
+
+        Args:
+            window: h and w of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
+        """
         rows, columns = 1.0, 1.0
         if self.bias_mode == "interpolate":
             sides = zip(self.trained_window_size, window or self.window_size, strict=True)
@@ -94,7 +98,7 @@ class TableAttention(WindowAttention):
 
 
 def keep_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Put a module's own buffers into a state dict to be loaded: never read, they may be missing or of another size."""
+    """Put a module's buffers into a state dict to be loaded; as nothing reads them, they may be missing or differ."""
     for name, buffer in module.named_buffers(recurse=False):
         state_dict[prefix + name] = buffer
 

@@ -1,4 +1,4 @@
-"""How outputs are made of queries, keys and values: small objects without parameters."""
+"""Kernels: small objects without parameters that make outputs of queries, keys and values."""
 
 from nystra.kernels.base import Cost, Kernel
 from nystra.kernels.content_pooling import ContentPooling

@@ -1,8 +1,8 @@
-"""Kernels: how the outputs of windows are made of their queries, keys and values. Small objects, without parameters.
+"""The base class of kernels, and the contract that they share.
 
-One contract: `kernel(query, key, value, geometry)` maps (W, h, N, d) each, W windows as `nystra.geometry` orders them,
-h heads, N tokens of a window, d channels of a head, the scale folded into the queries, to (W, h, N, d). Bias and mask
-come from the geometry, for tokens and landmarks alike.
+`kernel(query, key, value, geometry)` maps three tensors (W, h, N, d) to one. W windows follow each other as
+`nystra.windows.geometry` orders them; h heads, N tokens of a window, d channels of a head. The scale is folded into the
+queries. Bias and mask come from the geometry, for tokens and landmarks alike.
 """
 
 import abc
@@ -17,11 +17,16 @@ from nystra.windows.geometry import WindowGeometry, WindowKind
 
 
 class Cost(NamedTuple):
-    """What attention costs a head in one window.
+    """Cost of attention for one head in one window.
 
     Attributes:
         macs: multiply-adds per token.
         floats: numbers in the largest intermediate result.
+
+    Example:
+        >>> from nystra import Softmax
+        >>> Softmax().cost((8, 8), channels=16)
+        Cost(macs=2048, floats=1024)
     """
 
     macs: float
@@ -33,15 +38,41 @@ class Kernel(abc.ABC):
     """Base of all kernels: applies `attend` to every kind of window with the tables made for it.
 
     Attributes:
-        sees_bias: whether position bias and masks enter it.
+        sees_bias: whether position bias and masks enter the outputs.
+
+    Example:
+        A kernel of your own gives every token the mean of its window's values:
+
+        >>> import torch
+        >>> from nystra import Kernel, WindowGeometry
+        >>> from nystra.kernels import Cost
+        >>> class MeanOfValues(Kernel):
+        ...     def cost(self, window, channels):
+        ...         return Cost(macs=channels, floats=channels)
+        ...     def tables(self, kind, dtype):
+        ...         return None
+        ...     def attend(self, query, key, value, tables):
+        ...         return value.mean(2, keepdim=True).expand_as(value)
+        >>> query, key, value = torch.rand(3, 5, 2, 16, 8)
+        >>> MeanOfValues()(query, key, value, WindowGeometry((4, 4))).shape
+        torch.Size([5, 2, 16, 8])
     """
 
     sees_bias: ClassVar[bool] = True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
-        """Attend within windows: (W, h, N, d) each → (W, h, N, d), dtype of `value`; under autocast its dtype.
+        """Attend within windows.
 
-        Autocast says in which precision tokens come; what is computed of them in float32 stays in float32.
+        Autocast sets the precision of queries, keys and values alone: products that kernels keep in float32 stay so.
+
+        Args:
+            query: shape (W, h, N, d), the scale folded in.
+            key: shape (W, h, N, d).
+            value: shape (W, h, N, d).
+            geometry: of the windows.
+
+        Returns:
+            Shape (W, h, N, d), dtype of `value`, or of autocast where it is enabled.
         """
         if not torch.is_autocast_enabled(query.device.type):
             return self.attend_all(query, key, value, geometry)
@@ -69,7 +100,7 @@ class Kernel(abc.ABC):
         return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))
 
     def absorbs(self, heads: int, channels: int) -> bool:
-        """Whether `absorbed` is there and costs less than mapping every token, for h heads of d channels."""
+        """Whether the kernel has `absorbed` and it costs less than mapping every token, for h heads of d channels."""
         return False
 
     def absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
@@ -93,12 +124,12 @@ class Kernel(abc.ABC):
             return self.attend_absorbed(tokens.to(dtype), projections.to(dtype), geometry)
 
     def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
-        """What `absorbed` does, outside autocast."""
+        """Attend as `absorbed` does, outside autocast."""
         raise NotImplementedError(f"{type(self).__name__} needs every token's query, key and value")
 
     @abc.abstractmethod
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """Cost in a window of h×w tokens with d channels a head.
+        """Cost of attention in a window of h×w tokens with d channels a head, without bias.
 
         Raises:
             ValueError: if the kernel does not fit the window.
@@ -106,7 +137,7 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:
-        """What depends on positions alone, once for a kind of window."""
+        """Compute what depends on positions alone, once for a kind of window."""
 
     @abc.abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:

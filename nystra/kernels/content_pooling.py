@@ -1,4 +1,4 @@
-"""Content pooling: landmark-centred pooling whose blocks and cells follow what tokens hold, not where they lie."""
+"""Content pooling: landmark-centred pooling whose blocks and cells follow the tokens' content, not their places."""
 
 import dataclasses
 from typing import NamedTuple
@@ -20,11 +20,18 @@ SPREAD_EPSILON = 1e-12
 class ContentPooling(Kernel):
     """Landmark-centred pooling of clusters by content: for networks without position bias.
 
+    Cells that follow content hold tokens that are alike, wherever these lie::
+
+        tokens in the window, of kinds a, b, c    a b a c b c a b
+        cells by position, `LandmarkPooling`      a b|a c|b c|a b    every summary mixes kinds
+        cells by content, `ContentPooling`        a a|a b|b b|c c    one of four does
+
     Queries are put into m equal blocks, and keys with their values into s equal cells, each by a balanced tree
-    (`nystra.clusters`). As in `LandmarkPooling`, a block's mean query q̄ weighs the keys of each cell into one key k̃,
-    one value ṽ and a mass M, seen by a token of the block with the logit q·k̃ + (M - q̄·k̃). Each block attends exactly
-    to the cells whose summaries would be worst: those of the largest exp(M)·(spread of keys)·(spread of values), by
-    which an error of second order grows. Every output is a convex combination of values, finite for every input.
+    (`nystra.windows.clusters`). As in `LandmarkPooling`, a block's mean query q̄ weighs the keys of each cell into one
+    key k̃, one value ṽ and a mass M. A token of the block sees this summary with the logit q·k̃ + (M - q̄·k̃). Each
+    block attends exactly to the cells whose summaries would be worst: those of the largest exp(M)·(spread of
+    keys)·(spread of values), with which the error of second order grows. Every output is a convex combination of
+    values, finite for every input.
 
     A position bias enters by a low-rank factorisation of its table, as further channels of queries and keys; the mask
     of shifted windows does so exactly.
@@ -32,11 +39,22 @@ class ContentPooling(Kernel):
     Args:
         landmarks: m, blocks of queries; must divide the number of tokens.
         cells: s, cells of keys; must divide the number of tokens.
-        near: cells that each block attends exactly; at most s. All of them: exact attention, but for the bias' rank.
-        bias_rank: channels for the position bias; unused where there is none.
+        near: number of cells that each block attends exactly, 0 to s; s is exact attention but for the bias' rank.
+        bias_rank: channels for the position bias, >= 1; unused where there is none.
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import ContentPooling, Softmax, WindowGeometry
+        >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
+        >>> geometry = WindowGeometry((8, 8))
+        >>> ContentPooling(landmarks=8, cells=16, near=2)(query, key, value, geometry).shape
+        torch.Size([1, 2, 64, 8])
+        >>> every_cell = ContentPooling(landmarks=8, cells=16, near=16)(query, key, value, geometry)
+        >>> torch.allclose(every_cell, Softmax()(query, key, value, geometry), atol=1e-5)
+        True
     """
 
     landmarks: int = 16
@@ -45,7 +63,7 @@ class ContentPooling(Kernel):
     bias_rank: int = 16
 
     def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
+        """Refuse numbers that fit no window."""
         if self.landmarks < 1 or self.cells < 1 or self.bias_rank < 1:
             raise ValueError(
                 f"landmarks ({self.landmarks}), cells ({self.cells}) and bias_rank ({self.bias_rank}) must be at "
@@ -55,7 +73,7 @@ class ContentPooling(Kernel):
             raise ValueError(f"near ({self.near}) must be a number of cells from 0 to cells ({self.cells})")
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class, without bias: both trees, 3md for the summaries, their spreads, 2dT for what a token sees."""
+        """Cost without bias: both trees, 3md for the summaries, their spreads, 2dT for the T keys that a token sees."""
         tokens = self._check(window)
         trees = 3 * channels * (len(splits(self.landmarks, 2)) + 2 * len(splits(self.cells, 4)))
         spreads = 2 * (channels + self.landmarks) if self.near else 0
@@ -115,7 +133,7 @@ class ContentPooling(Kernel):
             chosen = (mass + 0.5 * spread).topk(self.near, 3).indices
         near_key, near_value = (self._take(tokens, chosen) for tokens in (key, value))
         near = at_least_float32(blocks @ near_key.transpose(3, 4))
-        # What is attended exactly is left out of the summaries.
+        # Cells that are attended exactly count once: their summaries get no weight.
         seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
         logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
         far_part, near_part = logits.softmax(4).to(value.dtype).split([self.cells, near.shape[4]], 4)

@@ -1,4 +1,4 @@
-"""The three blocks of a Nyström approximation, with bias and mask at landmark positions too."""
+"""The three blocks F, A and G of a Nyström approximation, and the base of the kernels that invert A by iteration."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class IteratedNystrom(Kernel):
     iterations: int = 6
 
     def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
+        """Refuse numbers that fit no window."""
         if self.landmarks < 1 or self.iterations < 1:
             raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class; an iteration is four products of m×m matrices."""
+        """Cost without bias: 4md for the blocks, and the core's products, four of m×m matrices for an iteration."""
         tokens, m = window[0] * window[1], Cells.landmarks(window, self.landmarks).num_blocks
         core = m * m * (2 * channels + 4 * self.iterations * m)
         return Cost(4 * m * channels + core / tokens, tokens * m)

@@ -1,4 +1,4 @@
-"""Landmark-centred pooling: linear-time window attention without an inverse."""
+"""Landmark-centred pooling: window attention of linear cost without an inverse matrix."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -17,21 +17,48 @@ from nystra.windows.geometry import WindowKind
 class LandmarkPooling(Kernel):
     """Landmark-centred pooling: far cells as summaries made for the query's neighbourhood, near tokens exactly.
 
-    Queries lie in m blocks, keys in s cells nested in them. A block's mean query q̄ weighs the keys of each cell into
-    one key k̃, one value ṽ and a mass M; a token of the block sees the summary with the logit q·k̃ + (M - q̄·k̃) + Δ,
-    which is exact at q = q̄ but for Δ, the static difference between the token's and the block's bias. Near tokens are
-    attended exactly, in the same softmax, and so is what no summary could keep masked: a block and a cell that both lie
-    on the border of a shifted window. No inverse, no constant to tune: weights are positive, so that every output is a
-    convex combination of values and finite for every input.
+    A window of 8×8 tokens with `landmarks=4` blocks (double lines) of four cells each, `cells=16` (single lines)::
+
+        ╔═════╤═════╦═════╤═════╗    q    a query; its landmark q̄ is the mean of the 16 queries of its block
+        ║ · · │ x x ║ · · │ · · ║    o    the other tokens of its cell
+        ║ · · │ x x ║ · · │ · · ║    x    the tokens of the four neighbouring cells, also of other blocks
+        ╟─────┼─────╫─────┼─────╢    ·    tokens of other cells: of each cell, q sees one summary (k̃, ṽ, M)
+        ║ x x │ q o ║ x x │ · · ║
+        ║ x x │ o o ║ x x │ · · ║    near      q attends exactly to       and to summaries of
+        ╠═════╪═════╬═════╪═════╣    "none"    no token                   16 cells
+        ║ · · │ x x ║ · · │ · · ║    "own"     q, o: 4 tokens             15 cells
+        ║ · · │ x x ║ · · │ · · ║    "cross"   q, o, x: 20 tokens         11 cells
+        ╟─────┼─────╫─────┼─────╢    "block"   its block: 16 tokens       12 cells
+        ║ · · │ · · ║ · · │ · · ║
+        ║ · · │ · · ║ · · │ · · ║
+        ╚═════╧═════╩═════╧═════╝
+
+    The landmark q̄ weighs the keys of a cell into one key k̃, one value ṽ and a mass M. A query q of the block sees
+    the summary with the logit q·k̃ + (M - q̄·k̃) + Δ. It is exact at q = q̄ but for Δ, the static difference between
+    the bias of the token and that of the block. Summaries and exact tokens share one softmax.
+
+    A summary could not keep apart what a mask separates. So a block on the border of a shifted window attends exactly
+    to the cells on that border. There is no inverse and no constant to tune: weights are positive, so that every output
+    is a convex combination of values and finite for every input.
 
     Args:
-        landmarks: m, blocks of queries; must divide the window.
+        landmarks: m, blocks of queries, >= 1; must divide the window.
         cells: s, cells of keys; a multiple of m along both axes.
-        near: exact tokens: "none", "own" (the token's cell), "cross" (that and its four neighbours) or "block" (the
-            token's block).
+        near: tokens that are attended exactly: "none", "own" (the query's cell), "cross" (that cell and its four
+            neighbours) or "block" (the query's block).
 
     Raises:
         ValueError: if a number is below 1, `cells` is no multiple of `landmarks` or `near` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from nystra import LandmarkPooling, Softmax, WindowGeometry
+        >>> kernel = LandmarkPooling(landmarks=4, cells=16, near="cross")
+        >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
+        >>> kernel(query, key, value, WindowGeometry((8, 8))).shape
+        torch.Size([1, 2, 64, 8])
+        >>> round(Softmax().cost((32, 32), 30).macs / kernel.cost((32, 32), 30).macs, 1)
+        3.7
     """
 
     landmarks: int = 16
@@ -39,7 +66,7 @@ class LandmarkPooling(Kernel):
     near: Literal["none", "own", "cross", "block"] = "cross"
 
     def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
+        """Refuse numbers that fit no window."""
         if self.landmarks < 1 or self.cells < 1 or self.cells % self.landmarks:
             raise ValueError(
                 f"cells ({self.cells}) must be a positive multiple of landmarks ({self.landmarks}): cells lie in blocks"
@@ -60,7 +87,7 @@ class LandmarkPooling(Kernel):
         return Cells(window, blocks, (blocks[0] * inner[0], blocks[1] * inner[1]))
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
+        """Cost without bias: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
         layout = self.layout(window)
         tokens = window[0] * window[1]
         near = self._near(layout)
@@ -96,7 +123,7 @@ class LandmarkPooling(Kernel):
                 biases.append(torch.cat([far, exact.flatten(2)], 2))
             means.append(mean)
         if not kind.has_bias:
-            # Sums of equal exponentials: what is left is which tokens are seen how.
+            # Without bias only minus infinity matters: the rest are rounding errors of sums of equal exponentials.
             biases = [torch.where(bias == -torch.inf, bias, 0.0) for bias in biases]
         wide = torch.promote_types(dtype, torch.float32)
         mean_table = None
@@ -138,8 +165,8 @@ class LandmarkPooling(Kernel):
             logits = at_least_float32(query @ far_key.transpose(3, 4)).add_(tables.bias).add_(offset)
             return layout.scatter((logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3))
         near_key, near_value = (_near_tokens(tensor, tables) for tensor in (key, value))
-        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). The largest tensor
-        # here, they are changed in place.
+        # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). They are changed in
+        # place because no tensor here is larger.
         if groups == blocks:
             keys, values = torch.cat([far_key, near_key], 3), torch.cat([far_value, near_value], 3)
             logits = at_least_float32(query @ keys.transpose(3, 4)).add_(tables.bias)

@@ -1,4 +1,4 @@
-"""Nyström kernels: the two-level form to use, and PnP-Nystra's as published and as printed."""
+"""Two-level Nyström: the regularised form of PnP-Nystra's approximation."""
 
 import dataclasses
 import math
@@ -24,8 +24,8 @@ class Nystrom(Kernel):
     W = F Aᵀ(A Aᵀ + λ·tr(A Aᵀ)/m·I)⁻¹, the output is F Ṽ + W (G V - A Ṽ): where W vanishes it falls back to a convex
     estimate instead of 0/0.
 
-    Keys are pooled once for all queries: where the border of a shifted window cuts a cell, both sides see its tokens.
-    Windows shifted by half their side need an even number of cells along each axis.
+    Keys are pooled once for all queries: where the border of a shifted window cuts a cell, both sides see the tokens of
+    that cell. Windows shifted by half their side need an even number of cells along each axis.
 
     Args:
         landmarks: m, landmark queries; must divide the window.
@@ -34,6 +34,16 @@ class Nystrom(Kernel):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import Nystrom, WindowGeometry
+        >>> kernel = Nystrom(landmarks=4, key_landmarks=16)
+        >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
+        >>> kernel(query, key, value, WindowGeometry((8, 8))).shape
+        torch.Size([1, 2, 64, 8])
+        >>> Nystrom.as_published(landmarks=4)
+        PublishedNystrom(landmarks=4, iterations=6, threshold=5.0)
     """
 
     landmarks: int = 16
@@ -41,7 +51,7 @@ class Nystrom(Kernel):
     ridge: float = 0.03
 
     def __post_init__(self) -> None:
-        """Refuse what no window could be attended with."""
+        """Refuse numbers that fit no window."""
         if self.landmarks < 1 or self.key_landmarks < self.landmarks:
             raise ValueError(
                 f"key_landmarks ({self.key_landmarks}) must be at least landmarks ({self.landmarks}), both at least 1"
@@ -51,7 +61,7 @@ class Nystrom(Kernel):
 
     @staticmethod
     def as_published(landmarks: int = 16, iterations: int = 6, threshold: float = 5.0) -> "PublishedNystrom":
-        """The authors' arithmetic, which neither bias nor mask enters: see `PublishedNystrom`."""
+        """Give the kernel with the authors' arithmetic, without bias and mask: see `PublishedNystrom`."""
         return PublishedNystrom(landmarks, iterations, threshold)
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:

@@ -1,4 +1,4 @@
-"""Nyströmformer's attention within windows, for comparison."""
+"""Nyströmformer's attention within windows, one of the kernels that others are compared with."""
 
 import dataclasses
 
@@ -11,16 +11,25 @@ from nystra.kernels.landmark_blocks import BlockTables, IteratedNystrom
 
 @dataclasses.dataclass(frozen=True)
 class Nystromformer(IteratedNystrom):
-    """Nyströmformer (Xiong et al.): softmax(Q K_mᵀ) softmax(Q_m K_mᵀ)⁺ softmax(Q_m Kᵀ) V, with bias and mask.
+    """Nyströmformer (Xiong et al., AAAI 2021): softmax(Q K_mᵀ) softmax(Q_m K_mᵀ)⁺ softmax(Q_m Kᵀ) V, bias and mask in.
 
-    Landmarks are means over cells of the window; each window has a start of its own for the pseudo-inverse.
+    Landmarks are means over cells of the window. Each window starts the pseudo-inverse from its norms alone.
 
     Args:
         landmarks: m; must divide the window.
-        iterations: of the pseudo-inverse.
+        iterations: of the pseudo-inverse, >= 1.
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import Nystromformer, Softmax, WindowGeometry
+        >>> query, key, value = torch.rand(3, 1, 2, 64, 8, generator=torch.Generator().manual_seed(0))
+        >>> geometry = WindowGeometry((8, 8))
+        >>> exact = Softmax()(query, key, value, geometry)
+        >>> bool((Nystromformer(landmarks=4)(query, key, value, geometry) - exact).norm() < 0.1 * exact.norm())
+        True
     """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:

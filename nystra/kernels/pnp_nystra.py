@@ -1,4 +1,9 @@
-"""PnP-Nystra's attention as its authors' code computes it, and as the paper prints it."""
+"""PnP-Nystra's attention as its authors' code computes it, and as the paper prints it.
+
+The paper: Srinivasan Kidambi and Pravin Nair, "Plug-and-Play Linear Attention with Provable Guarantees for
+Training-Free Image Restoration". Its first version of June 2025 is called "Plug-and-Play Linear Attention for
+Pre-trained Image and Video Restoration Models".
+"""
 
 import dataclasses
 from typing import ClassVar
@@ -16,10 +21,11 @@ from nystra.windows.geometry import WindowGeometry, WindowKind
 
 @dataclasses.dataclass(frozen=True)
 class PublishedNystrom(IteratedNystrom):
-    """What PnP-Nystra's published code computes, for the record: neither bias nor mask, images of a batch coupled.
+    """PnP-Nystra as the authors' code computes it: neither bias nor mask, and the images of a batch are coupled.
 
-    The kernel is exp(min(x, t)) + relu(x - t), the pseudo-inverse starts from the largest norms of the whole batch, and
-    1e-12 is added to the denominators. Landmarks are means over cells of the window.
+    Eq. (7) of the paper with exp(min(x, t)) + relu(x - t) in place of exp(x). The pseudo-inverse starts from the
+    largest norms of the whole batch, and 1e-12 is added to the denominators. Landmarks are means over cells of the
+    window.
 
     Args:
         landmarks: m; must divide the window.
@@ -28,6 +34,15 @@ class PublishedNystrom(IteratedNystrom):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import PublishedNystrom, WindowGeometry
+        >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
+        >>> PublishedNystrom(landmarks=4)(query, key, value, WindowGeometry((8, 8))).shape
+        torch.Size([1, 2, 64, 8])
+        >>> PublishedNystrom.sees_bias
+        False
     """
 
     sees_bias: ClassVar[bool] = False
@@ -35,7 +50,7 @@ class PublishedNystrom(IteratedNystrom):
     threshold: float = 5.0
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
-        """See base class; all windows at once, whose largest norms start the pseudo-inverse together."""
+        """Attend within all windows at once: their largest norms start the pseudo-inverse together."""
         return self.attend(query, key, value, Cells.landmarks(geometry.window, self.landmarks))
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Cells:
@@ -54,11 +69,11 @@ class PublishedNystrom(IteratedNystrom):
         return numerator.div_(denominator.add_(1e-12)).to(value.dtype)
 
     def absorbs(self, heads: int, channels: int) -> bool:
-        """See base class: 4hmC against 4C² + 4mC multiply-adds a token."""
+        """Whether 4hmC multiply-adds a token, of `absorbed`, are fewer than 4C² + 4mC, of a call."""
         return heads * self.landmarks < heads * channels + self.landmarks
 
     def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
-        """See base class."""
+        """Attend as `absorbed` does, outside autocast."""
         marks = Cells.landmarks(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
         query_mark, key_mark, _ = projections.heads(marks)
         core = self._kernel(query_mark @ key_mark.mT)
@@ -67,8 +82,7 @@ class PublishedNystrom(IteratedNystrom):
         cross, landmarks = both.chunk(2, 2)
         heads = core.shape[1]
         masses = landmarks.sum(1).unflatten(1, (heads, -1))
-        # The large products are bfloat16's own, which loses nothing beside the rounding of the tokens; float16 would
-        # not hold the sums.
+        # Large products in bfloat16 lose nothing beside the rounding of the tokens; sums would overflow in float16.
         wide = torch.float32 if tokens.dtype == torch.float16 else tokens.dtype
         sums = landmarks.to(wide).mT @ tokens.to(wide)
         values = projections.sums(VALUE, sums.to(core.dtype).unflatten(1, (heads, -1)), masses)
@@ -86,9 +100,10 @@ class PublishedNystrom(IteratedNystrom):
 
 @dataclasses.dataclass(frozen=True)
 class PrintedNystrom(IteratedNystrom):
-    """PnP-Nystra's Eq. (8) as printed, with bias and mask: unguarded, its denominators may cross zero.
+    """PnP-Nystra's Eq. (8) as printed, with bias and mask; nothing keeps the denominators from crossing zero.
 
-    Rows of F and of [A | G] are divided by their largest entries; each window has a start of its own for A⁺.
+    Rows of F and of [A | G] are divided by their largest entries. Each window starts the iteration for A⁺ from its
+    norms alone.
 
     Args:
         landmarks: m; must divide the window.
@@ -96,6 +111,16 @@ class PrintedNystrom(IteratedNystrom):
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import PrintedNystrom, Softmax, WindowGeometry
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> query, key, value = torch.randn(3, 1, 2, 16, 8, dtype=torch.float64, generator=generator)
+        >>> geometry = WindowGeometry((4, 4))
+        >>> every_token = PrintedNystrom(landmarks=16, iterations=40)(query, key, value, geometry)
+        >>> torch.allclose(every_token, Softmax()(query, key, value, geometry), atol=1e-4)
+        True
     """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:

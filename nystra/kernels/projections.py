@@ -1,4 +1,4 @@
-"""The linear maps around an attention, and attention computed without ever mapping every token."""
+"""Linear maps to queries, keys, values and outputs, absorbed into the few vectors of kernels with landmarks."""
 
 from __future__ import annotations
 

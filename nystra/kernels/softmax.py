@@ -1,4 +1,4 @@
-"""Exact attention."""
+"""Exact softmax attention, the kernel of every released network."""
 
 import dataclasses
 
@@ -12,7 +12,16 @@ from nystra.windows.geometry import WindowKind
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(Kernel):
-    """Exact attention softmax(Q Kᵀ + bias + mask) V, by a fused kernel that never writes a window's N×N weights."""
+    """Exact attention softmax(Q Kᵀ + bias + mask) V, by torch's fused program that never writes the N×N weights.
+
+    Example:
+        >>> import torch
+        >>> from nystra import Softmax, WindowGeometry
+        >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
+        >>> outputs = Softmax()(query, key, value, WindowGeometry((8, 8)))
+        >>> torch.allclose(outputs, (query @ key.mT).softmax(-1) @ value, atol=1e-5)
+        True
+    """
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """See base class."""

@@ -1,6 +1,6 @@
-"""What a checkpoint says beside its weights: in which windows they attend, and by which kernels.
+"""The attention record of a checkpoint: windows and kernels of a net, as plain data beside its weights.
 
-A record is a plain dictionary of strings and numbers, so that it is read without executing anything::
+A record is a dictionary of strings and numbers, so that reading it executes nothing::
 
     {"window_size": 16, "position_bias": "interpolate",
      "kernels": {"layer1.blocks.3.attn.attn": {"class": "LandmarkPooling", "landmarks": 16, ...}}}
@@ -27,7 +27,7 @@ from nystra.sites.site import WindowAttention
 from nystra.sites.substitution import find_sites, substitute
 
 KEY = "attention"
-"""Where a checkpoint's record lies, beside its `state_dict`."""
+"""Key of the attention record in a checkpoint, beside `state_dict`."""
 
 RECORDED: dict[str, type[Kernel]] = {
     kernel.__name__: kernel
@@ -45,10 +45,10 @@ RECORDED: dict[str, type[Kernel]] = {
 
 
 def encode_kernel(kernel: Kernel) -> dict[str, Any]:
-    """A kernel as class name ("class") and arguments.
+    """Describe a kernel by its class name ("class") and arguments.
 
     Raises:
-        ValueError: if it is none of this package's: what is read must not name code of anyone else's.
+        ValueError: if the kernel is not this package's: reading a record must not import other code.
     """
     name = type(kernel).__name__
     if RECORDED.get(name) is not type(kernel):
@@ -57,10 +57,10 @@ def encode_kernel(kernel: Kernel) -> dict[str, Any]:
 
 
 def decode_kernel(record: Any) -> Kernel:
-    """The kernel that `encode_kernel` recorded.
+    """Make the kernel that `encode_kernel` described.
 
     Raises:
-        ValueError: if it is unknown or has other arguments.
+        ValueError: if the class is unknown or the arguments do not fit it.
     """
     try:
         arguments = dict(record)
@@ -72,13 +72,13 @@ def decode_kernel(record: Any) -> Kernel:
 
 
 def record(net: nn.Module) -> dict[str, Any]:
-    """What distinguishes a net's attention from the released one's; empty if nothing does.
+    """Make the record of a net: its windows and kernels that differ from the released ones; empty if none does.
 
     Args:
         net: any module.
 
     Raises:
-        ValueError: if a kernel is none of this package's.
+        ValueError: if a kernel is not this package's.
     """
     sites = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
     result: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def record(net: nn.Module) -> dict[str, Any]:
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """A record in words, each kernel once."""
+    """Put a record in words, each kernel once."""
     kernels = {str(decode_kernel(kernel)) for kernel in record.get("kernels", {}).values()}
     window = f"window {record['window_size']} ({record['position_bias']})" if "window_size" in record else ""
     return ", ".join(filter(None, [window, *sorted(kernels)])) or "exact attention in trained windows"
@@ -101,7 +101,7 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
     """Give a net the windows and kernels of a record; sites that it does not name attend exactly.
 
     Args:
-        net: host of `nystra.hosts`.
+        net: a `WindowHost`, or any module with window attentions for a record of kernels alone.
         record: as `record` makes it.
 
     Raises:

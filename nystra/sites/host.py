@@ -15,6 +15,15 @@ class WindowHost(nn.Module):
         window_size: side of the windows that are cut now, in tokens.
         scale: height of the output over the height of the input; the same for widths.
         value_range: smallest and largest value of the images that the network was trained on.
+
+    Example:
+        >>> from nystra import DehazeFormer
+        >>> net = DehazeFormer(embed_dims=(4, 8, 8, 8, 4), num_heads=(1, 2, 2, 1, 1), depths=(1, 2, 2, 1, 1))
+        >>> net.window_size, net.size_multiple, net.scale, net.value_range
+        (8, 1, 1, (-1.0, 1.0))
+        >>> net.set_window(16, "interpolate")
+        >>> net.window_size, net.takes(16), net.takes(64)
+        (16, False, True)
     """
 
     window_size: int

@@ -1,4 +1,4 @@
-"""Watching what window attentions are given, while a net runs."""
+"""Observation of the queries, keys and values of window attentions while a net runs."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +20,8 @@ def observed(sites: Mapping[str, WindowAttention], observer: Observer) -> Iterat
     """Call an observer with (name, query, key, value, geometry) before every attention of some sites.
 
     Args:
-        sites: by name; they attend as before, and have their own kernels again afterwards.
-        observer: must not change what it is given.
+        sites: by name; they attend as before, and have the same kernels afterwards.
+        observer: called for each attention; must not change the tensors.
     """
     kernels = {name: site.kernel for name, site in sites.items()}
     for name, site in sites.items():

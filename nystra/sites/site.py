@@ -1,4 +1,4 @@
-"""A site of window attention: what the hosts' attention modules share."""
+"""The base class of sites: window attentions whose kernel, window and use of the bias can be exchanged."""
 
 from typing import Any, Literal, get_args
 
@@ -23,13 +23,20 @@ class WindowAttention(nn.Module):
         num_heads: h.
 
     Attributes:
-        kernel: how outputs are made of queries, keys and values.
-        window_size: of the windows that are cut now.
-        trained_window_size: of those that the weights were trained for.
-        bias_mode: what becomes of the position bias where the window is not the trained one: "keep" (the bias of every
-            offset stays, offsets beyond the trained ones take the nearest one's), "interpolate" (the trained range of
-            offsets is stretched to the window's), "drop" (neither bias nor mask, at any window: PnP-Nystra's
-            "original", in which shifted windows mix the image's opposite edges).
+        kernel: makes outputs of queries, keys and values.
+        window_size: h and w of the windows that are cut now.
+        trained_window_size: h and w of the windows that the weights were trained for.
+        bias_mode: use of the position bias where the window is not the trained one: "keep" (the bias of every offset
+            stays, offsets beyond the trained ones take the nearest one's), "interpolate" (the trained range of offsets
+            is stretched to the window's), "drop" (neither bias nor mask, at any window: PnP-Nystra's "original", in
+            which shifted windows mix the image's opposite edges).
+
+    Example:
+        >>> from nystra import SwinIR, find_sites
+        >>> net = SwinIR(img_size=8, embed_dim=8, depths=[1], num_heads=[2], window_size=4)
+        >>> (site,) = find_sites(net).values()
+        >>> site.kernel, site.window_size, site.head_channels
+        (Softmax(), (4, 4), 4)
     """
 
     def __init__(self, window_size: tuple[int, int], num_heads: int) -> None:
@@ -42,19 +49,19 @@ class WindowAttention(nn.Module):
         self._tables: dict[Any, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept tables out of copies and files: they are made again."""
+        """Leave the kept tables out of copies and files: calls make them again."""
         return {**super().__getstate__(), "_tables": {}}
 
     @property
     def head_channels(self) -> int:
-        """Channels d of a head. Hosts override it."""
+        """Channels d of a head."""
         raise NotImplementedError
 
     def position_bias(self, window: tuple[int, int] | None = None) -> PositionBias | None:
-        """The bias with the present parameters; None where there is none. Hosts override it.
+        """Make the position bias of the present parameters; None where a site has no bias.
 
         Args:
-            window: h and w of the windows that are cut, to which "interpolate" stretches it; None: `window_size`.
+            window: h and w of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
         """
         raise NotImplementedError
 
@@ -62,11 +69,11 @@ class WindowAttention(nn.Module):
         """Cut windows of another size.
 
         Args:
-            window_size: their side, in tokens.
-            position_bias: what becomes of the bias, see `bias_mode`.
+            window_size: side of the windows, in tokens, >= 1.
+            position_bias: use of the bias, see `bias_mode`.
 
         Raises:
-            ValueError: if there are no such windows or `position_bias` is unknown.
+            ValueError: if `window_size` is below 1 or `position_bias` is unknown.
         """
         if window_size < 1:
             raise ValueError(f"window_size ({window_size}) must be at least 1")
@@ -77,7 +84,7 @@ class WindowAttention(nn.Module):
         self.forget_tables()
 
     def forget_tables(self) -> None:
-        """Free what kernels kept of bias and masks; the next calls make anew what they need."""
+        """Free the tables that kernels kept of bias and masks; the next calls make anew what they need."""
         self._tables.clear()
 
     def geometry(
@@ -97,8 +104,21 @@ class WindowAttention(nn.Module):
 
 
 class AttendedMap(nn.Identity):
-    """Where a block hands on what its window attention made, put together again: (B, H, W, C) in the image's order.
+    """The identity on a window attention's outputs, put together again: (B, H, W, C) in the image's order.
 
-    Does nothing: a hook on it sees maps that do not depend on how windows were cut, but for the edge to which a host
-    pads its features.
+    A forward hook on this module sees maps that do not depend on the cut into windows, except at an edge to which the
+    host pads its features.
+
+    Example:
+        >>> import torch
+        >>> from nystra import SwinIR
+        >>> from nystra.sites import AttendedMap
+        >>> net = SwinIR(img_size=8, embed_dim=8, depths=[1], num_heads=[2], window_size=4)
+        >>> shapes = []
+        >>> for module in net.modules():
+        ...     if isinstance(module, AttendedMap):
+        ...         _ = module.register_forward_hook(lambda module, maps, result: shapes.append(tuple(result.shape)))
+        >>> result = net(torch.rand(1, 3, 8, 12))
+        >>> shapes
+        [(1, 8, 12, 8)]
     """

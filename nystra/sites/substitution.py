@@ -1,4 +1,4 @@
-"""Substitution of a trained net's softmax attention: find the sites, validate all, swap, report."""
+"""Substitution of a trained net's kernels: find the sites, validate all, exchange, report."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Sites = str | Sequence[str] | Callable[[str, WindowAttention], bool] | None
 
 @dataclasses.dataclass(frozen=True)
 class SiteReport:
-    """What became of one site.
+    """The exchange at one site: kernel and costs.
 
     Attributes:
         name: of the module.
-        tokens: N of its windows.
+        tokens: N, tokens of a window.
         heads: number of heads.
-        kernel: its new kernel.
+        kernel: the new kernel.
         macs_before: multiply-adds of attention per token with the former kernel, all heads.
-        macs_after: with the new one.
-        bytes_before: of the largest intermediate result per window in float32, with the former kernel, all heads.
-        bytes_after: with the new one.
+        macs_after: the same with the new kernel.
+        bytes_before: bytes of the largest intermediate result per window in float32, with the former kernel, all heads.
+        bytes_after: the same with the new kernel.
     """
 
     name: str
@@ -41,7 +41,18 @@ class SiteReport:
 
 @dataclasses.dataclass(frozen=True)
 class SubstitutionReport:
-    """What became of all sites; prints as a table."""
+    """The exchange at all sites; prints as a table.
+
+    Attributes:
+        sites: one report for each exchanged site, in the order of the network.
+
+    Example:
+        >>> from nystra import LandmarkPooling, SwinIR, substitute
+        >>> net = SwinIR(img_size=32, embed_dim=8, depths=[1], num_heads=[2], window_size=16)
+        >>> print(substitute(net, LandmarkPooling(4, 16, "own")))
+        site  tokens  heads    MAC/token  KiB/window  kernel
+        layers.0...attn  256  2  4096 → ...  LandmarkPooling(landmarks=4, cells=16, near='own')
+    """
 
     sites: tuple[SiteReport, ...]
 
@@ -63,14 +74,25 @@ class SubstitutionReport:
 
 
 def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention]:
-    """The window attentions of a net, by name, in the order in which it holds them.
+    """Find the window attentions of a net, by name, in the net's order.
 
     Args:
         net: any module.
-        sites: which of them: a name or glob pattern, several, or a predicate of name and module; None: all.
+        sites: selection: a name or glob pattern, several, or a predicate of name and module; None: all.
+
+    Returns:
+        Name of the module → window attention.
 
     Raises:
         ValueError: if the net has no window attention, or a pattern matches none.
+
+    Example:
+        >>> from nystra import SwinIR, find_sites
+        >>> net = SwinIR(img_size=8, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4)
+        >>> len(find_sites(net))
+        3
+        >>> list(find_sites(net, "layers.1.*"))
+        ['layers.1.residual_group.blocks.0.attn']
     """
     every = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
     if not every:
@@ -99,19 +121,32 @@ def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention
 def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: Sites = None) -> SubstitutionReport:
     """Give window attentions of a net another kernel, in place; weights and state-dict keys stay.
 
-    Nothing is changed unless everything fits.
+    Either all sites that were chosen are exchanged, or an error is raised and none is.
 
     Args:
         net: host of `nystra.hosts`, or any module with window attentions.
         kernel: for all sites, or by name or glob pattern (the first that matches counts; sites without one stay).
-        sites: which window attentions: name, glob, several, or a predicate of name and module; None: all.
+        sites: selection: name, glob, several, or a predicate of name and module; None: all.
 
     Returns:
         Cost of every site before and after.
 
     Raises:
-        ValueError: if there is no such site or a kernel does not fit a site's window.
-        TypeError: if a kernel is none of this package's.
+        ValueError: if no site matches, or a kernel does not fit a site's window.
+        TypeError: if a kernel is no `Kernel`.
+
+    Example:
+        >>> import torch
+        >>> from nystra import LandmarkPooling, Softmax, SwinIR, substitute
+        >>> net = SwinIR(img_size=32, embed_dim=8, depths=[2], num_heads=[2], window_size=16).eval()
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> exact = net(image)
+        >>> report = substitute(net, LandmarkPooling(4, 16))
+        >>> [site.macs_after < site.macs_before for site in report.sites]
+        [True, True]
+        >>> report = substitute(net, Softmax())
+        >>> torch.equal(net(image), exact)
+        True
     """
     if isinstance(kernel, Mapping):
         for pattern in kernel:

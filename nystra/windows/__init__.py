@@ -1,4 +1,4 @@
-"""Where tokens lie in a window, and which of them may see each other."""
+"""Windows of tokens: places in them, groups of them, position bias, and which tokens may see each other."""
 
 from nystra.windows.geometry import WindowGeometry, WindowKind
 

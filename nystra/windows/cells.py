@@ -1,4 +1,4 @@
-"""Cells of a window: how tokens are grouped into landmarks, and in which order they then lie."""
+"""Blocks and cells of a window by position, and the order of tokens in which each of them is contiguous."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def cell_grid(window: tuple[int, int], count: int, name: str = "landmarks") -> t
     Args:
         window: h and w, in tokens.
         count: number of cells.
-        name: what to call it in the error.
+        name: of the number in the error.
 
     Raises:
-        ValueError: if the window cannot be divided so.
+        ValueError: if no such cells divide the window.
     """
     height, width = window
     grids = [
@@ -102,7 +102,7 @@ class Cells:
         return self.gather(positions[None, None])[0, 0]
 
     def cut(self, axis: int, border: int) -> tuple[Tensor, Tensor]:
-        """Which blocks and which cells have tokens on both sides of a border: booleans, (m,) and (s,).
+        """Find the blocks and the cells that have tokens on both sides of a border: booleans, (m,) and (s,).
 
         Args:
             axis: 0: the border lies between rows, 1: between columns.
@@ -114,7 +114,7 @@ class Cells:
         return blocks.any(1) & ~blocks.all(1), cells.any(1) & ~cells.all(1)
 
     def neighbours(self) -> Tensor:
-        """Each cell's own number, then those of the cells above, below, left and right; -1 beyond the edge: (s, 5)."""
+        """Numbers of each cell and of the cells above, below, left and right of it; -1 beyond the edge: (s, 5)."""
         return _neighbours(self)
 
 

@@ -1,11 +1,11 @@
-"""Clusters by content: tokens of a window put into equal groups of neighbours in feature space, by a balanced tree."""
+"""Clusters of a window's tokens by content: equal groups of neighbours in feature space, by a balanced tree."""
 
 import torch
 from torch import Tensor
 
 
 def splits(count: int, ways: int) -> list[int]:
-    """Into how many parts each level of a tree with `count` leaves splits, `ways` at a time while that divides."""
+    """Numbers of parts into which the levels of a tree with `count` leaves split, `ways` while that divides."""
     factors = []
     while count > 1:
         parts = next(number for number in (ways, *range(2, count + 1)) if count % number == 0)

@@ -1,4 +1,4 @@
-"""Windows of a feature map: partition, position bias at any offset, and which tokens may see each other.
+"""Geometry of the windows of a feature map: their kinds, with bias and mask between any positions.
 
 A window of h×w tokens is a sequence of N = h·w tokens, row by row; the windows of a batch follow each other image by
 image, row by row: features (B, H, W, C) become (B·R·S, N, C) with R×S windows an image. Positions are (row, column) in
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
 MASKED = -100.0
 # In bytes. Tables of exact attention grow as N²: those of all sites with windows of 64×64 tokens would fill the memory.
-# Beside the products of so many tokens, laying them out anew costs little.
+# Making them anew costs little beside the products of so many tokens.
 LARGEST_KEPT = 64 * 2**20
 
 
@@ -33,6 +33,13 @@ class WindowKind:
         split: rows (columns) from this one on come from the image's opposite edge; None: none do.
         bias: of the site; None: none.
         device: on which positions and bias are made.
+
+    Example:
+        >>> import torch
+        >>> from nystra.windows import WindowKind
+        >>> kind = WindowKind((2, 2), split=(None, 1), bias=None, device=torch.device("cpu"))
+        >>> kind.all_logits()[0].tolist()[0]
+        [0.0, -100.0, 0.0, -100.0]
     """
 
     window: tuple[int, int]
@@ -110,8 +117,17 @@ class WindowGeometry:
         grid: windows of a feature map, rows and columns.
         shift: tokens by which the feature map was rolled (up, left) before it was cut; 0 along an axis: it was not.
         bias: the site's position bias; None: none.
-        tables: where kernels keep what they compute of a kind of window once; the site's own, so that it lives as long
-            as the site. None: nothing is kept.
+        tables: dictionary in which kernels keep what they compute once for a kind of window; that of the site, so that
+            it lives as long as the site. None: nothing is kept.
+
+    Example:
+        Four windows whose feature map was rolled by half a window: inner ones, and those that hold opposite edges.
+
+        >>> import torch
+        >>> from nystra import WindowGeometry
+        >>> geometry = WindowGeometry((4, 4), grid=(2, 2), shift=(2, 2))
+        >>> [kind.split for _, _, kind in geometry.kinds(torch.device("cpu"))]
+        [(None, None), (None, 2), (2, None), (2, 2)]
     """
 
     def __init__(
@@ -129,7 +145,7 @@ class WindowGeometry:
         self._tables = tables
 
     def kinds(self, device: torch.device) -> Iterator[tuple[slice, slice, WindowKind]]:
-        """Rows and columns of the grid, and the kind of the windows there; together they are all windows.
+        """Yield rows and columns of the grid, and the kind of the windows there; together they are all windows.
 
         Where a feature map was rolled, the windows of its last row (column) hold tokens of its opposite edges.
         """
@@ -147,15 +163,15 @@ class WindowGeometry:
         yield slice(count - 1, count), self.window[axis] - shift
 
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
-        """What `make` computes of a kind of window; kept until the bias changes, unless gradients are to reach it.
+        """Give the result of `make` for a kind of window; keep it until the bias changes, if no gradient must reach it.
 
         A single tensor of more than `LARGEST_KEPT` bytes is not kept.
 
         Args:
-            key: what is computed, hashable (the kernel).
-            kind: of which windows.
+            key: name of the result, hashable (the kernel).
+            kind: of the windows.
             dtype: of the result.
-            make: computes it.
+            make: computes the result.
         """
         sources = () if self.bias is None else self.bias.parameters()
         if self._tables is None or (torch.is_grad_enabled() and any(source.requires_grad for source in sources)):
@@ -170,7 +186,7 @@ class WindowGeometry:
         )
         kept = self._tables.get(place)
         if kept is None or kept[0] != state:
-            # Kept beyond this call: a tensor made in inference mode could not be used in training.
+            # A tensor that was made in inference mode could not be used in training, to which it may be kept.
             with torch.inference_mode(mode=False), torch.no_grad():
                 kept = (state, make())
             if not isinstance(kept[1], Tensor) or kept[1].nbytes <= LARGEST_KEPT:

@@ -1,4 +1,4 @@
-"""An image cut into windows of tokens, and put together again."""
+"""Partition of a feature map into windows of tokens, and the inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Position bias for any pair of positions, from the parameters that a checkpoint has."""
+"""Position bias at any offset, fractional ones too, from the parameters of a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class PositionBias(abc.ABC):
 
     @abc.abstractmethod
     def parameters(self) -> tuple[Tensor, ...]:
-        """What the bias is computed from."""
+        """Tensors from which the bias is computed."""
 
     @property
     def options(self) -> tuple[Any, ...]:
-        """How it is computed from them, where there is a choice."""
+        """Settings by which the bias is computed from its parameters; empty where there is no choice."""
         return ()
 
 
@@ -43,7 +43,7 @@ class TableBias(PositionBias):
     stretch: tuple[float, float] = (1.0, 1.0)
 
     def at(self, offsets: Tensor) -> Tensor:
-        """See base class; bilinear."""
+        """Bias at offsets query - key, shape (..., 2), bilinear between the table's entries: (heads, ...)."""
         rows, columns = (2 * side - 1 for side in self.window)
         table = self.table.unflatten(0, (rows, columns))
         lows, weights = [], []
@@ -83,7 +83,7 @@ class LogOffsetBias(PositionBias):
     stretch: tuple[float, float] = (1.0, 1.0)
 
     def at(self, offsets: Tensor) -> Tensor:
-        """See base class; whole offsets run the network once each, not once for each pair of tokens."""
+        """Bias at offsets query - key, shape (..., 2): (heads, ...); the network runs once for each whole offset."""
         whole = offsets.round()
         if not offsets.numel() or bool((whole != offsets).any()):
             return self._run(offsets).contiguous()

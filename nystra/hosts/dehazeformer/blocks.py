@@ -1,4 +1,4 @@
-"""What DehazeFormer is made of: its norm, its attention with the bias of a network, its fusion of features."""
+"""Parts of DehazeFormer: rescaling norm, attention whose bias a network makes, blocks, fusion of features."""
 
 import math
 from collections import OrderedDict
@@ -18,7 +18,7 @@ ConvType = Literal["Conv", "DWConv"] | None
 
 
 class MetaWindowAttention(WindowAttention):
-    """Attention within windows, its position bias a network's.
+    """Attention within windows with a position bias that a small network makes.
 
     Args:
         dim: C.
@@ -39,11 +39,15 @@ class MetaWindowAttention(WindowAttention):
 
     @property
     def head_channels(self) -> int:
-        """See base class."""
+        """Channels d of a head."""
         return self.dim // self.num_heads
 
     def position_bias(self, window: tuple[int, int] | None = None) -> LogOffsetBias:
-        """See base class; "keep" runs the network at the true offsets, even if none of them was trained."""
+        """Make the position bias of the present network; "keep" runs it at the true offsets, even if untrained.
+
+        Args:
+            window: h and w of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
+        """
         window = window or self.window_size
         if self.bias_mode != "interpolate" or window == self.trained_window_size:
             return LogOffsetBias(self.meta)
@@ -65,7 +69,7 @@ class MetaWindowAttention(WindowAttention):
         return attended.transpose(1, 2).flatten(2)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        # The buffer is as large as the windows that the weights were trained with: all that it is read for.
+        # Of the buffer only the size is read: it is that of the windows that the weights were trained with.
         positions = state_dict.get(f"{prefix}relative_positions")
         if isinstance(positions, Tensor) and positions.shape != self.relative_positions.shape:
             side = math.isqrt(len(positions)) if positions.dim() == 3 else 0
@@ -93,7 +97,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class RescaleNorm(nn.Module):
-    """RLN: layer norm over channels and pixels that hands on what it took away.
+    """RLN: layer norm over channels and pixels that also gives a rescale and a rebias made of deviation and mean.
 
     Args:
         dim: C.
@@ -165,7 +169,7 @@ class Attention(nn.Module):
         return shift, -(side + shift) % window
 
     def reach(self, axis: int, side: int) -> int:
-        """How far beyond a side of the features reflection is asked to go."""
+        """Largest number of tokens by which reflection extends a side of the features."""
         return max(self.conv_reach, *self.margins(axis, side))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -195,7 +199,7 @@ class Block(nn.Module):
     """x + attention(x), normalised and rescaled where it attends, then x + feed-forward(x)."""
 
     recompute = False
-    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+    """Whether a training step recomputes the block's results instead of keeping them (`glmha.shared.recompute`)."""
 
     def __init__(self, dim: int, attention: Attention, hidden: int) -> None:
         super().__init__()
@@ -224,7 +228,7 @@ class Layer(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def reach(self, axis: int, side: int) -> int:
-        """How far beyond a side of the features reflection is asked to go."""
+        """Largest number of tokens by which reflection extends a side of the features, of all blocks."""
         return max((block.attn.reach(axis, side) for block in self.blocks if isinstance(block, Block)), default=0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A DehazeFormer's constructor arguments, from the tensors of a checkpoint."""
+"""Constructor arguments of a DehazeFormer, inferred from the tensors of a checkpoint."""
 
 import functools
 import math
@@ -12,15 +12,15 @@ from nystra.hosts.dehazeformer.network import HEADS, attending, widened
 
 
 def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of a DehazeFormer by inspection of its state dict.
+    """Infer the constructor arguments of a DehazeFormer from its state dict.
 
-    The heads of a level where no block attends leave no trace and do not matter: the released models' are given.
+    The heads of a level where no block attends leave no trace and do not matter: they are given as in released models.
 
     Args:
         weights: bare state dict.
 
     Raises:
-        KeyError: if a parameter that tells something is missing.
+        KeyError: if a parameter that an argument is inferred from is missing.
     """
     halves = [weights[f"patch_{name}.weight"].shape[0] for name in ("embed.proj", "merge1.proj", "merge2.proj")]
     doubles = [weights[f"patch_{name}.proj.0.weight"].shape[0] // 4 for name in ("split1", "split2")]
@@ -48,12 +48,16 @@ def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def ratio(part: int, whole: int, count: Callable[[float], int]) -> float:
-    """Quotient part / whole, or a little more where `count` would lose one of the part by rounding."""
+    """Quotient part / whole, or slightly more where `count` of it would be rounded below part."""
     return part / whole if count(part / whole) == part else (part + 0.5) / whole
 
 
 def convolution(weights: Mapping[str, Tensor], prefix: str) -> ConvType:
-    """Kind of a block's convolution; only a block that attends may lack one."""
+    """Find the kind of a block's convolution; None where a block only attends.
+
+    Raises:
+        KeyError: if the block has neither a convolution nor attention.
+    """
     if f"{prefix}conv.0.weight" in weights:
         return "Conv"
     if f"{prefix}conv.weight" in weights:

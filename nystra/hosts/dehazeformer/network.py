@@ -41,7 +41,15 @@ class DehazeFormer(WindowHost):
         conv_type: of each level: "Conv" (two 3×3 convolutions), "DWConv" (one 5×5 depthwise) or None (all attend).
 
     Raises:
-        ValueError: for arguments that are not of five levels or do not fit each other.
+        ValueError: if an argument has not five entries or does not fit the others.
+
+    Example:
+        >>> import torch
+        >>> from nystra import DehazeFormer
+        >>> net = DehazeFormer(embed_dims=(4, 8, 8, 8, 4), num_heads=(1, 2, 2, 1, 1), depths=(1, 2, 2, 1, 1))
+        >>> hazy = torch.rand(1, 3, 37, 50)
+        >>> net(2 * hazy - 1).shape
+        torch.Size([1, 3, 37, 50])
     """
 
     value_range = (-1.0, 1.0)
@@ -131,7 +139,7 @@ class DehazeFormer(WindowHost):
         self._initialise(sum(depths))
 
     def _initialise(self, depth: int) -> None:
-        # DeepNet (Wang et al., 2022): all but queries and keys shrink with the depth.
+        # DeepNet (Wang et al., 2022): initial weights of all maps but queries and keys shrink with the depth.
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and ".blocks." in name and ".norm1." not in name:
                 nn.init.xavier_normal_(module.weight, 1.0 if name.endswith(".QK") else (8 * depth) ** -0.25)
@@ -154,7 +162,7 @@ class DehazeFormer(WindowHost):
         self.check_size(height, width)
         x = F.pad(image, (0, -width % 4, 0, -height % 4), mode="reflect") if height % 4 or width % 4 else image
         x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
-        # Once more: the strides of a batch of one image can pass for channels last and still lead to other features.
+        # Again: strides of a batch of one image can count as channels last and still lead to other features.
         level1 = self.layer1(x.contiguous(memory_format=torch.channels_last))
         level2 = self.layer2(self.patch_merge1(level1))
         x = self.patch_split1(self.layer3(self.patch_merge2(level2)))
@@ -164,10 +172,10 @@ class DehazeFormer(WindowHost):
         return torch.addcmul(image - offset, image, factor)
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse images that are too small: reflection pads by less than the length of what it pads.
+        """Refuse images that are too small, because reflection pads by less than the length that it extends.
 
         Raises:
-            ValueError: if the image is.
+            ValueError: if the image is too small for its windows.
         """
         for axis, side in enumerate((height, width)):
             for length, reach in self._reflections(axis, side):
@@ -196,10 +204,10 @@ class DehazeFormer(WindowHost):
 
 
 def attending(depth: int, ratio: float) -> int:
-    """Number of a level's blocks that attend."""
+    """Number of blocks that attend, of a level's `depth` blocks, where `ratio` is their share."""
     return sum(index >= depth - ratio * depth for index in range(depth))
 
 
 def widened(dim: int, ratio: float) -> int:
-    """Hidden channels of a feed-forward network."""
+    """Number of hidden channels of a feed-forward network: ⌊dim·ratio⌋."""
     return int(dim * ratio)

@@ -1,4 +1,4 @@
-"""What SwinIR is made of: window attention with a table of biases, its block, groups of blocks.
+"""Parts of SwinIR: window attention with a table of biases, the block, groups of blocks, the shift mask.
 
 Features are (B, H, W, C), contiguous: tokens for the attention, channels-last for the convolutions.
 """
@@ -59,10 +59,13 @@ class Mlp(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); windows shifted by half of them if there is a `mask` to save."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); windows are shifted by half their side where a `mask` is given.
+
+    The mask is upstream's buffer, saved and never read.
+    """
 
     recompute = False
-    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+    """Whether a training step recomputes the block's results instead of keeping them (`glmha.shared.recompute`)."""
 
     def __init__(
         self, norm1: nn.Module, attn: SwinAttention, norm2: nn.Module, mlp: Mlp, mask: Tensor | None, drop_path: float
@@ -119,7 +122,15 @@ def connection(dim: int, kind: str) -> nn.Module:
 
 
 def shift_mask(resolution: tuple[int, int], side: int) -> Tensor:
-    """Upstream's mask (windows, N, N) of a feature map shifted by half a window, whose side is given."""
+    """Upstream's mask (windows, N, N) of a feature map shifted by half a window.
+
+    Args:
+        resolution: height and width of the feature map, in tokens.
+        side: of the windows, in tokens.
+
+    Raises:
+        ValueError: if `side` does not divide the resolution.
+    """
     if resolution[0] % side or resolution[1] % side:
         raise ValueError(f"img_size ({resolution[0]}×{resolution[1]}) must be a multiple of window_size ({side})")
     grid = (resolution[0] // side, resolution[1] // side)

@@ -1,4 +1,4 @@
-"""A SwinIR's constructor arguments, from the tensors of a checkpoint."""
+"""Constructor arguments of a SwinIR, inferred from the tensors of a checkpoint."""
 
 import math
 from typing import Any

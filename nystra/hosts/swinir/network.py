@@ -28,7 +28,7 @@ class SwinIR(WindowHost):
     checkpoint may be of any training size.
 
     Args:
-        img_size: side (or h and w) of the training images; others are restored as well, unless `ape`.
+        img_size: side (or h and w) of the training images; other sizes are restored as well, unless `ape`.
         patch_size: pixels of a token's side: 1.
         in_chans: channels of the image.
         embed_dim: C.
@@ -51,7 +51,14 @@ class SwinIR(WindowHost):
         resi_connection: "1conv" or "3conv" at the end of each residual group and of the body.
 
     Raises:
-        ValueError: for values that cannot be.
+        ValueError: if an argument is out of range or does not fit the others.
+
+    Example:
+        >>> import torch
+        >>> from nystra import SwinIR
+        >>> net = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=4, upsampler="pixelshuffle")
+        >>> net(torch.rand(1, 3, 10, 7)).shape
+        torch.Size([1, 3, 20, 14])
     """
 
     mean: Tensor
@@ -138,7 +145,7 @@ class SwinIR(WindowHost):
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
 
     def _add_upsampler(self, dim: int, image_channels: int, upscale: int) -> None:
-        """Make the layers between body and image."""
+        """Add the layers between body and image."""
         stepwise = self.upsampler in ("pixelshuffle", "nearest+conv")
         possible = {"pixelshuffle": upscale == 3 or upscale & (upscale - 1) == 0, "nearest+conv": upscale in (2, 4)}
         if self.upsampler and not (upscale > 0 and possible.get(self.upsampler, True)):

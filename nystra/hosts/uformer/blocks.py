@@ -1,4 +1,4 @@
-"""What a Uformer is made of: window attention, locally enhanced feed-forward, block, level.
+"""Parts of Uformer: window attention, locally enhanced feed-forward, block, level.
 
 Features are (B, H, W, C), contiguous: tokens for the attention, channels-last for the convolutions.
 """
@@ -78,7 +78,7 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x)); the decoder's windows get a learned modulator first."""
 
     recompute = False
-    """Whether a training step makes again what the block makes instead of keeping it (`glmha.recompute`)."""
+    """Whether a training step recomputes the block's results instead of keeping them (`glmha.shared.recompute`)."""
 
     def __init__(
         self, attention: UformerAttention, feed_forward: nn.Module, *, modulated: bool, shifted: bool, drop_path: float

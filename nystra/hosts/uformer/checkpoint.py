@@ -1,4 +1,4 @@
-"""A Uformer's constructor arguments, from the tensors of a checkpoint."""
+"""Constructor arguments of a Uformer, inferred from the tensors of a checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from nystra.hosts.uformer.network import LEVELS
 
 
 def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of a Uformer by inspection of its state dict.
+    """Infer the constructor arguments of a Uformer from its state dict.
 
-    `shift_flag` and `img_size` leave no trace: they stay at their defaults, the released models'.
+    `shift_flag` and `img_size` leave no trace: they stay at their defaults, which are the released models' values.
 
     Args:
         weights: bare state dict.
 
     Raises:
-        KeyError: if a parameter that tells something is missing.
+        KeyError: if a parameter that an argument is inferred from is missing.
     """
     levels = [
         *(f"encoderlayer_{index}" for index in range(LEVELS)),

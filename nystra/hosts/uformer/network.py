@@ -60,7 +60,16 @@ class Uformer(WindowHost):
         shift_flag: whether every second block shifts its windows; the released models do.
 
     Raises:
-        ValueError: for arguments that cannot be.
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from nystra import Uformer
+        >>> net = Uformer(embed_dim=4, depths=[1] * 9, num_heads=[1] * 9, win_size=4)
+        >>> net.size_multiple
+        64
+        >>> net(torch.rand(1, 3, 64, 128)).shape
+        torch.Size([1, 3, 64, 128])
     """
 
     def __init__(
