@@ -1,14 +1,30 @@
-"""The authors' substituted modules and networks: their recorded outputs and gradients."""
+"""PnP-Nystra as the authors compute it: recorded outputs of attention, modules and networks, and gradients."""
+
+import math
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 import nystra
+from nystra import Nystrom, WindowGeometry
 from nystra.hosts.swinir.blocks import SwinAttention
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import UformerAttention
 from tests import goldens
+
+
+@pytest.mark.parametrize("name", ["pnp_attn_N64_h2_d8_m16_i3", "pnp_attn_N256_h6_d30_m16_i3"])
+def test_the_authors_arithmetic_is_reproduced(name):
+    tensors, description = goldens.load_tensors(name)
+    side = math.isqrt(description["N"])
+    for case in description["cases"]:
+        query, key, value = (tensors[f"{case}.{part}"] for part in "qkv")
+        for output, threshold in (("out", 5.0), ("out_threshold0", 0.0)):
+            kernel = Nystrom.as_published(description["landmarks"], description["iters"], threshold)
+            # Neither bias nor mask enters it, whatever the geometry has.
+            actual = kernel(query * description["scale"], key, value, WindowGeometry((side, side)))
+            assert_close(actual, tensors[f"{case}.{output}"])
 
 
 @pytest.mark.parametrize(
