@@ -99,7 +99,7 @@ def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) 
 
 
 def _triangular_norm(block: Tensor) -> Tensor:
-    """‖[[I, 0], [B, I]]‖₂: its inverse, with -B, has the same. With ‖B‖ = b it is (b + √(b² + 4))/2."""
+    """Spectral norm of [[I, 0], [B, I]], and of its inverse: (b + √(b² + 4))/2 with b = ‖B‖₂."""
     norm = torch.linalg.matrix_norm(block, 2)
     return (norm + (norm.square() + 4).sqrt()) / 2
 

@@ -11,7 +11,7 @@ from nystra.windows.position_bias import TableBias
 
 
 class TableAttention(WindowAttention):
-    """Window attention with a table of relative position biases; subclasses own the map to queries, keys and values.
+    """Window attention with a table of relative position biases; subclasses have the maps to queries, keys, values.
 
     Args:
         dim: C.
@@ -48,7 +48,7 @@ class TableAttention(WindowAttention):
         self.drop = nn.Dropout(proj_drop)
 
     def maps(self) -> tuple[Tensor, Tensor | None]:
-        """Join the maps to queries, keys and values: weights (3C, C), and biases (3C,) or None; the scale is in.
+        """Join the maps to queries (scaled), keys and values: weights (3C, C), and biases (3C,) or None.
 
         The scale goes into the weights, which are few, and not into the tokens.
         """

@@ -44,7 +44,7 @@ class WindowHost(nn.Module):
         return side >= 1 and side % self.size_multiple == 0
 
     def set_window(self, window_size: int, position_bias: BiasMode = "keep") -> None:
-        """Attend within windows of another size; shifted blocks shift by half of it.
+        """Attend within windows of another size; shifted blocks shift by half a side.
 
         Args:
             window_size: side of the windows, in tokens, >= 1.

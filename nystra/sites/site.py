@@ -13,7 +13,7 @@ BiasMode = Literal["keep", "interpolate", "drop"]
 
 
 class WindowAttention(nn.Module):
-    """Base of the hosts' window attentions: projections and bias parameters are the host's, the rest is a kernel.
+    """Base of the hosts' window attentions: subclasses have projections and bias, and a kernel makes the outputs.
 
     A subclass owns its parameters under upstream's names, makes queries, keys and values of windows, and calls
     `kernel` with them and its `geometry`. Kernel, window and use of the bias are no part of the state dict.

@@ -57,7 +57,7 @@ class SubstitutionReport:
     sites: tuple[SiteReport, ...]
 
     def __str__(self) -> str:
-        """A row per site, the sums of their costs below."""
+        """Table with a row per site."""
         rows = [("site", "tokens", "heads", "MAC/token", "KiB/window", "kernel")]
         for site in self.sites:
             macs = f"{site.macs_before} → {site.macs_after}"

@@ -30,7 +30,7 @@ class WindowKind:
 
     Attributes:
         window: h and w, in tokens.
-        split: rows (columns) from this one on come from the image's opposite edge; None: none do.
+        split: first row and first column whose tokens come from the image's opposite edge; None where none do.
         bias: of the site; None: none.
         device: on which positions and bias are made.
 

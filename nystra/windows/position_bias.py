@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class PositionBias(abc.ABC):
-    """A bias of the logits that depends on where the query is from the key."""
+    """A bias of the logits that depends on the offset from key to query."""
 
     @abc.abstractmethod
     def at(self, offsets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from nystra.hosts.swinir.network import UPSAMPLING_CHANNELS
 
 
 def infer_arguments(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments, by keys and shapes; training images are taken to be square.
+    """Infer the constructor arguments of a SwinIR from its state dict; training images are taken to be square.
 
     What tensors cannot tell is as in the released models: `img_range` is 255 for windows of 7 without upsampler (JPEG).
     """

@@ -168,7 +168,7 @@ class SwinIR(WindowHost):
             self.conv_last = convolution(channels, image_channels)
 
     def sites(self) -> list[SwinAttention]:
-        """The window attentions, first to last."""
+        """List the window attentions, first to last."""
         return [module for module in self.modules() if isinstance(module, SwinAttention)]
 
     def forward(self, image: Tensor) -> Tensor:
