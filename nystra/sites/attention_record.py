@@ -116,7 +116,7 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
         if not isinstance(net, WindowHost):
             raise ValueError(
                 f"net ({type(net).__name__}) must be a nystra.sites.WindowHost to attend in the recorded windows of "
-                f"{record['window_size']}: its own are those that it was built with"
+                f"{record['window_size']}: other modules keep the windows that they were built with"
             )
         net.set_window(record["window_size"], record.get("position_bias", "keep"))
     sites = find_sites(net)
