@@ -17,6 +17,7 @@ from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.windows.position_bias import LogOffsetBias
 from tests import goldens
 from trainers.metrics import psnr
+from trainers.tiling.restoration import restore
 
 GENUINE = Path(__file__).parents[3] / "../shared/data/dehazing"
 NETS = ["dehazeformer_small_t", "dehazeformer_small_conv", "dehazeformer_small_dwconv", "dehazeformer_small_noconv"]
@@ -242,6 +243,12 @@ def test_every_size_that_reflection_can_pad_is_taken(options, window, monkeypatc
 def test_sizes_that_are_too_small_are_named():
     with pytest.raises(ValueError, match=r"image \(32×20\) must be larger for windows of 8×8 tokens.*at least 32×32"):
         tiny()(torch.rand(1, 3, 32, 20))
+
+
+def test_images_too_small_for_its_windows_are_restored_by_reflection():
+    net, image = tiny(), torch.rand(3, 20, 9)
+    assert not net.takes(9)
+    assert restore(net, image, tile=None, overlap=0).shape == image.shape
 
 
 @pytest.mark.parametrize(
