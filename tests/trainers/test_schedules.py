@@ -1,15 +1,17 @@
 """Schedules against their closed formulas, at their corners, resumed, and in a configuration file."""
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
 from jsonargparse import auto_cli
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from trainers.schedules import CosineRestart, WarmupCosine
+from trainers.schedules import CosineRestart, WarmupCosine, follow_run
 
 
 def optimiser(*rates):
@@ -135,3 +137,85 @@ def test_is_written_in_a_configuration_file(tmp_path, kind, arguments):
     )
     make = auto_cli(task, args=["--config", str(tmp_path / "config.yaml")])
     assert isinstance(make(optimiser(3e-4)), kind)
+
+
+@pytest.mark.parametrize(
+    ("following", "fixed"),
+    [
+        (lambda opt: WarmupCosine(opt, 3, None, 0.1), lambda opt: WarmupCosine(opt, 3, 10, 0.1)),
+        (lambda opt: CosineRestart(opt, [4, None], [0.2, 0.1]), lambda opt: CosineRestart(opt, [4, 6], [0.2, 0.1])),
+    ],
+    ids=["warmup", "restart"],
+)
+def test_without_a_length_ends_with_the_run(following, fixed):
+    schedule = following(optimiser(1.0, 0.5))
+    assert follow_run(schedule, 10) is None
+    assert run(schedule, 12) == run(fixed(optimiser(1.0, 0.5)), 12)
+
+
+def test_a_resumed_run_of_another_length_is_followed():
+    before = WarmupCosine(optimiser(1.0))
+    follow_run(before, 10)
+    run(before, 5)
+    after = WarmupCosine(optimiser(1.0))
+    follow_run(after, 20)
+    after.load_state_dict(before.state_dict())
+    after.step()
+    assert after.get_last_lr() == [pytest.approx(cosine(1.0, 0.0, 6 / 20))]
+
+
+@pytest.mark.parametrize("steps", [3, math.inf])
+def test_a_run_without_an_end_or_with_one_too_early_is_refused(steps):
+    with pytest.raises(ValueError, match=rf"max_steps \({steps}\) must be finite and above the 3 steps"):
+        follow_run(WarmupCosine(optimiser(1.0), warmup=3), steps)
+
+
+def test_a_length_is_needed_where_there_is_no_run():
+    schedule = WarmupCosine(optimiser(1.0))
+    schedule.optimizer.step()
+    with pytest.raises(ValueError, match=r"length of WarmupCosine \(null\) must be given where no task trains"):
+        schedule.step()
+
+
+def test_only_the_last_period_may_be_without_a_length():
+    with pytest.raises(ValueError, match=r"periods \(\[None, 4\]\) must be numbers of steps, got null before the last"):
+        CosineRestart(optimiser(1.0), [None, 4], [0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [
+        (lambda opt: WarmupCosine(opt, 3, 10), r"total of WarmupCosine \(10\)"),
+        (lambda opt: CosineRestart(opt, [4, 6], [0.2, 0.1]), r"sum of periods of CosineRestart \(10\)"),
+        (lambda opt: CosineAnnealingLR(opt, 10), r"T_max of CosineAnnealingLR \(10\)"),
+    ],
+    ids=["warmup", "restart", "torch"],
+)
+def test_a_length_that_is_not_the_run_s_is_reported(make, shown):
+    assert re.match(rf"{shown} is not the run's steps \(60\)", str(follow_run(make(optimiser(1.0)), 60)))
+    assert follow_run(make(optimiser(1.0)), 10) is None
+    assert follow_run(make(optimiser(1.0)), math.inf) is None
+
+
+def test_schedules_without_an_end_are_left_alone():
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser(1.0), milestones=[5])
+    state = schedule.state_dict()
+    assert follow_run(schedule, 60) is None
+    assert schedule.state_dict() == state
+
+
+@pytest.mark.parametrize("limit", [["--trainer.max_steps", 4], ["--trainer.max_steps", -1, "--trainer.max_epochs", 2]])
+def test_a_recipe_s_schedule_follows_its_run(lowrank, recipe, tmp_path, limit):
+    schedule = ["--model.scheduler", "trainers.schedules.WarmupCosine", "--model.scheduler.minimum", 1e-4]
+    assert lowrank("fit", "--config", recipe, *limit, *schedule) == 0
+    accumulator = EventAccumulator(str(next(tmp_path.rglob("events.*"))))
+    accumulator.Reload()
+    rates = [event.value for event in accumulator.Scalars("train/learning_rate")]
+    assert rates == [pytest.approx(cosine(1e-3, 1e-4, step / 4)) for step in range(4)]
+
+
+def test_a_recipe_whose_schedule_has_another_length_is_told_so_once(lowrank, recipe, caplog):
+    assert lowrank("fit", "--config", recipe, "--trainer.max_steps", 3) == 0
+    messages = [record.message for record in caplog.records if "T_max" in record.message]
+    assert len(messages) == 1
+    assert messages[0].startswith("T_max of CosineAnnealingLR (4) is not the run's steps (3)")

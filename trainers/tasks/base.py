@@ -1,8 +1,9 @@
 """The training that all tasks share: optimiser, schedule, steps, checks of gradients, contents of checkpoints."""
 
+import logging
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from trainers.devices.sharding import FullySharded, whole
 from trainers.errors import NonFiniteError
 from trainers.evaluation.data_sets import data_module
 from trainers.metrics.base import ImageMetric
+from trainers.schedules import follow_run
 from trainers.tasks.compatibility import check_shapes, class_path, differing_entries, seed_everything_else
 from trainers.tasks.evaluation import Batch, EvaluationTask
 from trainers.tasks.mixup import Mixup
+
+_logger = logging.getLogger(__name__)
 
 
 class ImageTask(EvaluationTask):
@@ -131,12 +135,23 @@ class ImageTask(EvaluationTask):
         super().configure_model()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimise what requires gradients; step the schedule with the optimiser."""
-        optimizer = self.make_optimizer(p for p in self.net.parameters() if p.requires_grad)
+        """Optimise what requires gradients; step the schedule with the optimiser, to the end of the run.
+
+        Raises:
+            ValueError: if the schedule is to end with a run that has no end.
+        """
+        optimizer = self.make_optimizer(self.trained_parameters())
         if self.make_scheduler is None:
             return optimizer
         scheduler: Any = self.make_scheduler(optimizer)
+        mismatch = follow_run(scheduler, self.trainer.estimated_stepping_batches)
+        if mismatch is not None and self.trainer.is_global_zero:
+            _logger.warning(mismatch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def trained_parameters(self) -> Iterable[Any]:
+        """Return the parameters for the optimiser, or groups of them: those that require gradients."""
+        return (parameter for parameter in self.net.parameters() if parameter.requires_grad)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the optimisers' classes, of which Lightning keeps the states only, and the windows' kernels."""
@@ -182,7 +197,7 @@ class ImageTask(EvaluationTask):
             ValueError: if it is of another network or optimiser, or of a run that is at its end already.
         """
         self.on_load_checkpoint(checkpoint)
-        optimizer = class_path(self.make_optimizer(p for p in self.net.parameters() if p.requires_grad))
+        optimizer = class_path(self.make_optimizer(self.trained_parameters()))
         trained = checkpoint.get("optimizers", [])
         if trained not in ([], [optimizer]):
             raise ValueError(

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from trainers.networks import in_unit_range
@@ -81,7 +80,7 @@ class FineTuningTask(RestorationTask):
         self.teacher_attention = teacher_attention
         self.trainable = trainable
         self.learning_rates = dict(learning_rates or {})
-        self._groups()
+        self.trained_parameters()
         # In a tuple, so that it is no sub-module: neither saved, nor trained, nor wrapped with the student.
         self._teacher = (teacher.eval().requires_grad_(requires_grad=False),)
         self._attended: dict[str, Tensor] = {}
@@ -96,15 +95,8 @@ class FineTuningTask(RestorationTask):
         super().on_fit_start()
         self.teacher.to(self.device)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimise what requires gradients, in groups by learning rate; step the schedule with the optimiser."""
-        optimizer = self.make_optimizer(self._groups())
-        if self.make_scheduler is None:
-            return optimizer
-        scheduler: Any = self.make_scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _groups(self) -> list[dict[str, Any]]:
+    def trained_parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters that require gradients, in groups by learning rate."""
         trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         groups: list[dict[str, Any]] = []
         for pattern, rate in self.learning_rates.items():
