@@ -75,6 +75,7 @@ class CosineRestart(_RunLengthSchedule):
 
     Examples:
         >>> import torch
+        >>> from trainers.schedules import CosineRestart
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> schedule = CosineRestart(optimizer, periods=[2, 4], minima=[0.5, 0.0])
         >>> rates = []
@@ -145,6 +146,7 @@ class WarmupCosine(_RunLengthSchedule):
 
     Examples:
         >>> import torch
+        >>> from trainers.schedules import WarmupCosine
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> schedule = WarmupCosine(optimizer, warmup=2, total=6)
         >>> rates = []
@@ -207,6 +209,7 @@ def follow_run(schedule: LRScheduler, steps: float) -> str | None:
 
     Examples:
         >>> import torch
+    >>> from trainers.schedules import WarmupCosine, follow_run
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> schedule = WarmupCosine(optimizer, warmup=20)
         >>> follow_run(schedule, steps=100)

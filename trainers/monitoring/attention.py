@@ -1,6 +1,6 @@
-"""What becomes of a network's attention as training goes, seen on one image of every validation."""
+"""Curves of a network's attention as training goes, taken from one image of every validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from nystra.windows.geometry import WindowGeometry
 from trainers.tasks.base import ImageTask
 
 SHARE = 0.99
-"""Of the spectrum's energy: how many singular values hold it is logged."""
+"""Share of the spectrum's energy whose number of singular values is logged."""
 
 Module = TypeVar("Module", bound=nn.Module)
 Write = Callable[[SummaryWriter, int], None]
@@ -30,14 +30,15 @@ Write = Callable[[SummaryWriter, int], None]
 class AttentionWatcher(Callback):
     """Logs to TensorBoard what attention does on the first image of the first validation set.
 
-    - `spectrum/energy/<module>`: share of the energy (squared singular values) of a channel attention's matrix that the
-      first half of its singular values holds; `spectrum/rank/<module>`: how many of them hold 99 %, as a share of all.
-    - `calibration/<module>`: histogram of a GLMHA's calibration vector a, in (-1, 1) (GLMHA, Eq. 4).
-    - `kernel_error/<module>`: relative error of the outputs of a window attention whose kernel is not exact, against
-      exact attention on the same queries, keys and values.
+    - `watch/energy/<module>`: share of the energy (squared singular values) of a channel attention's matrix that the
+      first half of its singular values holds. Attention of reduced rank has none, because it is 1 there throughout.
+    - `watch/rank/<module>`: how many singular values hold 99 % of the energy, as a share of all.
+    - `watch/calibration/<module>`: histogram of a GLMHA's calibration vector a, in (-1, 1) (GLMHA, Eq. 4).
+    - `watch/kernel_error/<module>`: relative error of the outputs of a window attention whose kernel is not exact,
+      against exact attention on the same queries, keys and values.
 
-    It looks on while the image is validated, and changes neither weights nor random numbers. What it costs is less
-    than that image's restoration once more.
+    The tags sort after those of training and validation, with which TensorBoard then opens. Watching happens while the
+    image is validated, and changes neither weights nor random numbers. It costs less than restoring that image again.
 
     Args:
         every_n_validations: 1 watches each, 0 none.
@@ -62,7 +63,7 @@ class AttentionWatcher(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Begin to watch, if it is the first image and its turn."""
+        """Begin to watch on the first image of a validation, if it is the validation's turn."""
         if batch_idx or dataloader_idx or trainer.sanity_checking or not self.every_n_validations:
             return
         self._validations += 1
@@ -79,7 +80,7 @@ class AttentionWatcher(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Log what was seen."""
+        """Log the values of a watched image."""
         self._watched.close()
         for write in self._writes:
             for writer in writers(trainer):
@@ -87,23 +88,24 @@ class AttentionWatcher(Callback):
         self._writes = []
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the network as it was."""
+        """Remove all hooks from the network."""
         self._watched.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """How many validations there were, so that a resumed run keeps the rhythm."""
+        """Return the number of validations, so that a resumed run keeps the rhythm."""
         return {"validations": self._validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Take the number of validations from a checkpoint."""
         self._validations = state_dict["validations"]
 
     def _watch(self, net: nn.Module) -> None:
-        """Collect what is to be written by functions that are called once the image has been restored."""
+        """Install hooks, and collect functions that write their values once the image has been restored."""
         channels = spread(named(net, ChannelAttention), self.sites)
         if channels:
             energies = self._watched.enter_context(spectrum.recorded(net, channels))
-            self._writes.append(lambda writer, step: _write_spectra(writer, step, energies))
+            full = {name for name, module in channels.items() if module.key_channels == module.channels}
+            self._writes.append(lambda writer, step: _write_spectra(writer, step, energies, full))
         for name, calibration in spread(named(net, Calibration), self.sites).items():
             self._watch_calibration(name, calibration)
         windows = named(net, WindowAttention)
@@ -118,7 +120,7 @@ class AttentionWatcher(Callback):
 
         def write(writer: SummaryWriter, step: int) -> None:
             if vectors:
-                writer.add_histogram(f"calibration/{name}", torch.cat(vectors).float(), step)
+                writer.add_histogram(f"watch/calibration/{name}", torch.cat(vectors).float(), step)
 
         self._writes.append(write)
 
@@ -127,7 +129,7 @@ class AttentionWatcher(Callback):
         errors: dict[str, float] = {}
 
         def compare(name: str, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> None:
-            # Of an image in tiles, the first one.
+            # An image in tiles is compared on its first tile.
             if name not in errors:
                 errors[name] = kernel_error(kernels[name], query, key, value, geometry)
 
@@ -135,32 +137,34 @@ class AttentionWatcher(Callback):
 
         def write(writer: SummaryWriter, step: int) -> None:
             for name, error in errors.items():
-                writer.add_scalar(f"kernel_error/{name}", error, step)
+                writer.add_scalar(f"watch/kernel_error/{name}", error, step)
 
         self._writes.append(write)
 
 
 def named(net: nn.Module, kind: type[Module]) -> dict[str, Module]:
-    """A net's modules of a kind, by name."""
+    """Find a net's modules of a class, by name."""
     return {name: module for name, module in net.named_modules() if isinstance(module, kind)}
 
 
 def spread(modules: Mapping[str, Module], number: int) -> dict[str, Module]:
-    """At most so many of some modules, evenly spread, the first and the last among them."""
+    """Choose at most `number` modules, evenly spread, the first and the last among them."""
     names = list(modules)
     places = torch.linspace(0, len(names) - 1, min(len(names), number)).round().long()
     return {names[place]: modules[names[place]] for place in places.tolist()}
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """What writes to TensorBoard, if anything does."""
+    """Return the TensorBoard writers of a run, none if it has no such logger."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def _write_spectra(writer: SummaryWriter, step: int, energies: Mapping[str, Sequence[Tensor]]) -> None:
+def _write_spectra(
+    writer: SummaryWriter, step: int, energies: Mapping[str, Sequence[Tensor]], full: Collection[str]
+) -> None:
     for name, rows in energies.items():
         if rows:
             energy = torch.cat(list(rows)).mean(0)
-            half = energy[(len(energy) + 1) // 2 - 1]
-            writer.add_scalar(f"spectrum/energy/{name}", half, step)
-            writer.add_scalar(f"spectrum/rank/{name}", spectrum.rank_for_energy(energy, SHARE) / len(energy), step)
+            if name in full:
+                writer.add_scalar(f"watch/energy/{name}", energy[(len(energy) + 1) // 2 - 1], step)
+            writer.add_scalar(f"watch/rank/{name}", spectrum.rank_for_energy(energy, SHARE) / len(energy), step)

@@ -31,13 +31,16 @@ class Throughput(Callback):
         self.samples = 0
         self.seconds = self.waited = 0.0
         # The same with decay, for the rates of the moment.
-        self._recent = (0.0, 0.0, 0.0)
+        self._recent = (0.0, 0.0, 0.0, 0.0)
         self._loss: Tensor | None = None
         self._weight = 0.0
         self._ended: float | None = None
         self._began = self._wait = 0.0
         self._step = 0
-        self._start = time.monotonic()
+        self._start = self._trained_from = time.monotonic()
+        self._validations = 0
+        # Of the sanity check: seconds, and batches of images.
+        self._checked = (0.0, 0)
 
     @property
     def elapsed(self) -> float:
@@ -47,14 +50,31 @@ class Throughput(Callback):
     @property
     def samples_per_second(self) -> float:
         """Of the last batches; NaN before the first."""
-        samples, seconds, _ = self._recent
+        samples, seconds, _, _ = self._recent
         return samples / seconds if seconds else math.nan
 
     @property
     def data_wait(self) -> float:
         """Share of the last batches' time that was spent waiting for data; NaN before the first."""
-        _, seconds, waited = self._recent
+        _, seconds, waited, _ = self._recent
         return waited / seconds if seconds else math.nan
+
+    @property
+    def seconds_per_batch(self) -> float:
+        """Of the last batches, the wait for data included; NaN before the first."""
+        _, seconds, _, batches = self._recent
+        return seconds / batches if batches else math.nan
+
+    def seconds_per_validation(self, batches: float) -> float:
+        """Mean of what every validation took besides the steps, its checkpoint included.
+
+        Args:
+            batches: of images in one validation; before the first, the sanity check's speed is taken for it.
+        """
+        if self._validations:
+            return max(0.0, time.monotonic() - self._trained_from - self.seconds) / self._validations
+        seconds, checked = self._checked
+        return batches * seconds / checked if checked else 0.0
 
     @property
     def loss(self) -> float:
@@ -64,6 +84,10 @@ class Throughput(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._start = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave behind what came before training."""
+        self._trained_from = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the wait for an epoch's first batch, in which data-loading processes start."""
@@ -90,6 +114,7 @@ class Throughput(Callback):
             DECAY * past[0] + samples,
             DECAY * past[1] + seconds,
             DECAY * past[2] + self._wait,
+            DECAY * past[3] + 1,
         )
         if isinstance(outputs, Mapping) and "loss" in outputs:
             # Lightning hands out the share of an accumulated step.
@@ -113,6 +138,15 @@ class Throughput(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave validation out."""
         self._ended = None
+        self._began = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the validation, or note how long the sanity check took."""
+        if trainer.sanity_checking:
+            # A check of some of the images; their numbers are cut to it while it lasts.
+            self._checked = time.perf_counter() - self._began, round(sum(trainer.num_sanity_val_batches))
+        else:
+            self._validations += 1
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Leave the writing of a checkpoint out."""

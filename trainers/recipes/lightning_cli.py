@@ -21,7 +21,9 @@ from trainers.devices.step_batches import adapt
 from trainers.errors import Stopped, UsageError
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.images import ResultWriter, ValidationImages
+from trainers.monitoring.lines import ProgressLines, report
 from trainers.monitoring.progress import ProgressBar
+from trainers.monitoring.tensorboard import Continuation, own_loggers
 from trainers.monitoring.throughput import Throughput
 from trainers.recipes.find import find_configs
 from trainers.recipes.options import CKPT_PATH, EMA_DECAY, MAX_BATCH_PER_DEVICE
@@ -32,6 +34,7 @@ from trainers.runs.record import RunRecord
 from trainers.runs.resumption import checkpoint_to_resume, requeued
 from trainers.runs.summary import describe_run
 from trainers.tasks.base import ImageTask
+from trainers.tasks.finetuning import FineTuningTask
 
 LOGGER = {
     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
@@ -138,8 +141,10 @@ class LowrankCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the callbacks that every run has."""
         options = self.config_init[self.subcommand].trainer
-        callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput()]
-        if options.enable_progress_bar is not False:
+        progress = options.enable_progress_bar is not False
+        callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput(), Continuation()]
+        callbacks.append(ProgressLines(printed=progress))
+        if progress:
             callbacks.append(ProgressBar())
         decay = self.config_init[self.subcommand].ema_decay
         if decay is not None:
@@ -147,6 +152,10 @@ class LowrankCLI(LightningCLI):
         if options.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys[:] = ["watch"]
         self.trainer_defaults["callbacks"] = callbacks
+        # Recipes and saved configurations keep the name of Lightning's logger.
+        kwargs["logger"] = own_loggers(self.config[self.subcommand].trainer.logger, options.logger)
+        if options.num_sanity_val_steps is None:
+            kwargs["num_sanity_val_steps"] = sanity_images(self.model)
         return super().instantiate_trainer(**kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -204,9 +213,7 @@ class LowrankCLI(LightningCLI):
         # Nothing is kept of a rehearsal.
         if self.trainer.fast_dev_run or not self.summarise:  # type: ignore[attr-defined]  # set by a connector
             return
-        folder = log_folder(self.trainer)
-        if self.trainer.is_global_zero:
-            print(describe_run(self.trainer, folder))
+        report(self.trainer, describe_run(self.trainer, log_folder(self.trainer)))
 
     def _parse_ckpt_path(self) -> None:
         # The base class would read the checkpoint for hyper-parameters that ours never hold.
@@ -218,3 +225,12 @@ def _refuse_training_options(verb: str, arguments: Sequence[str]) -> None:
         option = argument.removeprefix("--").partition("=")[0]
         if argument.startswith("--") and option.partition(".")[0] in TRAINING_OPTIONS:
             raise UsageError(f"option --{option} must be given to lowrank fit only, got lowrank {verb}; leave it out")
+
+
+def sanity_images(task: LightningModule) -> int:
+    """Choose how many images of each validation set are restored before training, where the recipe does not.
+
+    One shows whether validation works. A task that compares its start with its end takes all (-1), which it would
+    have to measure anyway.
+    """
+    return -1 if isinstance(task, FineTuningTask) else 1

@@ -14,16 +14,26 @@ from trainers.metrics.psnr_ssim import psnr
 # Panels are brought between these widths, so that captions are readable and event files small.
 _NARROWEST, _WIDEST = 192, 512
 _CAPTION_HEIGHT = 20
+# The enlarged part is this fraction of each side; its frame is yellow.
+_PART = 4
+_MARK = (255, 255, 0)
+# A colour scale of errors ends at one of these.
+_ERROR_SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 # Bands of a cube that are shown, evenly spaced.
 _SHOWN_BANDS = 5
-# A false colour's white is this quantile of its values, so that a highlight does not darken the rest.
+# White in false colours is this quantile of the values, so that a highlight does not darken the rest.
 _WHITE_QUANTILE = 0.995
 _GAMMA = 2.2
 
 
 def draw_triplet(image: Tensor, restored: Tensor, target: Tensor, *, name: str) -> NDArray[np.uint8]:
-    """Set input, output and target side by side over captions that name the image and each PSNR (RGB, uint8).
+    """Draw input, output, target and the output's error, and below each the part where that error is largest.
+
+    Captions name the image, each PSNR and the error's scale. The error of a pixel is the mean of |output - target|
+    over its channels, on a perceptual scale from black over red to light yellow. The scale ends at the first of 0.01,
+    0.02, 0.05, 0.1, 0.2, 0.5 and 1 that 99 % of the pixels do not exceed. The part, a quarter of each side, is marked
+    in the pictures above and enlarged without interpolation.
 
     Args:
         image: shape (C, H, W), range [0, 1]; enlarged if the target is larger.
@@ -32,24 +42,75 @@ def draw_triplet(image: Tensor, restored: Tensor, target: Tensor, *, name: str) 
         name: of the image.
 
     Returns:
-        Shape (H″, W″, 3), each third between 192 and 512 pixels wide.
+        Shape (H″, W″, 3), RGB; each quarter of the width between 192 and 512 pixels.
     """
-    captions = [f"input {_decibels(image, target)}", f"output {_decibels(restored, target)}", name]
+    image, restored, target = (each.detach().cpu().float() for each in (image, restored, target))
     height, width = target.shape[-2:]
+    size = _panel_size(height, width)
+    error = (restored - target).abs().mean(0).numpy()
+    scale = next(end for end in _ERROR_SCALES if end >= min(float(np.quantile(error, 0.99)), _ERROR_SCALES[-1]))
+    pictures = [convert_channels(to_array(each), 3) for each in (image, restored, target)]
+    pictures.append(_error_colours(error, scale))
+    captions = [
+        f"input {_decibels(image, target)}",
+        f"output {_decibels(restored, target)}",
+        name,
+        f"|output - target|, 0 to {scale:g}",
+    ]
+    part = _largest_part(error)
+    columns = []
+    for picture, caption in zip(pictures, captions, strict=True):
+        whole = _resized(picture, size)
+        left, top, right, bottom = _within(part, size)
+        cv2.rectangle(whole, (left, top), (right - 1, bottom - 1), _MARK, 1)
+        left, top, right, bottom = _within(part, (picture.shape[1], picture.shape[0]))
+        enlarged = _resized(picture[top:bottom, left:right], size)
+        columns.append(np.concatenate([whole, enlarged, _caption(caption, size[0])]))
+    return np.concatenate(columns, 1)
+
+
+def _panel_size(height: int, width: int) -> tuple[int, int]:
+    """Width and height of a panel, as OpenCV orders them."""
     factor = min(max(1.0, _NARROWEST / width), _WIDEST / width)
-    size = round(width * factor), max(1, round(height * factor))
-    return np.concatenate(
-        [_panel(panel, size, caption) for panel, caption in zip((image, restored, target), captions, strict=True)], 1
-    )
+    return round(width * factor), max(1, round(height * factor))
+
+
+def _error_colours(error: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    levels = (error / scale * 255).clip(0, 255).round().astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
+
+
+def _largest_part(error: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Find the part with the largest error: left, top, right and bottom as shares of the sides."""
+    height, width = error.shape
+    rows, columns = max(1, height // _PART), max(1, width // _PART)
+    sums = cv2.integral(error)
+    inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+    top, left = np.unravel_index(inside.argmax(), inside.shape)
+    return left / width, top / height, (left + columns) / width, (top + rows) / height
+
+
+def _within(part: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Pixels of a part, given as shares of the sides, in a picture of some width and height; at least one."""
+    left, top = (round(share * side) for share, side in zip(part[:2], size, strict=True))
+    right, bottom = (round(share * side) for share, side in zip(part[2:], size, strict=True))
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _panel(image: Tensor, size: tuple[int, int], caption: str) -> NDArray[np.uint8]:
-    pixels = convert_channels(to_array(image), 3)
+    return np.concatenate([_resized(convert_channels(to_array(image), 3), size), _caption(caption, size[0])])
+
+
+def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     # Pixels are shown as they are: enlarged without interpolation, averaged when made smaller.
-    resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_NEAREST)
-    strip = np.full((_CAPTION_HEIGHT, size[0], 3), 255, np.uint8)
-    cv2.putText(strip, caption, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([resized, strip])
+    interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_NEAREST
+    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)
+
+
+def _caption(text: str, width: int) -> NDArray[np.uint8]:
+    strip = np.full((_CAPTION_HEIGHT, width, 3), 255, np.uint8)
+    cv2.putText(strip, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return strip
 
 
 def _decibels(image: Tensor, target: Tensor) -> str:
@@ -71,8 +132,7 @@ def draw_bands(restored: Tensor, target: Tensor, *, name: str) -> NDArray[np.uin
     """
     restored, target = restored.detach().cpu().float(), target.detach().cpu().float()
     height, width = target.shape[-2:]
-    factor = min(max(1.0, _NARROWEST / width), _WIDEST / width)
-    size = round(width * factor), max(1, round(height * factor))
+    size = _panel_size(height, width)
     white = _white(_thirds(target))
     difference = (restored - target).abs()
     columns = [

@@ -22,8 +22,9 @@ from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.stopping import at_its_end, job
 from trainers.devices.step_batches import recount
-from trainers.errors import Stopped, explain
+from trainers.errors import Stopped
 from trainers.evaluation.data_sets import data_module
+from trainers.monitoring.lines import last_message
 from trainers.runs.configuration import Configuration, decisive, differences
 from trainers.runs.run import HEARTBEAT_SECONDS, NAME, Run, process_start, read_run, utc_now
 
@@ -156,9 +157,7 @@ class RunRecord(Checkpoint):
         elif isinstance(exception, SystemExit):
             self._write(trainer, state="terminated")
         else:
-            message = explain(exception) if isinstance(exception, Exception) else None
-            said = (message or f"{type(exception).__name__}: {exception}").strip().splitlines()
-            self._write(trainer, state="failed", error=said[0])
+            self._write(trainer, state="failed", error=last_message(exception).splitlines()[0])
 
     def _live(self, trainer: Trainer) -> None:
         saved = any(callback.saved_step > self._last_step for callback in _of(trainer, LastCheckpoint))

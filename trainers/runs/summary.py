@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from trainers.checkpoints.best import BestCheckpoint
+from trainers.monitoring.remaining import duration
 from trainers.monitoring.throughput import memory, throughput
 from trainers.tasks.restoration import RestorationTask
 
@@ -23,18 +24,6 @@ def describe_run(trainer: Trainer, folder: Path) -> str:
         A line for each.
     """
     return "\n".join(_lines(trainer, folder))
-
-
-def duration(seconds: float) -> str:
-    """Write a time in its two largest units."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _lines(trainer: Trainer, folder: Path) -> Iterator[str]:

@@ -25,22 +25,31 @@ def test_spectra_and_calibrations_are_logged_at_validations(lowrank, recipe, tmp
     options = ["--trainer.check_val_every_n_epoch", 1, "--watch.sites", 3]
     assert lowrank("fit", "--config", recipe, *options) == 0
     events = read(tmp_path / "logs/run/version_0")
-    energies = [tag for tag in events.Tags()["scalars"] if tag.startswith("spectrum/energy/")]
-    assert len(energies) == 3
-    assert energies[0] == "spectrum/energy/encoder_level1.0.attn"
-    for tag in energies:
-        energy, rank = events.Scalars(tag), events.Scalars(tag.replace("energy", "rank"))
-        assert [value.step for value in energy] == [2, 4]
-        assert all(0.5 <= value.value <= 1 for value in energy)
-        assert all(0 < value.value <= 1 for value in rank)
+    ranks = [tag for tag in events.Tags()["scalars"] if tag.startswith("watch/rank/")]
+    assert len(ranks) == 3
+    assert ranks[0] == "watch/rank/encoder_level1.0.attn"
+    for tag in ranks:
+        assert [value.step for value in events.Scalars(tag)] == [2, 4]
+        assert all(0 < value.value <= 1 for value in events.Scalars(tag))
     histograms = events.Tags()["histograms"]
     assert len(histograms) == 3
-    assert histograms[0] == "calibration/encoder_level1.0.attn.calibration"
+    assert histograms[0] == "watch/calibration/encoder_level1.0.attn.calibration"
     values = events.Histograms(histograms[0])
     assert [value.step for value in values] == [2, 4]
     # One vector of the first image: a value for each of the 4 channels.
     assert values[0].histogram_value.num == 4
     assert -1 < values[0].histogram_value.min < values[0].histogram_value.max < 1
+
+
+def test_energy_is_a_curve_of_attention_of_full_rank_only(lowrank, recipe, tmp_path):
+    mixed = ["glmha.ChannelAttention", "glmha.GLMHA", "glmha.ChannelAttention", "glmha.GLMHA"]
+    factories = "[" + ", ".join(mixed) + "]"
+    assert lowrank("fit", "--config", recipe, "--model.net.attention", factories, "--watch.sites", 20) == 0
+    tags = read(tmp_path / "logs/run/version_0").Tags()["scalars"]
+    energies = {tag.removeprefix("watch/energy/") for tag in tags if tag.startswith("watch/energy/")}
+    ranks = {tag.removeprefix("watch/rank/") for tag in tags if tag.startswith("watch/rank/")}
+    assert energies == {name for name in ranks if not name.startswith(("encoder_level2", "decoder_level2", "latent"))}
+    assert energies < ranks
 
 
 def test_looking_on_can_be_thinned_out_and_changes_nothing(lowrank, recipe, tmp_path):
@@ -49,9 +58,9 @@ def test_looking_on_can_be_thinned_out_and_changes_nothing(lowrank, recipe, tmp_
     assert lowrank("fit", *every, "--watch.every_n_validations", 2) == 0
     assert lowrank("fit", *every, "--watch.every_n_validations", 0) == 0
     runs = [tmp_path / f"logs/run/version_{number}" for number in range(3)]
-    tag = "spectrum/energy/encoder_level1.0.attn"
+    tag = "watch/rank/encoder_level1.0.attn"
     assert [len(read(run).Scalars(tag)) for run in runs[:2]] == [2, 1]
-    assert not [tag for tag in read(runs[2]).Tags()["scalars"] if tag.startswith("spectrum")]
+    assert not [tag for tag in read(runs[2]).Tags()["scalars"] if tag.startswith("watch/")]
     states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs]
     torch.testing.assert_close(states[0], states[2], rtol=0, atol=0)
     scores = [[value.value for value in read(run).Scalars("val/psnr")] for run in (runs[0], runs[2])]
@@ -86,8 +95,8 @@ def task() -> RestorationTask:
 def test_errors_of_kernels_that_are_not_exact_are_logged(task, tmp_path):
     kernels = {name: site.kernel for name, site in nystra.find_sites(task.net).items()}
     events = validate(task, tmp_path, AttentionWatcher())
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("kernel_error/")]
-    assert tags == [f"kernel_error/{name}" for name in nystra.find_sites(task.net, "layers.0.*")]
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("watch/kernel_error/")]
+    assert tags == [f"watch/kernel_error/{name}" for name in nystra.find_sites(task.net, "layers.0.*")]
     for tag in tags:
         [value] = events.Scalars(tag)
         assert 0 < value.value < 1

@@ -1,12 +1,14 @@
-"""What is shown of a run."""
+"""Pictures and curves of a run in TensorBoard."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from trainers.reports import pictures
 from trainers.reports.pictures import draw_bands, draw_triplet, false_colours
 
 
@@ -33,32 +35,64 @@ def test_tensorboard_has_losses_rates_scores_and_image_triplets(events):
     } <= set(tags["scalars"])
     assert tags["images"] == ["val/val/val0"]
     [image] = events.Images("val/val/val0")
-    # 32×24 pixels are enlarged sixfold, three stand side by side, with 20 rows for the captions.
-    assert (image.width, image.height) == (3 * 192, 144 + 20)
+    # 32×24 pixels are enlarged sixfold: four stand side by side, their parts below, then 20 rows for the captions.
+    assert (image.width, image.height) == (4 * 192, 2 * 144 + 20)
     assert image.step == 4
 
 
-def test_a_triplet_shows_the_pixels_and_the_psnr_below():
+def test_tensorboard_opens_on_training_and_validation(events):
+    scalars = sorted(events.Tags()["scalars"])
+    groups = list(dict.fromkeys(tag.split("/")[0] for tag in scalars))
+    assert groups == ["train", "val", "watch"]
+    # Half the rank is all that GLMHA has here: the energy in it would be a flat line.
+    assert not [tag for tag in scalars if tag.startswith("watch/energy/")]
+
+
+def test_a_picture_shows_the_pixels_the_error_and_the_part_where_it_is_largest():
     target = torch.rand(3, 40, 200)
-    sheet = draw_triplet(target.clone().fill_(0.5), target, target, name="photo")
-    assert sheet.shape == (40 + 20, 600, 3)
-    torch.testing.assert_close(torch.from_numpy(sheet[:40, :200]), torch.full((40, 200, 3), 128, dtype=torch.uint8))
-    expected = (target * 255).round().byte().permute(1, 2, 0)
-    torch.testing.assert_close(torch.from_numpy(sheet[:40, 200:400]), expected)
+    restored = target.clone()
+    # A quarter of each side, off by 0.5, is what is enlarged.
+    restored[:, 20:30, 100:150] = (target[:, 20:30, 100:150] + 0.5) % 1
+    sheet = torch.from_numpy(draw_triplet(target.clone().fill_(0.5), restored, target, name="photo"))
+    assert sheet.shape == (2 * 40 + 20, 4 * 200, 3)
+    pixels = (target * 255).round().byte().permute(1, 2, 0)
+    whole, part = sheet[:40, 400:600], sheet[40:80, 400:600]
+    torch.testing.assert_close(whole[:20], pixels[:20])
+    assert (sheet[:20, :200] == 128).all()
+    torch.testing.assert_close(part[::4, ::4], pixels[20:30, 100:150])
+    # The part is framed in every picture.
+    for column in range(4):
+        assert sheet[20, 200 * column + 100].tolist() == [255, 255, 0]
+    # The error is black where there is none, and at the light end of the scale where it is 0.5.
+    assert sheet[:20, 600:].max() < 8
+    assert sheet[41:80, 601:].float().mean() > 140
     # Dark letters on white.
-    assert sheet[40:].min() < 64
-    assert sheet[40:].max() == 255
+    assert sheet[80:].min() < 64
+    assert sheet[80:].max() == 255
 
 
-def test_a_triplet_of_a_large_image_is_made_smaller():
+@pytest.mark.parametrize(("error", "scale"), [(0.004, "0.01"), (0.03, "0.05"), (0.7, "1")])
+def test_the_scale_of_errors_fits_the_image_and_is_stated(error, scale, monkeypatch):
+    captions: list[str] = []
+    monkeypatch.setattr(pictures, "_caption", lambda text, width: captions.append(text) or np.zeros((20, width, 3)))
+    target = torch.zeros(3, 16, 16)
+    draw_triplet(target, target + error, target, name="photo")
+    assert captions[3] == f"|output - target|, 0 to {scale}"
+
+
+def test_a_large_image_is_made_smaller():
     image = torch.rand(1, 600, 1200)
-    assert draw_triplet(image, image, image, name="large").shape == (256 + 20, 3 * 512, 3)
+    assert draw_triplet(image, image, image, name="large").shape == (2 * 256 + 20, 4 * 512, 3)
 
 
-def test_a_triplet_of_super_resolution_enlarges_the_input():
-    target = torch.rand(3, 100, 200)
+def test_super_resolution_s_input_is_enlarged_and_shows_the_same_part():
+    target = torch.zeros(3, 100, 200)
+    target[:, :25, 150:] = 1
     small = nn.functional.avg_pool2d(target, 4)
-    assert draw_triplet(small, target, target, name="x4").shape == (120, 600, 3)
+    sheet = torch.from_numpy(draw_triplet(small, torch.zeros_like(target), target, name="x4"))
+    assert sheet.shape == (2 * 100 + 20, 4 * 200, 3)
+    assert (sheet[100:200, :200] >= 254).float().mean() > 0.9
+    assert (sheet[100:200, 400:600] == 255).all()
 
 
 def test_bands_stand_beside_false_colours_output_above_target_above_difference():

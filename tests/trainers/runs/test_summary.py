@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from datamodules.files.images import read_image
-from trainers.runs.summary import duration
+from trainers.monitoring.remaining import duration
 
 
 def test_the_summary_s_commands_work(lowrank, recipe, tmp_path, pairs, capsys):
