@@ -95,8 +95,9 @@ def own_loggers(configured: Any, made: Any) -> Any:
 def _belongs(value: Any, step: int, end: int) -> bool:
     """Whether a value was logged within the first `end` steps, and is a curve.
 
-    Lightning logs the values of the n-th training step at n - 1, all others at the number of steps taken.
+    Lightning logs the values of the n-th training step, and of a validation after it, at n - 1; `AttentionWatcher`
+    writes at the number of steps taken.
     """
     if value.HasField("image") or value.tag == "epoch":
         return False
-    return step < end if value.tag.startswith("train/") else step <= end
+    return step <= end if value.tag.startswith("watch/") else step < end

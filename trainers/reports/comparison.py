@@ -52,13 +52,16 @@ def comparison_table(figures: dict[str, Comparison], metrics: list[str], images:
     if images < whole:
         result.caption = PARTIAL
     result.add_column("", overflow="fold")
-    for column in (*metrics, "worst drop", "fidelity", "worst", "s/image", "MiB"):
+    with_memory = any(figure.memory is not None for figure in figures.values())
+    for column in (*metrics, "worst drop", "fidelity", "worst", "s/image", *(["MiB"] if with_memory else [])):
         result.add_column(column, justify="right")
     for name, figure in figures.items():
         cells = [f"{value:.2f}" if value >= 2 else f"{value:.4f}" for value in figure.scores.values()]
         cells += [f"{figure.worst_drop:.2f}"]
         cells += ["" if math.isinf(value) else f"{value:.1f}" for value in (figure.fidelity, figure.worst_fidelity)]
-        cells += [f"{figure.seconds:.2f}", "" if figure.memory is None else f"{figure.memory / 2**20:.0f}"]
+        cells.append(f"{figure.seconds:.2f}")
+        if with_memory:
+            cells.append("" if figure.memory is None else f"{figure.memory / 2**20:.0f}")
         result.add_row(name, *cells)
     return result
 

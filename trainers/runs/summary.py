@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.monitoring.remaining import duration
 from trainers.monitoring.throughput import memory, throughput
+from trainers.tasks.finetuning import FineTuningTask
 from trainers.tasks.restoration import RestorationTask
 
 
@@ -48,6 +49,8 @@ def _lines(trainer: Trainer, folder: Path) -> Iterator[str]:
         if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
             yield f"best checkpoint: {callback.best_model_path} ({callback.monitor} {callback.best_model_score:.4g})"
             weights = callback.best_model_path
+    if isinstance(trainer.lightning_module, FineTuningTask) and trainer.lightning_module.figures is not None:
+        yield trainer.lightning_module.figures.describe()
     if weights:
         weights, config = shlex.quote(weights), shlex.quote(str(folder / "config.yaml"))
         yield f"to evaluate it: lowrank test --config {config} --ckpt_path {weights}"

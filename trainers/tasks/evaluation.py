@@ -150,6 +150,24 @@ class EvaluationTask(LightningModule, ABC):
 
     def _evaluate(self, batch: Batch, data_set: str) -> dict[str, Any]:
         restored = self.restore(batch)
+        self._scores += self.score(restored, batch, data_set)
+        return {"restored": restored}
+
+    def score(self, restored: Sequence[Tensor], batch: Batch, data_set: str) -> list[ImageScore]:
+        """Measure the restored images of a batch by every metric.
+
+        Args:
+            restored: each (C', H', W'), on the CPU.
+            batch: with their targets and names.
+            data_set: name of the images' set.
+
+        Returns:
+            The scores of each image.
+
+        Raises:
+            ValueError: if an image has another shape than its target, or a metric cannot measure it.
+        """
+        scores = []
         for image, target, name in zip(restored, batch["target"].cpu(), batch["name"], strict=True):
             check_shapes(image, target)
             pair = image.to(target)[None], target[None]
@@ -158,8 +176,8 @@ class EvaluationTask(LightningModule, ABC):
             except ValueError as error:
                 error.add_note(f"This was image {name} of {data_set}.")
                 raise
-            self._scores.append(ImageScore(data_set, name, values))
-        return {"restored": restored}
+            scores.append(ImageScore(data_set, name, values))
+        return scores
 
     def _conclude(self, stage: Literal["val", "test"]) -> Evaluation:
         evaluation = Evaluation(

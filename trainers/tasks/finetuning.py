@@ -2,21 +2,28 @@
 
 import fnmatch
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from trainers.checkpoints.lookup import log_folder
+from trainers.evaluation.data_sets import data_sets
+from trainers.evaluation.scores import Evaluation, ImageScore, gather
 from trainers.networks import in_unit_range
 from trainers.tasks.evaluation import Batch
 from trainers.tasks.restoration import RestorationTask
 from trainers.tuning.distillation import attentions, outputs, relative_error
+from trainers.tuning.figures import TuningFigures
 from trainers.tuning.lora import merged
 from trainers.tuning.trainable import Trainable, calm, freeze
 
 ADAPTED = "adapted_state"
 """Where a checkpoint keeps low-rank adapters apart, to go on training them; its `state_dict` has them merged."""
+FIGURES = "fine_tuning"
+"""Where a checkpoint keeps the figures of the start, which a resumed run does not measure again."""
 
 
 class FineTuningTask(RestorationTask):
@@ -39,6 +46,10 @@ class FineTuningTask(RestorationTask):
             have the optimiser's.
         stochastic: whether dropout and stochastic depth act in training; teachers are without.
         **kwargs: of `RestorationTask`.
+
+    Attributes:
+        figures: what fine-tuning started from and came to, on the validation set; None where the sanity check before
+            training was not of all its images. Checkpoints keep them.
 
     Raises:
         ValueError: if a weight is negative or all are 0, `trainable` leaves nothing to train, or a pattern matches no
@@ -84,6 +95,8 @@ class FineTuningTask(RestorationTask):
         # In a tuple, so that it is no sub-module: neither saved, nor trained, nor wrapped with the student.
         self._teacher = (teacher.eval().requires_grad_(requires_grad=False),)
         self._attended: dict[str, Tensor] = {}
+        self.figures: TuningFigures | None = None
+        self._exact_scores: list[ImageScore] = []
 
     @property
     def teacher(self) -> nn.Module:
@@ -142,16 +155,42 @@ class FineTuningTask(RestorationTask):
             total = total + 0 * sum(parameter.sum() for parameter in self.net.parameters() if parameter.requires_grad)
         return total
 
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Restore and score the images of a batch, before training by the teacher as well."""
+        if self.trainer.sanity_checking:
+            data_set = list(data_sets(self.trainer, "val"))[dataloader_idx]
+            self._exact_scores += self.score(self.restore_with(self.teacher, batch), batch, data_set)
+        return super().validation_step(batch, batch_idx, dataloader_idx)
+
+    def _conclude(self, stage: Literal["val", "test"]) -> Evaluation:
+        evaluation = super()._conclude(stage)
+        trainer = self.trainer
+        if trainer.sanity_checking:
+            exact = Evaluation(gather(self._exact_scores), evaluation.protocols, evaluation.expected)
+            self._exact_scores = []
+            # Means of fewer images than a validation has could not be compared with its means.
+            if list(trainer.num_sanity_val_batches) == list(trainer.num_val_batches):
+                images = len(evaluation.scores)
+                self.figures = TuningFigures(images, exact.average(), evaluation.average(), evaluation.protocols)
+        elif trainer.state.fn == TrainerFn.FITTING and self.figures is not None:
+            self.figures = self.figures.after(evaluation.average(), trainer.global_step)
+            folder = log_folder(trainer)
+            if trainer.is_global_zero:
+                self.figures.write(folder)
+        return evaluation
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See base class; adapters are merged into the weights, and kept beside them to be trained on."""
+        """Add the figures; merge adapters into the weights, and keep them beside the weights to be trained on."""
         super().on_save_checkpoint(checkpoint)
+        if self.figures is not None:
+            checkpoint[FIGURES] = self.figures.state()
         if self.trainable == "adapters":
             checkpoint[ADAPTED] = checkpoint["state_dict"]
             weights = {key.removeprefix("net."): value for key, value in checkpoint[ADAPTED].items()}
             checkpoint["state_dict"] = {f"net.{key}": value for key, value in merged(self.net, weights).items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See base class; takes the adapters from beside the weights.
+        """Refuse a checkpoint of another network; take the figures, and the adapters from beside the weights.
 
         Raises:
             ValueError: if a tensor is missing, unknown or of another shape, or only one of both has adapters.
@@ -162,6 +201,8 @@ class FineTuningTask(RestorationTask):
                 f"{'with' if ADAPTED in checkpoint else 'without'} adapters: change it, or start from its weights "
                 "with --model.pretrained"
             )
+        if FIGURES in checkpoint:
+            self.figures = TuningFigures(**checkpoint[FIGURES])
         if ADAPTED in checkpoint:
             checkpoint["state_dict"] = checkpoint[ADAPTED]
         super().on_load_checkpoint(checkpoint)

@@ -53,10 +53,21 @@ class RestorationTask(ImageTask):
 
     def restore(self, batch: Batch) -> list[Tensor]:
         """Restore whole images, in tiles where the task says so."""
-        # A data module of ours leaves the image on the CPU, however large: the device sees one tile at a time.
+        return self.restore_with(self.net, batch)
+
+    def restore_with(self, net: nn.Module, batch: Batch) -> list[Tensor]:
+        """Restore whole images by a network, in tiles and precision as the task's own.
+
+        Args:
+            net: on the task's device.
+            batch: `input` on the CPU, however large: the device sees one tile at a time.
+
+        Returns:
+            Each (C', H', W'), on the CPU.
+        """
         return [
             restore(
-                self.net,
+                net,
                 image.cpu(),
                 tile=self.tile,
                 overlap=self.overlap,

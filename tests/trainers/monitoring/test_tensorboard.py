@@ -33,7 +33,8 @@ def test_a_resumed_run_has_the_whole_curve(lowrank, recipe, tmp_path):
     for tag in ("train/loss", "train/learning_rate", "val/psnr", "watch/rank/encoder_level1.0.attn"):
         assert curve(folders[2], tag) == curve(folders[3], tag), tag
     assert [step for step, _ in curve(folders[2], "train/loss")] == [0, 1, 2, 3, 4, 5]
-    assert [step for step, _ in curve(folders[2], "val/psnr")] == [2, 4, 6]
+    assert [step for step, _ in curve(folders[2], "val/psnr")] == [1, 3, 5]
+    assert [step for step, _ in curve(folders[2], "watch/rank/encoder_level1.0.attn")] == [2, 4, 6]
     # Pictures are not copied.
     assert [image.step for image in read(folders[2]).Images("val/val/val0")] == [6]
     assert all((folder / name).is_file() for folder in folders for name in ("config.yaml", "run.json", "train.log"))
@@ -43,7 +44,7 @@ def test_steps_that_a_killed_run_took_after_its_checkpoint_are_not_repeated(tmp_
     before, after = (RunLogger(tmp_path, name="", version=name) for name in ("before", "after"))
     for step in range(5):
         before.log_metrics({"train/loss": 10.0 - step, "epoch": 0}, step)
-        before.log_metrics({"val/psnr": 20.0 + step}, step + 1)
+        before.log_metrics({"val/psnr": 20.0 + step}, step)
     before.finalize("failed")
     # As a run leaves it that is killed while it writes.
     [file] = Path(before.log_dir).glob("events.*")
@@ -52,7 +53,7 @@ def test_steps_that_a_killed_run_took_after_its_checkpoint_are_not_repeated(tmp_
     after.log_metrics({"train/loss": 7.0}, 3)
     after.finalize("success")
     assert curve(Path(after.log_dir), "train/loss") == [(0, 10), (1, 9), (2, 8), (3, 7)]
-    assert curve(Path(after.log_dir), "val/psnr") == [(1, 20), (2, 21), (3, 22)]
+    assert curve(Path(after.log_dir), "val/psnr") == [(0, 20), (1, 21), (2, 22)]
     assert set(read(Path(after.log_dir)).Tags()["scalars"]) == {"train/loss", "val/psnr"}
 
 

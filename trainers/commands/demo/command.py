@@ -1,7 +1,8 @@
-"""The verb `demo`: what the package does, shown without a download, part by part, with one summary."""
+"""The verb `demo`: the package at work without a download, part by part, each with its table when it ends."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -11,6 +12,7 @@ from trainers.commands.demo.finetuning import run_finetune_demo
 from trainers.commands.demo.learned import run_learned_demo
 from trainers.commands.demo.spectral import run_spectral_demo
 from trainers.commands.demo.substitution import run_substitution_demo
+from trainers.monitoring.remaining import duration
 
 PARTS: dict[str, Callable[..., RenderableType]] = {
     "learned": run_learned_demo,
@@ -22,7 +24,7 @@ PARTS: dict[str, Callable[..., RenderableType]] = {
 
 
 def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), steps: int | None = None) -> None:
-    """Train small networks on bundled photographs and show what they do, part by part.
+    """Train small networks on bundled photographs and print a table of each part's results when it ends.
 
     Args:
         parts: learned (GLMHA beside its full-attention twin), spectral (the same two, spectra from RGB), substitution
@@ -40,19 +42,20 @@ def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), ste
     chosen = [part for part in PARTS if not parts or part in parts]
     options = {} if steps is None else {"steps": steps}
     console, record = Console(), Console(record=True, file=io.StringIO())
-    summaries: dict[str, RenderableType] = {}
-    for part in chosen:
-        summaries[part] = PARTS[part](output / part, **options)
-        show(record, {part: summaries[part]})
-        # After every part: a later one may be interrupted.
+    began = time.monotonic()
+    for number, part in enumerate(chosen, start=1):
+        console.rule(f"part {number} of {len(chosen)}: {part}")
+        part_began = time.monotonic()
+        summary = PARTS[part](output / part, **options)
+        for target in (console, record):
+            target.rule(part)
+            target.print(summary, highlight=False)
+        console.print(f"part {number} of {len(chosen)}, {part}, took {duration(time.monotonic() - part_began)}")
+        # Written after every part, because a later one may be interrupted.
         with atomic_file(output / "summary.txt") as file:
             file.write(record.export_text(clear=False).encode())
-    show(console, summaries)
-    console.print(f"this summary: {output / 'summary.txt'}\ntraining curves and images: tensorboard --logdir {output}")
-
-
-def show(console: Console, summaries: Mapping[str, RenderableType]) -> None:
-    """Print parts of the summary, each under its name."""
-    for part, summary in summaries.items():
-        console.rule(part)
-        console.print(summary, highlight=False)
+    console.rule()
+    console.print(
+        f"the demonstration took {duration(time.monotonic() - began)}\nall tables: {output / 'summary.txt'}\n"
+        f"training curves and images: tensorboard --logdir {output}"
+    )

@@ -68,6 +68,8 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
             pretrained=checkpoint,
             kernels=kernels,
             window_size=None if window == trained else window,
+            # A process for each variant would take longer than all its images, and a miniature needs next to nothing.
+            memory=False,
             output=output / f"window_{window}",
         )
         for name, comparison in variants.items():
