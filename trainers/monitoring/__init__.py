@@ -1,1 +1,1 @@
-"""What a run shows while it trains."""
+"""Progress, curves and pictures of a run while it trains."""

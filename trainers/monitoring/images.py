@@ -1,4 +1,4 @@
-"""What is kept of evaluated images: pictures in TensorBoard, restored images on the disk."""
+"""Evaluated images: pictures of them in TensorBoard, restored images on the disk."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,17 +40,20 @@ class ValidationImages(Callback):
 
 
 class ResultWriter(Callback):
-    """Saves what `predict` restores, and `test` where the task says so: `images/<set>/<name>` in the log folder."""
+    """Saves the images that `predict` restores, and those of `test` where the task has `save_tests`.
+
+    They are `images/<set>/<name>` in the log folder.
+    """
 
     def __init__(self) -> None:
         self._folder = Path()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the folder."""
+        """Choose the folder of the images."""
         self._folder = log_folder(trainer) / "images"
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the folder."""
+        """Choose the folder of the images."""
         self._folder = log_folder(trainer) / "images"
 
     def on_predict_batch_end(
@@ -80,19 +83,19 @@ class ResultWriter(Callback):
             self._save(pl_module, outputs["restored"], data_set, batch["name"])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where they are."""
-        self._say(trainer)
+        """Print the folder of the images."""
+        self._print_folder(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where they are."""
+        """Print the folder of the images."""
         if isinstance(pl_module, ImageTask) and pl_module.save_tests:
-            self._say(trainer)
+            self._print_folder(trainer)
 
     def _save(self, task: LightningModule, images: Sequence[Tensor], data_set: str, names: Sequence[str]) -> None:
         if isinstance(task, ImageTask):
             for image, name in zip(images, names, strict=True):
                 task.save(image, self._folder / data_set, name)
 
-    def _say(self, trainer: Trainer) -> None:
+    def _print_folder(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             print(f"restored images: {self._folder}")

@@ -1,4 +1,4 @@
-"""How fast a run trains, how long it waits for data, what memory it takes."""
+"""Speed of a run, its wait for data, and its memory."""
 
 import math
 import time
@@ -12,25 +12,25 @@ from torch import Tensor
 from trainers.reports.profiling import resident_memory
 
 DECAY = 0.98
-"""Share of the past in a running mean that each batch leaves: it speaks of the last 50 or so."""
+"""Share of the past that each batch leaves in a running mean, which then covers the last 50 or so batches."""
 
 
 class Throughput(Callback):
-    """Measures training as it goes, and logs it as often as the trainer logs.
+    """Measures the speed of training steps, and logs it as often as the trainer logs.
 
     Tags are `train/samples_per_second`, `train/data_wait` and `train/memory_mib`. Validation and the writing of
-    checkpoints are no part of it. Costs some microseconds a batch, and never waits for a device.
+    checkpoints are left out. Measuring costs some microseconds a batch, and never waits for a device.
 
     Attributes:
-        samples: that were trained on in this process's run, on all devices.
-        seconds: that this took.
-        waited: those of them between two steps, in which the next batch was fetched and moved to the device.
+        samples: number of samples of all steps of this run, on all devices; steps before a resumption are left out.
+        seconds: duration of these steps.
+        waited: part of `seconds` between two steps, in which the next batch was fetched and moved to the device.
     """
 
     def __init__(self) -> None:
         self.samples = 0
         self.seconds = self.waited = 0.0
-        # The same with decay, for the rates of the moment.
+        # Samples, seconds, seconds waited and batches, with decay, for the rates of the moment.
         self._recent = (0.0, 0.0, 0.0, 0.0)
         self._loss: Tensor | None = None
         self._weight = 0.0
@@ -49,7 +49,7 @@ class Throughput(Callback):
 
     @property
     def samples_per_second(self) -> float:
-        """Of the last batches; NaN before the first."""
+        """Rate of the last batches; NaN before the first."""
         samples, seconds, _, _ = self._recent
         return samples / seconds if seconds else math.nan
 
@@ -61,7 +61,7 @@ class Throughput(Callback):
 
     @property
     def seconds_per_batch(self) -> float:
-        """Of the last batches, the wait for data included; NaN before the first."""
+        """Mean of the last batches, the wait for data included; NaN before the first."""
         _, seconds, _, batches = self._recent
         return seconds / batches if batches else math.nan
 
@@ -95,14 +95,14 @@ class Throughput(Callback):
             self._ended = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note when the batch was there."""
+        """Note the time at which the batch was ready."""
         self._began = time.perf_counter()
         self._wait = 0.0 if self._ended is None else self._began - self._ended
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note when the step was done; log if it is time."""
+        """Note the time at which the step ended; log if it is due."""
         self._ended = time.perf_counter()
         seconds = self._wait + self._ended - self._began
         samples = len(batch["name"]) * trainer.world_size if isinstance(batch, Mapping) and "name" in batch else 0
@@ -154,14 +154,14 @@ class Throughput(Callback):
 
 
 def memory(device: torch.device) -> float:
-    """Bytes: the most that tensors took on a GPU so far; elsewhere, the process's resident memory now."""
+    """Return bytes: the most that tensors took on a GPU so far; elsewhere, the process's resident memory now."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return resident_memory()
 
 
 def throughput(trainer: Trainer) -> Throughput | None:
-    """The trainer's own measurement; None if it has none."""
+    """Find a trainer's `Throughput`; None if it has none."""
     # mypy does not see what Lightning's connectors give the trainer.
     found = (each for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
     return next(found, None)

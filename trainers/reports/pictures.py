@@ -1,4 +1,4 @@
-"""Pictures of results for TensorBoard and the disk: images side by side, bands of spectra, false colours."""
+"""Pictures of results: images side by side with their errors, bands of spectra, false colours."""
 
 from itertools import pairwise
 

@@ -24,7 +24,7 @@ RATE = 1e-3
 
 
 def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int = 500) -> RenderableType:
-    """Substitute the attention of a miniature SwinIR, fine-tune what is left of it, and give three figures.
+    """Substitute the attention of a miniature SwinIR, fine-tune the network, and measure PSNR three times.
 
     The net is that of the part `substitution`, where it was run into the folder beside this one's; else it is trained.
 
@@ -33,7 +33,7 @@ def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int =
         steps: training steps of the miniature, >= 1; fine-tuning takes a third of them.
 
     Returns:
-        The summary: PSNR as trained, substituted, and fine-tuned.
+        A table of PSNR as trained, substituted, and fine-tuned.
 
     Raises:
         ValueError: if `steps` is below 1.
@@ -96,7 +96,7 @@ def measure(net: nn.Module, data: DemoDataModule) -> float:
 
 
 def summary(figures: dict[str, float], steps: int) -> RenderableType:
-    """Three figures, and what was won back.
+    """Make the table of the three figures, with the part of the loss that was won back.
 
     Args:
         figures: as trained, substituted, fine-tuned.

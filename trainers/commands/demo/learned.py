@@ -61,7 +61,7 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
         steps: training steps of each network, >= 1.
 
     Returns:
-        The summary: a table of the input, CSA and GLMHA.
+        A table of the input, CSA and GLMHA, and the files of the results.
 
     Raises:
         ValueError: if `steps` is below 1.
@@ -133,7 +133,7 @@ def bfloat16_psnr(net: nn.Module, images: list[Tensor], targets: list[Tensor]) -
 
 
 def measure(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, float]]:
-    """Costs of the networks, timed in turn on the same inputs."""
+    """Measure the costs of the networks, timed in turn on the same inputs."""
     patches = torch.rand(STEP_SHAPE, generator=torch.Generator().manual_seed(0))
     steps = interleaved_medians(
         {name: functools.partial(training_step, net, patches) for name, net in nets.items()}, repeats=5
@@ -155,7 +155,7 @@ def measure(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, fl
 
 
 def table(rows: dict[str, Row], images: int) -> Table:
-    """The comparison as a table."""
+    """Make the table of the comparison."""
     result = Table(title=f"Rain removal, {images} images of held-out photographs (PSNR and SSIM: RGB, uint8)")
     for column in ("", "PSNR dB", "SSIM", "param. M", "GMAC 256²", "ms/step", "ms/image", "step MiB"):
         result.add_column(column, justify="right" if column else "left")

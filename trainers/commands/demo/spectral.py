@@ -55,7 +55,7 @@ class Row:
 
 
 def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int = 300) -> RenderableType:
-    """Train one stage of MST++ with GLMHA and with full attention to tell spectra from RGB, and compare them.
+    """Train one stage of MST++ with GLMHA and with full attention to infer spectra from RGB, and compare them.
 
     Both see the same patches in the same order. The test is of other photographs and of another chart's reflectances
     than training. Beside them stands what needs no network: the best linear map from a pixel's RGB to its spectrum,
@@ -66,7 +66,7 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
         steps: training steps of each network, >= 1.
 
     Returns:
-        The summary: a table of the linear map, CSA and GLMHA.
+        A table of the linear map, CSA and GLMHA, and the files of the results.
 
     Raises:
         ValueError: if `steps` is below 1.
@@ -128,7 +128,7 @@ def fit_linear_map(data: SpectralDemoDataModule) -> Tensor:
 
 
 def metrics() -> dict[str, MRAE | RMSE | CubePSNR | SAM]:
-    """What is measured, by the name of the row's attribute."""
+    """Return the metrics by the names of the row's attributes."""
     return {"mrae": MRAE(), "rmse": RMSE(), "psnr": CubePSNR(), "sam": SAM()}
 
 
@@ -142,7 +142,7 @@ def score(cubes: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
 
 
 def measure(nets: dict[str, nn.Module]) -> dict[str, dict[str, float]]:
-    """Costs of the networks, timed in turn on the same inputs."""
+    """Measure the costs of the networks, timed in turn on the same inputs."""
     patches = torch.rand(STEP_SHAPE, generator=torch.Generator().manual_seed(0))
     steps = interleaved_medians(
         {name: functools.partial(training_step, net, patches) for name, net in nets.items()}, repeats=5
@@ -154,7 +154,7 @@ def measure(nets: dict[str, nn.Module]) -> dict[str, dict[str, float]]:
 
 
 def table(rows: dict[str, Row], images: int) -> Table:
-    """The comparison as a table."""
+    """Make the table of the comparison."""
     result = Table(title=f"Spectra from RGB, {images} scenes of reflectances and photographs not trained on")
     for column in ("", "MRAE", "RMSE", "PSNR dB", "SAM °", "param. M", "GMAC 256²", "ms/step"):
         result.add_column(column, justify="right" if column else "left")

@@ -1,4 +1,4 @@
-"""The demonstration's training-free part: a miniature SwinIR that was trained for a minute, under other kernels."""
+"""The demonstration's training-free part: a miniature SwinIR, trained for a minute, under other kernels."""
 
 import dataclasses
 from pathlib import Path
@@ -25,14 +25,14 @@ WINDOW = 16
 
 @dataclasses.dataclass(frozen=True)
 class MeanOfValues(nystra.Softmax):
-    """No attention: a token takes the mean of the values that it may see. What is lost is what attention is worth."""
+    """Gives a token the mean of the values that it may see: the quality that is lost is the worth of attention."""
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
-        """The mask alone, (1, 1, N, N); None where nothing is masked."""
+        """Return the mask alone, (1, 1, N, N); None where nothing is masked."""
         return super().tables(dataclasses.replace(kind, bias=None), dtype)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
-        """See base class."""
+        """Attend with equal weights: zero queries make all logits equal."""
         return super().attend(torch.zeros_like(query), key, value, tables)
 
 
@@ -47,7 +47,7 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
         steps: training steps, >= 1.
 
     Returns:
-        The summary: one table of all variants, and what it does not say.
+        One table of all variants, with the limits of its figures.
 
     Raises:
         ValueError: if `steps` is below 1.
@@ -100,7 +100,7 @@ def train_miniature(output: Path, steps: int) -> Path:
 def summary(
     figures: dict[str, Comparison], data: DemoDataModule, net: WindowHost, steps: int, output: Path
 ) -> RenderableType:
-    """One table of the variants, and what it does not say.
+    """Make one table of the variants, with the limits of its figures.
 
     Args:
         figures: variant → figures.
