@@ -41,6 +41,9 @@ LOGGER = {
     "init_args": {"save_dir": "logs", "name": ""},
 }
 
+TUNING_IMAGES = 8
+"""Images of each validation set on which fine-tuning measures exact attention and its start."""
+
 TRAINING_OPTIONS = ("max_batch_per_device", "run")
 """Options that only training acts on. A run's `config.yaml` holds them for every verb; a command line must not."""
 
@@ -230,7 +233,6 @@ def _refuse_training_options(verb: str, arguments: Sequence[str]) -> None:
 def sanity_images(task: LightningModule) -> int:
     """Choose how many images of each validation set are restored before training, where the recipe does not.
 
-    One shows whether validation works. A task that compares its start with its end takes all (-1), which it would
-    have to measure anyway.
+    One shows whether validation works. Fine-tuning compares its end with its start on these images.
     """
-    return -1 if isinstance(task, FineTuningTask) else 1
+    return TUNING_IMAGES if isinstance(task, FineTuningTask) else 1

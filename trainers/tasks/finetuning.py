@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from trainers.checkpoints.lookup import log_folder
 from trainers.evaluation.data_sets import data_sets
 from trainers.evaluation.scores import Evaluation, ImageScore, gather
+from trainers.evaluation.tuning_figures import TuningFigures
 from trainers.networks import in_unit_range
 from trainers.tasks.evaluation import Batch
 from trainers.tasks.restoration import RestorationTask
 from trainers.tuning.distillation import attentions, outputs, relative_error
-from trainers.tuning.figures import TuningFigures
 from trainers.tuning.lora import merged
 from trainers.tuning.trainable import Trainable, calm, freeze
 
@@ -48,8 +48,8 @@ class FineTuningTask(RestorationTask):
         **kwargs: of `RestorationTask`.
 
     Attributes:
-        figures: what fine-tuning started from and came to, on the validation set; None where the sanity check before
-            training was not of all its images. Checkpoints keep them.
+        figures: of exact attention, of the start and of the last validation, on the images of the sanity check before
+            training; None without one. Checkpoints keep them.
 
     Raises:
         ValueError: if a weight is negative or all are 0, `trainable` leaves nothing to train, or a pattern matches no
@@ -168,12 +168,9 @@ class FineTuningTask(RestorationTask):
         if trainer.sanity_checking:
             exact = Evaluation(gather(self._exact_scores), evaluation.protocols, evaluation.expected)
             self._exact_scores = []
-            # Means of fewer images than a validation has could not be compared with its means.
-            if list(trainer.num_sanity_val_batches) == list(trainer.num_val_batches):
-                images = len(evaluation.scores)
-                self.figures = TuningFigures(images, exact.average(), evaluation.average(), evaluation.protocols)
+            self.figures = TuningFigures.of_start(exact, evaluation)
         elif trainer.state.fn == TrainerFn.FITTING and self.figures is not None:
-            self.figures = self.figures.after(evaluation.average(), trainer.global_step)
+            self.figures = self.figures.after(evaluation, trainer.global_step)
             folder = log_folder(trainer)
             if trainer.is_global_zero:
                 self.figures.write(folder)

@@ -11,6 +11,8 @@ import yaml
 import glmha
 from nystra.hosts.swinir.network import SwinIR
 from trainers import RestorationTask
+from trainers.evaluation.scores import Evaluation, ImageScore
+from trainers.evaluation.tuning_figures import TuningFigures
 
 
 @pytest.fixture
@@ -94,12 +96,34 @@ def test_a_resumed_run_keeps_the_figures_of_the_start(lowrank, substitution, tmp
 def test_the_warm_start_has_them_too(lowrank, warm_start, tmp_path):
     assert lowrank("fit", "--config", warm_start) == 0
     found = figures(tmp_path / "logs/run/version_0")
-    assert found["images"] == 2
+    assert found["images"] == ["val/val0", "val/val1"]
     assert len({found[kind]["psnr"] for kind in ("exact", "substituted", "now")}) == 3
 
 
-@pytest.mark.parametrize("checked", [0, 1])
-def test_a_check_of_fewer_images_gives_none(lowrank, substitution, tmp_path, capsys, checked):
-    assert lowrank("fit", "--config", substitution, "--trainer.num_sanity_val_steps", checked) == 0
+def test_all_figures_are_of_the_images_that_were_checked(lowrank, substitution, tmp_path, capsys):
+    assert lowrank("fit", "--config", substitution) == 0
+    both = figures(tmp_path / "logs/run/version_0")
+    assert lowrank("fit", "--config", substitution, "--trainer.num_sanity_val_steps", 1) == 0
+    one = figures(tmp_path / "logs/run/version_1")
+    assert one["images"] == ["val/val0"]
+    assert "(1 image, step 4)" in capsys.readouterr().out
+    assert all(one[kind]["psnr"] != both[kind]["psnr"] for kind in ("exact", "substituted", "now"))
+
+
+def test_without_a_check_there_are_none(lowrank, substitution, tmp_path, capsys):
+    assert lowrank("fit", "--config", substitution, "--trainer.num_sanity_val_steps", 0) == 0
     assert not (tmp_path / "logs/run/version_0/fine_tuning.json").exists()
     assert "val/psnr: exact" not in capsys.readouterr().out
+
+
+def test_a_validation_without_some_of_the_images_changes_nothing():
+    def evaluation(*values: float) -> Evaluation:
+        scores = [ImageScore("val", str(index), {"psnr": value}) for index, value in enumerate(values)]
+        return Evaluation(scores, {"psnr": "RGB"}, {"val": 3})
+
+    start = TuningFigures.of_start(evaluation(30.0, 40.0), evaluation(20.0, 30.0))
+    assert start.describe() == "val/psnr: exact 35, substituted 25 (2 images), no validation since"
+    assert start.after(evaluation(29.0), 5) == start
+    later = start.after(evaluation(29.0, 39.0, 90.0), 5)
+    assert later.describe() == "val/psnr: exact 35, substituted 25, now 34 (2 images, step 5)"
+    assert TuningFigures(**later.state()) == later
