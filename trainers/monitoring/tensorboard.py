@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from trainers.checkpoints.lookup import folder_of_run
+from trainers.checkpoints.folders import folder_of_run
 
 
 class RunLogger(TensorBoardLogger):
