@@ -27,7 +27,6 @@ def test_a_network_that_states_nothing_takes_every_image():
         (MST(dim=4, stage=2, num_blocks=(1, 1, 1)), ImageRules(size_multiple=4)),
         (RGBMST(dim=4, stage=1, num_blocks=(1, 1)), ImageRules(size_multiple=8)),
         (MSTPlusPlus(n_feat=4, out_channels=4, stage=1), ImageRules(size_multiple=8)),
-        (DehazeFormer(depths=[1] * 5), ImageRules(value_range=(-1.0, 1.0))),
         (
             SwinIR(img_size=16, embed_dim=8, depths=[1], num_heads=[1], upscale=2, upsampler="pixelshuffledirect"),
             ImageRules(scale=2),
@@ -47,6 +46,14 @@ def test_a_network_may_take_fewer_sizes_than_multiples():
     assert [side for side in range(1, 200) if image_rules(net).fits(side)] == list(range(32, 200, 32))
     net.set_window(16)
     assert [side for side in range(1, 200) if image_rules(net).fits(side)] == [32, 64, 128]
+
+
+def test_a_network_may_state_a_range_and_take_no_small_images():
+    found = image_rules(DehazeFormer(depths=[1] * 5))
+    assert dataclasses.replace(found, takes=None) == ImageRules(value_range=(-1.0, 1.0))
+    taken = [side for side in range(1, 80) if found.fits(side)]
+    assert taken == list(range(taken[0], 80))
+    assert taken[0] > 1
 
 
 def test_sizes_must_be_multiples_and_be_taken():
