@@ -11,7 +11,7 @@ from glmha.attention.base import ChannelAttention
 
 
 def spectrum(net: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Measure the cumulative energy of the singular values of every channel attention matrix.
+    """Compute the cumulative energy of the singular values of every channel attention matrix.
 
     Args:
         net: host with `ChannelAttention` modules; run in its present mode, without gradients.

@@ -203,7 +203,7 @@ def restormer_arguments(weights: StateDict) -> dict[str, Any]:
 
 
 def expansion(channels: list[int], hidden: list[int]) -> float:
-    """A factor with ⌊C·factor⌋ = hidden at every level; the published 2.66 where it is one."""
+    """Find a factor with ⌊C·factor⌋ = hidden at every level; the published 2.66 where it is one."""
     low = max(h / c for c, h in zip(channels, hidden, strict=True))
     high = min((h + 1) / c for c, h in zip(channels, hidden, strict=True))
     return 2.66 if low <= 2.66 < high else (low + high) / 2

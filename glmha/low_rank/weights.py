@@ -39,7 +39,7 @@ class ConventionWeights(abc.ABC):
 
     @abc.abstractmethod
     def patch_source(self, dense: ChannelAttention, x: Tensor) -> Tensor:
-        """Make the image whose patches the values are a linear map of, of an input (1, C, H, W)."""
+        """Turn an input (1, C, H, W) into the image whose patches the values are a linear map of."""
 
     @abc.abstractmethod
     def values(self, dense: ChannelAttention) -> Tensor:
