@@ -1,5 +1,7 @@
 from .devices.sharding import FullySharded as FullySharded
 from .errors import NonFiniteError as NonFiniteError
+from .recipes.training import FinishedRun as FinishedRun
+from .recipes.training import run as run
 from .tasks.mixup import Mixup as Mixup
 from .tasks.restoration import RestorationTask as RestorationTask
 from .tasks.spectral import SpectralTask as SpectralTask
@@ -7,6 +9,7 @@ from .tasks.substitution import SubstitutionTask as SubstitutionTask
 from .tasks.warm_start import WarmStartTask as WarmStartTask
 
 __all__ = [
+    "FinishedRun",
     "FullySharded",
     "Mixup",
     "NonFiniteError",
@@ -14,4 +17,5 @@ __all__ = [
     "SpectralTask",
     "SubstitutionTask",
     "WarmStartTask",
+    "run",
 ]

@@ -57,7 +57,7 @@ class LastCheckpoint(Checkpoint):
         self.saved_step = 0
         self._signal: signal.Signals | None = None
         self._step = 0
-        self._accumulating = self._owed = self._validation_due = self._ending = False
+        self._accumulating = self._save_due = self._validation_due = self._ending = False
         self._earlier: list[Path] = []
         self._folder = Path()
         self._process = os.getpid()
@@ -100,7 +100,7 @@ class LastCheckpoint(Checkpoint):
         self._validation_due = _validation_follows(trainer)
         periodic = self.every_n_train_steps is not None and self._step % self.every_n_train_steps == 0
         # A validation saves at its end.
-        if self._owed or (periodic and not self._validation_due):
+        if self._save_due or (periodic and not self._validation_due):
             self._save(trainer)
         self._stop_if_told(trainer)
 
@@ -125,7 +125,7 @@ class LastCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights that were just validated."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._owed = self._accumulating
+            self._save_due = self._accumulating
             self._stop_after_step(trainer)
             if not self._accumulating:
                 self._save(trainer)
@@ -148,10 +148,12 @@ class LastCheckpoint(Checkpoint):
             elif trainer.global_step:
                 exception.add_note("No checkpoint had been written yet.")
             return
-        exception.add_note(
-            f"The last good checkpoint is {self.saved}; to go on from it:\n"
-            f"  lowrank fit --config {self._folder / 'config.yaml'} --ckpt_path {self.saved}"
-        )
+        config = self._folder / "config.yaml"
+        if config.is_file():
+            resume = f"lowrank fit --config {config} --ckpt_path {self.saved}"
+        else:
+            resume = f"trainers.run(task, data, ckpt_path={str(self.saved)!r}, ...) with the same task and data"
+        exception.add_note(f"The last good checkpoint is {self.saved}; to go on from it:\n  {resume}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give signals back."""
@@ -174,7 +176,7 @@ class LastCheckpoint(Checkpoint):
                 self._earlier.remove(earlier)
                 unlink(path, earlier)
             raise
-        self.saved, self.saved_step, self._owed = path, trainer.global_step, False
+        self.saved, self.saved_step, self._save_due = path, trainer.global_step, False
         while len(self._earlier) >= self.keep_last:
             remove(self._earlier.pop(0))
 

@@ -130,6 +130,16 @@ FUNCTION_VERBS = {
         "run_demo",
         positional="parts",
     ),
+    "diff": FunctionVerb(
+        "compare two evaluations (metrics.json) image by image",
+        (
+            "lowrank diff logs/exact/version_0 logs/landmarks/version_0",
+            "lowrank diff first/metrics.json second/metrics.json --metric ssim --output ssim.png",
+        ),
+        "trainers.commands.diff",
+        "diff_results",
+        positional="results",
+    ),
     "export": FunctionVerb(
         "write a checkpoint's weights alone, for the original code to read",
         (
@@ -171,6 +181,16 @@ FUNCTION_VERBS = {
         ("lowrank runs", "lowrank runs logs/my_run logs/other_run --json"),
         "trainers.commands.runs",
         "run_runs",
+        positional="folders",
+    ),
+    "score": FunctionVerb(
+        "score a folder of restored images against clean ones, in a benchmark's protocol",
+        (
+            "lowrank score restored GoPro/test/target --protocol gopro",
+            "lowrank score restored Set5/HR --protocol super_resolution --scale 4 --output logs/set5",
+        ),
+        "trainers.commands.score",
+        "score_folders",
         positional="folders",
     ),
 }

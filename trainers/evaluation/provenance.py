@@ -18,7 +18,7 @@ PARTIAL = "partial: images of the benchmark are missing, figures are not compara
 
 
 def provenance(weights: Path | None, seed: int | None) -> dict[str, Any]:
-    """What a record of figures says of where they come from: weights, seed, versions.
+    """Describe where results come from: weights, seed, versions.
 
     Args:
         weights: file that the weights came from; None: they were initialised at random.
@@ -27,8 +27,12 @@ def provenance(weights: Path | None, seed: int | None) -> dict[str, Any]:
     source = None
     if weights is not None:
         source = {"path": str(weights), "sha256": digest(weights), "ema": averaged(weights)}
-    versions = {name: version(name) for name in VERSIONED} | {"jpeg": jpeg_library(), "python": python_version()}
-    return {"weights": source, "seed": seed, "versions": versions}
+    return {"weights": source, "seed": seed, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that figures depend on, of Python and of the JPEG decoder."""
+    return {name: version(name) for name in VERSIONED} | {"jpeg": jpeg_library(), "python": python_version()}
 
 
 def share(count: int, whole: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -53,17 +53,19 @@ def gather(scores: list[ImageScore]) -> list[ImageScore]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, on what, with which weights.
+    """The scores of all images, with their protocols and the images that whole sets have.
 
     Attributes:
         scores: of every image, as `gather` returns them.
         protocols: metric → what exactly it measures.
         expected: data set → number of images that the whole set has.
+        higher_is_better: metric → whether larger values are better; of metrics that are not named it is unknown.
     """
 
     scores: Sequence[ImageScore]
     protocols: Mapping[str, str]
     expected: Mapping[str, int]
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
 
     def means(self) -> dict[str, dict[str, float]]:
         """Data set → metric → mean over its images."""
@@ -144,9 +146,10 @@ class Evaluation:
             OSError: if the file cannot be written; a former one survives.
         """
         counts, means = self.counts(), self.means()
-        record: dict[str, Any] = {
+        results: dict[str, Any] = {
             "data": data,
             "metrics": dict(self.protocols),
+            "higher_is_better": dict(self.higher_is_better),
             "average": jsonable(self.average()),
             "partial": self.partial,
             "images": len(self.scores),
@@ -168,7 +171,7 @@ class Evaluation:
         }
         path = folder / "metrics.json"
         with atomic_file(path) as file:
-            file.write(json.dumps(record, indent=1).encode())
+            file.write(json.dumps(results, indent=1).encode())
         console = Console()
         console.print(self.table())
         for metric, protocol in self.protocols.items():

@@ -7,6 +7,7 @@ border pixels were left out. Each metric names its protocol, so that a number ne
 from trainers.metrics.alignment import Aligned, AlignedPSNR, AlignedSSIM, align, aligned_psnr, aligned_ssim
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.benchmark_variants import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
+from trainers.metrics.conversion import as_images
 from trainers.metrics.hyperspectral import (
     MRAE,
     RMSE,
@@ -21,6 +22,7 @@ from trainers.metrics.hyperspectral import (
     rmse,
     sam,
 )
+from trainers.metrics.protocols import Protocol, protocol_metrics
 from trainers.metrics.psnr_ssim import PSNR, SSIM, Space, luma, psnr, ssim
 
 __all__ = [
@@ -39,16 +41,19 @@ __all__ = [
     "CubePSNR",
     "ImageMetric",
     "PooledSSIM",
+    "Protocol",
     "Space",
     "align",
     "aligned_psnr",
     "aligned_ssim",
+    "as_images",
     "band_psnr",
     "band_ssim",
     "cube_psnr",
     "luma",
     "mrae",
     "pooled_ssim",
+    "protocol_metrics",
     "psnr",
     "psnr_b",
     "rmse",

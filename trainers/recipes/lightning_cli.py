@@ -8,41 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
-from trainers.checkpoints.lookup import log_folder, newest_checkpoint
+from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.stopping import TERMINATED
-from trainers.devices.averaging import weight_averaging
-from trainers.devices.step_batches import adapt
 from trainers.errors import Stopped, UsageError
 from trainers.monitoring.attention import AttentionWatcher
-from trainers.monitoring.images import ResultWriter, ValidationImages
-from trainers.monitoring.lines import ProgressLines, report
-from trainers.monitoring.progress import ProgressBar
-from trainers.monitoring.tensorboard import Continuation, own_loggers
-from trainers.monitoring.throughput import Throughput
+from trainers.monitoring.lines import report
+from trainers.monitoring.tensorboard import own_loggers
 from trainers.recipes.find import find_configs
 from trainers.recipes.options import CKPT_PATH, EMA_DECAY, MAX_BATCH_PER_DEVICE
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.parser_messages import usage_error
 from trainers.recipes.quiet import filter_warnings
+from trainers.recipes.training import check_before_training, find_checkpoint, sanity_images, standard_callbacks
 from trainers.runs.record import RunRecord
-from trainers.runs.resumption import checkpoint_to_resume, requeued
 from trainers.runs.summary import describe_run
-from trainers.tasks.base import ImageTask
-from trainers.tasks.finetuning import FineTuningTask
 
 LOGGER = {
     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
     "init_args": {"save_dir": "logs", "name": ""},
 }
-
-TUNING_IMAGES = 8
-"""Images of each validation set on which fine-tuning measures exact attention and its start."""
 
 TRAINING_OPTIONS = ("max_batch_per_device", "run")
 """Options that only training acts on. A run's `config.yaml` holds them for every verb; a command line must not."""
@@ -144,17 +133,11 @@ class LowrankCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the callbacks that every run has."""
         options = self.config_init[self.subcommand].trainer
-        progress = options.enable_progress_bar is not False
-        callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput(), Continuation()]
-        callbacks.append(ProgressLines(printed=progress))
-        if progress:
-            callbacks.append(ProgressBar())
-        decay = self.config_init[self.subcommand].ema_decay
-        if decay is not None:
-            callbacks.append(weight_averaging(decay))
         if options.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys[:] = ["watch"]
-        self.trainer_defaults["callbacks"] = callbacks
+        self.trainer_defaults["callbacks"] = standard_callbacks(
+            options.enable_progress_bar is not False, self.config_init[self.subcommand].ema_decay
+        )
         # Recipes and saved configurations keep the name of Lightning's logger.
         kwargs["logger"] = own_loggers(self.config[self.subcommand].trainer.logger, options.logger)
         if options.num_sanity_val_steps is None:
@@ -181,13 +164,8 @@ class LowrankCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Find the checkpoint that `--ckpt_path` asks for."""
         options = self.config_init[self.subcommand]
-        given = options.ckpt_path
-        # The record gets the file: its next user may find a newer one. Lightning knows of this process's own only.
-        if self.subcommand == "fit" and (given == "auto" or requeued()):
-            given = checkpoint_to_resume(given, self.trainer)
-        if given in ("last", "best"):
-            given = str(newest_checkpoint(given, self.trainer))
-        options.ckpt_path = self.config[self.subcommand].ckpt_path = given
+        found = find_checkpoint(options.ckpt_path, self.trainer, resumes=self.subcommand == "fit")
+        options.ckpt_path = self.config[self.subcommand].ckpt_path = found
 
     def before_fit(self) -> None:
         """Check what a run goes on from, and fit the batches to the devices."""
@@ -196,20 +174,15 @@ class LowrankCLI(LightningCLI):
         record: RunRecord = options.run
         # Plain values, as files hold them; the recipes' own names say nothing.
         record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
-        plan = adapt(self.trainer, self.datamodule, options.max_batch_per_device)
-        if plan is not None and (plan.devices > 1 or plan.accumulated > 1) and self.trainer.is_global_zero:
-            print(plan.describe(), flush=True)
-        # Lightning would make a log folder first.
-        if isinstance(self.model, ImageTask):
-            self.model.check_patches(self.datamodule)
-            # "hpc" is for Lightning to find.
-            if options.ckpt_path not in (None, "hpc"):
-                load = self.trainer.strategy.checkpoint_io.load_checkpoint
-                checkpoint = load(options.ckpt_path, weights_only=options.weights_only)
-                self.model.check_resumption(checkpoint, self.trainer)
-                record.check(checkpoint)
-                if self.trainer.is_global_zero:
-                    print(f"resuming from {options.ckpt_path} (step {checkpoint['global_step']})", flush=True)
+        check_before_training(
+            self.trainer,
+            self.model,
+            self.datamodule,
+            record,
+            options.ckpt_path,
+            options.max_batch_per_device,
+            weights_only=options.weights_only,
+        )
 
     def after_fit(self) -> None:
         """Report where the results are."""
@@ -228,11 +201,3 @@ def _refuse_training_options(verb: str, arguments: Sequence[str]) -> None:
         option = argument.removeprefix("--").partition("=")[0]
         if argument.startswith("--") and option.partition(".")[0] in TRAINING_OPTIONS:
             raise UsageError(f"option --{option} must be given to lowrank fit only, got lowrank {verb}; leave it out")
-
-
-def sanity_images(task: LightningModule) -> int:
-    """Choose how many images of each validation set are restored before training, where the recipe does not.
-
-    One shows whether validation works. Fine-tuning compares its end with its start on these images.
-    """
-    return TUNING_IMAGES if isinstance(task, FineTuningTask) else 1

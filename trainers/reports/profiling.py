@@ -1,15 +1,75 @@
 """Time and memory of calls, compared fairly: interleaved in one process for time, one fresh process each for memory."""
 
+import functools
 import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
+"""`training_step` or `inference`, the network and its input."""
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse numbers below 1.
+
+    Args:
+        **counts: options that count something, by name.
+
+    Raises:
+        ValueError: if one is below 1.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} ({count}) must be at least 1")
+
+
+def profile(
+    groups: Sequence[Mapping[str, Callable[[], object]]],
+    *,
+    repeats: int,
+    memory: Mapping[str, Call] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Measure the time of calls, and the memory of some, on the CPU.
+
+    Args:
+        groups: name → function; those of a group are timed in turn (see `interleaved_medians`).
+        repeats: counted calls of each, >= 1.
+        memory: name → call whose memory is measured, in a process of its own.
+
+    Returns:
+        Name → "seconds", and "bytes" where memory was measured, in the order of the groups.
+    """
+    # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
+    peaks = {name: {"bytes": peak_memory(*call)} for name, call in (memory or {}).items()}
+    return {
+        name: {"seconds": seconds, **peaks.get(name, {})}
+        for group in groups
+        for name, seconds in interleaved_medians(group, repeats=repeats).items()
+    }
+
+
+def add_ratio(results: Mapping[str, dict[str, float]], key: str, to: str) -> None:
+    """Add to each result how many times faster it is than another one.
+
+    Args:
+        results: name → "seconds", …; changed in place.
+        key: under which the ratio is added.
+        to: name of the result that is compared with.
+    """
+    for values in results.values():
+        values[key] = results[to]["seconds"] / values["seconds"]
+
+
+def timed(calls: Mapping[str, Call]) -> dict[str, Callable[[], object]]:
+    """Bind calls to their networks and inputs, for timing."""
+    return {name: functools.partial(call, net, image) for name, (call, net, image) in calls.items()}
 
 
 def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:

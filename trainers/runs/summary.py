@@ -51,10 +51,13 @@ def _lines(trainer: Trainer, folder: Path) -> Iterator[str]:
             weights = callback.best_model_path
     if isinstance(trainer.lightning_module, FineTuningTask) and trainer.lightning_module.figures is not None:
         yield trainer.lightning_module.figures.describe()
-    if weights:
-        weights, config = shlex.quote(weights), shlex.quote(str(folder / "config.yaml"))
-        yield f"to evaluate it: lowrank test --config {config} --ckpt_path {weights}"
-        if isinstance(trainer.lightning_module, RestorationTask):
-            yield f"to restore images: lowrank restore PHOTO.png --pretrained {weights} --output DIR"
-        else:
-            yield f"to save what it makes of the test sets: lowrank predict --config {config} --ckpt_path {weights}"
+    if not weights:
+        return
+    weights, config = shlex.quote(weights), folder / "config.yaml"
+    if config.is_file():
+        yield f"to evaluate it: lowrank test --config {shlex.quote(str(config))} --ckpt_path {weights}"
+    if isinstance(trainer.lightning_module, RestorationTask):
+        yield f"to restore images: lowrank restore PHOTO.png --pretrained {weights} --output DIR"
+    elif config.is_file():
+        command = f"lowrank predict --config {shlex.quote(str(config))} --ckpt_path {weights}"
+        yield f"to save what it makes of the test sets: {command}"

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nystra.sites import attention_record
 from nystra.sites.substitution import find_sites
+from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.lookup import log_folder
 from trainers.devices.sharding import FullySharded, shard
 from trainers.evaluation.data_sets import data_module, data_sets, expected_images
@@ -75,6 +76,34 @@ class EvaluationTask(LightningModule, ABC):
         self.logged_images = logged_images
         self.self_ensemble = self_ensemble
         self._scores: list[ImageScore] = []
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # checkpoints hold no hyper-parameters to choose from
+        cls, checkpoint_path: Path | str, map_location: torch.device | str | None = None, **options: Any
+    ) -> Self:
+        """Make a task with the network, the weights, the windows and the kernels of a run's checkpoint.
+
+        Checkpoints do not hold a task's arguments. The network is inferred from the checkpoint, or given as `net`; the
+        other arguments, such as loss, optimiser and metrics, have their defaults where they are not given.
+
+        Args:
+            checkpoint_path: checkpoint of a run.
+            map_location: device of the task; None: the CPU.
+            **options: arguments of the task. A `net` may be of any class, if it is the one that was trained.
+
+        Raises:
+            CheckpointError: if the file cannot be read, or holds no network of this package and `net` is not given.
+            ValueError: if `net` has other tensors, windows or kernels than the checkpoint.
+        """
+        path = Path(checkpoint_path)
+        if options.get("net") is None:
+            task = cls(**{**options, "pretrained": path})
+        else:
+            task = cls(**options)
+            checkpoint = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+            task.on_load_checkpoint(checkpoint)
+            task.load_state_dict(checkpoint["state_dict"])
+        return task if map_location is None else task.to(map_location)
 
     @abstractmethod
     def default_metrics(self) -> Sequence[ImageMetric]:
@@ -184,6 +213,7 @@ class EvaluationTask(LightningModule, ABC):
             gather(self._scores),
             {key: metric.protocol for key, metric in self.metrics.items()},
             expected_images(self.trainer, stage),
+            {key: bool(metric.higher_is_better) for key, metric in self.metrics.items()},
         )
         means = evaluation.means()
         if len(means) > 1:

@@ -42,6 +42,5 @@ def test_recipes_that_limit_a_device_s_batch_are_timed_as_well(recipe):
 @pytest.mark.parametrize("options", [{"blocks": 0}, {"block": 0}, {"threads": 0}, {"batch_sizes": (2, 0)}])
 def test_numbers_that_cannot_be_are_named(options):
     [name] = options
-    shown = r"\(2, 0\)" if name == "batch_sizes" else r"\(0\)"
-    with pytest.raises(ValueError, match=rf"{name} {shown}.* must be at least 1"):
+    with pytest.raises(ValueError, match=rf"{name} \(0\) must be at least 1"):
         run_bench_loop(**options)

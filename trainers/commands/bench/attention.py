@@ -1,20 +1,17 @@
 """Time of window attention alone, kernel by kernel, side by side in one run."""
 
 import functools
-import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 import nystra
-from datamodules.files.atomic import atomic_file
 from nystra.windows.position_bias import PositionBias, TableBias
-from trainers.reports.profiling import inference, interleaved_medians, peak_memory
+from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile
+from trainers.reports.tables import MILLISECONDS, NAME, Column, labelled, results_table, write_results
 
 FUSED, EXPLICIT = "Softmax, fused", "softmax, explicit"
 KERNELS: tuple[nystra.Kernel, ...] = (
@@ -25,6 +22,13 @@ KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.LandmarkPooling(16, 64, "cross"),
     nystra.ContentPooling(16, 32, 2),
     nystra.Nystromformer(),
+)
+COLUMNS = (
+    NAME,
+    MILLISECONDS,
+    Column("× fused", "fused", ".2f"),
+    Column("× explicit", "explicit", ".1f"),
+    Column("MiB", "bytes", ".1f", 2**-20),
 )
 
 
@@ -64,9 +68,7 @@ def run_bench_attention(
         ValueError: if a number is below 1 or a kernel does not fit the window.
     """
     numbers = {"window": window, "windows": windows, "heads": heads, "channels": channels, "repeats": repeats}
-    for name, number in {**numbers, "threads": threads}.items():
-        if number < 1:
-            raise ValueError(f"{name} ({number}) must be at least 1")
+    check_counts(**numbers, threads=threads)
     chosen = KERNELS if kernels is None else kernels
     for kernel in chosen:
         kernel.cost((window, window), channels)
@@ -88,26 +90,20 @@ def run_bench_attention(
             attend = torch.compile(kernel.attend, dynamic=False)
             tables = kernel.tables(kind, query.dtype)
             calls[f"{kernel}, compiled"] = functools.partial(attend, query, key, value, tables)
-    # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
-    peaks = {}
+    memory_calls: dict[str, Call] = {}
     if memory:
-        site = SingleSite(window, table)
+        tokens = torch.stack([query, key, value])
         for kernel in (nystra.Softmax(), *chosen):
-            site.kernel = kernel
             label = FUSED if isinstance(kernel, nystra.Softmax) else str(kernel)
-            peaks[label] = {"bytes": peak_memory(inference, site, torch.stack([query, key, value]))}
+            memory_calls[label] = (inference, SingleSite(kernel, window, table), tokens)
     with torch.inference_mode():
-        medians = interleaved_medians(calls, repeats=repeats)
-    results = {
-        name: {"seconds": seconds, "fused": medians[FUSED] / seconds, "explicit": medians[EXPLICIT] / seconds}
-        | peaks.get(name, {})
-        for name, seconds in medians.items()
-    }
-    _show(results, f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}, {threads} threads")
+        results = profile([calls], repeats=repeats, memory=memory_calls)
+    add_ratio(results, "fused", to=FUSED)
+    add_ratio(results, "explicit", to=EXPLICIT)
+    shape = f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}"
+    Console().print(results_table(f"{shape}, {threads} threads, medians", labelled(results), COLUMNS))
     if output is not None:
-        about = {**numbers, "bias": bias, "threads": threads, "torch": torch.__version__, "machine": platform.machine()}
-        with atomic_file(output) as file:
-            file.write(json.dumps({**about, "results": results}, indent=2).encode())
+        write_results(output, {**numbers, "bias": bias}, results)
     return results
 
 
@@ -115,13 +111,14 @@ class SingleSite(nn.Module):
     """A kernel at a site of its own, to be sent to a process.
 
     Args:
+        kernel: of the site.
         window: side of the windows.
-        bias: of the site.
+        bias: of the site; None: none.
     """
 
-    def __init__(self, window: int, bias: PositionBias | None) -> None:
+    def __init__(self, kernel: nystra.Kernel, window: int, bias: PositionBias | None) -> None:
         super().__init__()
-        self.kernel: nystra.Kernel = nystra.Softmax()
+        self.kernel = kernel
         self.window = (window, window)
         self.bias = bias
 
@@ -134,15 +131,3 @@ def explicit_softmax(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
     """Attention as window models are published: N×N weights are written."""
     logits = query @ key.transpose(2, 3)
     return (logits if bias is None else logits + bias).softmax(3) @ value
-
-
-def _show(results: dict[str, dict[str, float]], title: str) -> None:
-    table = Table(title=f"{title}, medians")
-    table.add_column("")
-    for column in ("ms", "× fused", "× explicit", "MiB"):
-        table.add_column(column, justify="right")
-    for name, values in results.items():
-        size = f"{values['bytes'] / 2**20:.1f}" if "bytes" in values else ""
-        times = (f"{1e3 * values['seconds']:.2f}", f"{values['fused']:.2f}", f"{values['explicit']:.1f}")
-        table.add_row(name, *times, size)
-    Console().print(table)

@@ -1,8 +1,6 @@
 """What the training loop costs over the bare step: the same batch, in turn, in one run."""
 
 import copy
-import json
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -14,13 +12,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
-from datamodules.files.atomic import atomic_file
 from trainers.networks import in_unit_range
+from trainers.reports.profiling import check_counts
+from trainers.reports.tables import Column, results_table, write_results
 from trainers.tasks.base import ImageTask
 from trainers.tasks.evaluation import Batch
 
@@ -38,6 +36,15 @@ class Share:
     bare: float
     loop: float
     overhead: float
+
+
+COLUMNS = (
+    Column("batch", "batch", "d", 1),
+    Column("clock", "clock"),
+    Column("bare ms", "bare", ".2f", 1e3),
+    Column("in the loop ms", "loop", ".2f", 1e3),
+    Column("overhead", "overhead", "+.2f", 100, " %"),
+)
 
 
 def run_bench_loop(
@@ -73,25 +80,25 @@ def run_bench_loop(
     Raises:
         ValueError: if a number is out of range.
     """
-    if min(blocks, block, threads, *batch_sizes) < 1:
-        raise ValueError(
-            f"blocks ({blocks}), block ({block}), threads ({threads}) and batch_sizes "
-            f"({', '.join(map(str, batch_sizes))}) must be at least 1"
-        )
+    check_counts(blocks=blocks, block=block, threads=threads, batch_sizes=min(batch_sizes, default=0))
     torch.set_num_threads(threads)
     console = Console()
     console.print(f"{recipe}, patches of {size}×{size}, {threads} threads, {blocks} blocks of {block} steps")
-    results = {number: measure(recipe, size, number, blocks, block, accelerator) for number in batch_sizes}
-    console.print(table(results))
+    results = {number: time_loop(recipe, size, number, blocks, block, accelerator) for number in batch_sizes}
+    rows = [
+        {"batch": number, "clock": clock, **asdict(share)}
+        for number, row in results.items()
+        for clock, share in row.items()
+    ]
+    console.print(results_table("a training step, medians over blocks", rows, COLUMNS))
     if output is not None:
-        about = {"torch": torch.__version__, "machine": platform.machine(), "threads": threads, "recipe": recipe}
-        shares = {number: {kind: asdict(share) for kind, share in row.items()} for number, row in results.items()}
-        with atomic_file(output) as file:
-            file.write(json.dumps({**about, "size": size, "results": shares}, indent=2).encode())
+        shares = {number: {clock: asdict(share) for clock, share in row.items()} for number, row in results.items()}
+        settings = {"recipe": recipe, "size": size, "blocks": blocks, "block": block, "accelerator": accelerator}
+        write_results(output, settings, shares)
     return results
 
 
-def measure(recipe: str, size: int, batch_size: int, blocks: int, block: int, accelerator: str) -> dict[str, Share]:
+def time_loop(recipe: str, size: int, batch_size: int, blocks: int, block: int, accelerator: str) -> dict[str, Share]:
     """Run one recipe with one batch size; see `run_bench_loop`."""
     from trainers.recipes.lightning_cli import train
 
@@ -115,18 +122,6 @@ def measure(recipe: str, size: int, batch_size: int, blocks: int, block: int, ac
         )
     data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
     return data.shares()
-
-
-def table(results: dict[int, dict[str, Share]]) -> Table:
-    """A row per batch size and clock."""
-    result = Table(title="a training step, medians over blocks")
-    for column in ("batch", "clock", "bare ms", "in the loop ms", "overhead"):
-        result.add_column(column, justify="left" if column == "clock" else "right")
-    for number, row in results.items():
-        for kind, share in row.items():
-            times = (f"{1e3 * share.bare:.2f}", f"{1e3 * share.loop:.2f}", f"{100 * share.overhead:+.2f} %")
-            result.add_row(str(number), kind, *times)
-    return result
 
 
 class AlternatingBatches(LightningDataModule):

@@ -1,25 +1,20 @@
 """Time and memory of whole networks, side by side in one run."""
 
-import functools
-import json
-import platform
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 import glmha
-from datamodules.files.atomic import atomic_file
 from glmha.complexity import count
 from trainers.metrics.psnr_ssim import psnr
-from trainers.reports.profiling import inference, interleaved_medians, peak_memory, training_step
+from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, training_step
+from trainers.reports.tables import MEMORY, NAME, SECONDS, Column, labelled, results_table, write_results
 
-Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
+COLUMNS = (NAME, SECONDS, Column("times faster", "ratio", ".2f"), MEMORY)
 
 
 def run_bench(
@@ -55,8 +50,7 @@ def run_bench(
     """
     if size < 8 or size % 8:
         raise ValueError(f"size ({size}) must be a positive multiple of 8")
-    if repeats < 1 or threads < 1:
-        raise ValueError(f"repeats ({repeats}) and threads ({threads}) must be at least 1")
+    check_counts(repeats=repeats, threads=threads)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     nets: dict[str, nn.Module] = {"CSA": build(glmha.ChannelAttention), "GLMHA 50 %": build(glmha.GLMHA)}
@@ -80,24 +74,17 @@ def run_bench(
     groups = [calls]
     if training:
         groups.append({f"{name}, float32, training step": (training_step, net, image) for name, net in nets.items()})
-    # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
-    peaks = {
-        label: {"bytes": peak_memory(call, net, x)}
-        for group in groups
-        for label, (call, net, x) in group.items()
-        if memory
-    }
-    results = {
-        label: values | peaks.get(label, {}) for group in groups for label, values in time_group(group, repeats).items()
-    }
-    console.print(table(results))
+    every = {label: call for group in groups for label, call in group.items()}
+    results = profile([timed(group) for group in groups], repeats=repeats, memory=every if memory else None)
+    for group in groups:
+        add_ratio({label: results[label] for label in group}, "ratio", to=next(iter(group)))
+    title = "medians; how many times faster than the first row of the kind"
+    console.print(results_table(title, labelled(results), COLUMNS))
     for name, net in nets.items():
         cost = count(net, tuple(image.shape))
         console.print(f"{name}: {cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.1f} GMAC")
     if output is not None:
-        about = {"torch": torch.__version__, "machine": platform.machine(), "threads": threads, "size": size}
-        with atomic_file(output) as file:
-            file.write(json.dumps({**about, "repeats": repeats, "results": results}, indent=2).encode())
+        write_results(output, {"size": size, "repeats": repeats, "baseline": baseline}, results)
     return results
 
 
@@ -128,23 +115,3 @@ def load_baseline(path: str, dense: nn.Module) -> nn.Module:
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"baseline ({path}) must be the import path of a class like Restormer: {error}") from None
     return net
-
-
-def time_group(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds of calls made in turn, and their ratio to the first."""
-    medians = interleaved_medians(
-        {label: functools.partial(call, net, image) for label, (call, net, image) in calls.items()}, repeats=repeats
-    )
-    first = next(iter(medians.values()))
-    return {label: {"seconds": seconds, "ratio": first / seconds} for label, seconds in medians.items()}
-
-
-def table(results: dict[str, dict[str, float]]) -> Table:
-    """The figures as a table."""
-    result = Table(title="medians; how many times faster than the first row of the kind")
-    for column in ("", "seconds", "times faster", "memory MiB"):
-        result.add_column(column, justify="right" if column else "left")
-    for label, values in results.items():
-        memory = f"{values['bytes'] / 2**20:.0f}" if "bytes" in values else ""
-        result.add_row(label, f"{values['seconds']:.3f}", f"{values['ratio']:.2f}", memory)
-    return result

@@ -3,19 +3,15 @@
 import copy
 import dataclasses
 import functools
-import json
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 import nystra
-from datamodules.files.atomic import atomic_file
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import Uformer
@@ -25,7 +21,8 @@ from nystra.sites.site import BiasMode
 from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
 from trainers.commands.bench.attention import explicit_softmax
-from trainers.reports.profiling import inference, interleaved_medians, peak_memory
+from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed
+from trainers.reports.tables import MEMORY, NAME, SECONDS, Column, labelled, results_table, write_results
 
 # Released sizes. Times do not depend on the weights.
 NETWORKS: dict[str, Callable[[], WindowHost]] = {
@@ -85,6 +82,13 @@ class Absent(nystra.Kernel):
 
 RECOMPILE_LIMIT = 256
 EXPLICIT, ABSENT = "explicit softmax", "attention taken out"
+COLUMNS = (
+    NAME,
+    SECONDS,
+    Column("× explicit", "explicit", ".2f"),
+    Column("× fused", "fused", ".2f"),
+    MEMORY,
+)
 
 
 def run_bench_windows(
@@ -131,9 +135,7 @@ def run_bench_windows(
     if network not in NETWORKS:
         raise ValueError(f"network ({network}) must be one of {', '.join(NETWORKS)}")
     numbers = {"window": window, "height": height, "width": width, "repeats": repeats, "threads": threads}
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} ({number}) must be at least 1")
+    check_counts(**numbers)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     exact = NETWORKS[network]().eval().requires_grad_(False)
@@ -149,30 +151,27 @@ def run_bench_windows(
             low = copy.deepcopy(net).bfloat16()
             low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
             nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
-    # Memory first: the pages that the timed calls leave to this process would be missing in the measured ones.
-    peaks = {label: peak_memory(inference, net, x) for label, (net, x) in nets.items()} if memory else {}
+    calls: dict[str, Call] = {label: (inference, net, x) for label, (net, x) in nets.items()}
+    every = dict(calls)
     if compiled:
-        nets |= {
-            f"{label}, compiled": (compile_sites(net), x) for label, (net, x) in nets.items() if EXPLICIT not in label
-        }
-    medians = interleaved_medians(
-        {label: functools.partial(inference, net, x) for label, (net, x) in nets.items()}, repeats=repeats
-    )
-    explicit, fused = medians[f"{EXPLICIT}, float32"], medians["Softmax(), float32"]
-    results = {
-        label: {"seconds": seconds, "explicit": explicit / seconds, "fused": fused / seconds}
-        | ({"bytes": peaks[label]} if label in peaks else {})
-        for label, seconds in medians.items()
-    }
-    share = 1 - medians[f"{ABSENT}, float32"] / explicit
+        for label, (net, x) in nets.items():
+            if EXPLICIT not in label:
+                every[f"{label}, compiled"] = (inference, compile_sites(net), x)
+    results = profile([timed(every)], repeats=repeats, memory=calls if memory else None)
+    add_ratio(results, "explicit", to=f"{EXPLICIT}, float32")
+    add_ratio(results, "fused", to="Softmax(), float32")
+    share = 1 - 1 / results[f"{ABSENT}, float32"]["explicit"]
     bias = {"keep": "position bias", "interpolate": "interpolated position bias", "drop": "no position bias"}
     title = f"{network}, window {window}, {bias[position_bias]}, 1×3×{height}×{width}, {threads} threads, medians"
-    _show(results, title, share)
+    console = Console()
+    console.print(results_table(title, labelled(results), COLUMNS))
+    console.print(
+        f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
+        "times faster, which only a kernel that absorbs the linear maps around it can surpass"
+    )
     if output is not None:
-        about = {**numbers, "network": network, "position_bias": position_bias, "attention_share": share}
-        with atomic_file(output) as file:
-            versions = {"torch": torch.__version__, "machine": platform.machine()}
-            file.write(json.dumps({**about, **versions, "results": results}, indent=2).encode())
+        settings = {**numbers, "network": network, "position_bias": position_bias, "attention_share": share}
+        write_results(output, settings, results)
     return results
 
 
@@ -184,19 +183,3 @@ def compile_sites(net: nn.Module) -> nn.Module:
     for name in find_sites(result):
         result.get_submodule(name.rpartition(".")[0]).compile(dynamic=False)
     return result
-
-
-def _show(results: dict[str, dict[str, float]], title: str, share: float) -> None:
-    table = Table(title=title)
-    table.add_column("")
-    for column in ("seconds", "× explicit", "× fused", "memory MiB"):
-        table.add_column(column, justify="right")
-    for name, values in results.items():
-        memory = f"{values['bytes'] / 2**20:.0f}" if "bytes" in values else ""
-        table.add_row(name, f"{values['seconds']:.3f}", f"{values['explicit']:.2f}", f"{values['fused']:.2f}", memory)
-    console = Console()
-    console.print(table)
-    console.print(
-        f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
-        "times faster, which only a kernel that absorbs the linear maps around it can surpass"
-    )

@@ -1,8 +1,6 @@
 """The demonstration's learned part: GLMHA and its full-attention twin learn to remove rain, under one budget."""
 
 import copy
-import functools
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from torch import Tensor, nn
 
 from datamodules import DemoDataModule
@@ -20,12 +17,23 @@ from glmha import load_pretrained
 from glmha.complexity import count
 from trainers.metrics.psnr_ssim import PSNR, SSIM, psnr
 from trainers.recipes.lightning_cli import fit
-from trainers.reports.profiling import inference, interleaved_medians, peak_memory, training_step
+from trainers.reports.profiling import Call, check_counts, inference, profile, timed, training_step
+from trainers.reports.tables import NAME, Column, labelled, results_table, write_results
 from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/restormer_csa.yaml", "GLMHA": "demo/restormer_glmha.yaml"}
 STEP_SHAPE = (8, 3, 64, 64)
 MACS_SHAPE = (1, 3, 256, 256)
+COLUMNS = (
+    NAME,
+    Column("PSNR dB", "psnr", ".2f"),
+    Column("SSIM", "ssim", ".4f"),
+    Column("param. M", "parameters", ".3f", 1e-6),
+    Column("GMAC 256²", "macs", ".2f", 1e-9),
+    Column("ms/step", "step", ".0f", 1e3),
+    Column("ms/image", "image", ".0f", 1e3),
+    Column("step MiB", "memory", ".0f", 2**-20),
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,7 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
     Raises:
         ValueError: if `steps` is below 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps ({steps}) must be at least 1")
+    check_counts(steps=steps)
     console = Console()
     nets: dict[str, nn.Module] = {}
     for name, recipe in RECIPES.items():
@@ -93,23 +100,22 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
         results[name] = [restore(net, image, tile=None, overlap=0) for image in results["input"]]
     targets = [batch["target"][0] for batch in batches]
     half = {name: bfloat16_psnr(net, results["input"], targets) for name, net in nets.items()}
-    costs = measure(nets, results["input"][0].unsqueeze(0))
+    costs = network_costs(nets, results["input"][0].unsqueeze(0))
     rows = {name: Row(**score(images, targets), **costs.get(name, {})) for name, images in results.items()}
     names = [batch["name"][0] for batch in batches]
     draw(output / "comparison.png", {**results, "target": targets}, targets, names)
-    with atomic_file(output / "metrics.json") as file:
-        content = {
-            "protocol": {"psnr": PSNR().protocol, "ssim": SSIM().protocol},
-            "data": f"{len(targets)} rainy images cut from held-out photographs bundled with scikit-image",
-            "steps": steps,
-            "images": names,
-            "results": {name: asdict(row) for name, row in rows.items()},
-            "psnr_in_bfloat16": half,
-        }
-        file.write(json.dumps(content, indent=2).encode())
+    settings = {
+        "protocol": {"psnr": PSNR().protocol, "ssim": SSIM().protocol},
+        "data": f"{len(targets)} rainy images cut from held-out photographs bundled with scikit-image",
+        "steps": steps,
+        "images": names,
+        "psnr_in_bfloat16": half,
+    }
+    write_results(output / "metrics.json", settings, {name: asdict(row) for name, row in rows.items()})
+    title = f"Rain removal, {len(targets)} images of held-out photographs (PSNR and SSIM: RGB, uint8)"
     changes = ", ".join(f"{name} {decibels - rows[name].psnr:+.3f} dB" for name, decibels in half.items())
     return Group(
-        table(rows, len(targets)),
+        results_table(title, labelled({name: asdict(row) for name, row in rows.items()}), COLUMNS),
         f"whole network in bfloat16 instead of float32: {changes}",
         f"pictures side by side: {output / 'comparison.png'}\nfigures: {output / 'metrics.json'}",
     )
@@ -132,40 +138,23 @@ def bfloat16_psnr(net: nn.Module, images: list[Tensor], targets: list[Tensor]) -
     return score(restored, targets)["psnr"]
 
 
-def measure(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, float]]:
-    """Measure the costs of the networks, timed in turn on the same inputs."""
+def network_costs(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, float]]:
+    """Costs of the networks, timed in turn on the same inputs."""
     patches = torch.rand(STEP_SHAPE, generator=torch.Generator().manual_seed(0))
-    steps = interleaved_medians(
-        {name: functools.partial(training_step, net, patches) for name, net in nets.items()}, repeats=5
-    )
-    images = interleaved_medians(
-        {name: functools.partial(inference, net, image) for name, net in nets.items()}, repeats=5
-    )
+    calls: dict[str, Call] = {name: (training_step, net, patches) for name, net in nets.items()}
+    steps = profile([timed(calls)], repeats=5, memory=calls)
+    images = profile([timed({name: (inference, net, image) for name, net in nets.items()})], repeats=5)
     counts = {name: count(net, MACS_SHAPE) for name, net in nets.items()}
     return {
         name: {
             "parameters": counts[name].parameters,
             "macs": counts[name].macs,
-            "step": steps[name],
-            "image": images[name],
-            "memory": peak_memory(training_step, net, patches),
+            "step": steps[name]["seconds"],
+            "image": images[name]["seconds"],
+            "memory": steps[name]["bytes"],
         }
-        for name, net in nets.items()
+        for name in nets
     }
-
-
-def table(rows: dict[str, Row], images: int) -> Table:
-    """Make the table of the comparison."""
-    result = Table(title=f"Rain removal, {images} images of held-out photographs (PSNR and SSIM: RGB, uint8)")
-    for column in ("", "PSNR dB", "SSIM", "param. M", "GMAC 256²", "ms/step", "ms/image", "step MiB"):
-        result.add_column(column, justify="right" if column else "left")
-    for name, row in rows.items():
-        cells = [name, f"{row.psnr:.2f}", f"{row.ssim:.4f}"]
-        costs = ((row.parameters, 1e-6, 3), (row.macs, 1e-9, 2), (row.step, 1e3, 0), (row.image, 1e3, 0))
-        for value, unit, digits in (*costs, (row.memory, 2**-20, 0)):
-            cells.append("" if value is None else f"{value * unit:.{digits}f}")
-        result.add_row(*cells)
-    return result
 
 
 def draw(path: Path, columns: dict[str, list[Tensor]], targets: list[Tensor], names: list[str]) -> None:

@@ -1,7 +1,5 @@
 """The demonstration's spectral part: GLMHA and its full-attention twin learn 31 bands from RGB, under one budget."""
 
-import functools
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from torch import Tensor, nn
 
 from datamodules import SpectralDemoDataModule
@@ -20,12 +17,23 @@ from glmha import load_pretrained
 from glmha.complexity import count
 from trainers.metrics.hyperspectral import MRAE, RMSE, SAM, CubePSNR
 from trainers.recipes.lightning_cli import fit
-from trainers.reports.profiling import interleaved_medians, training_step
+from trainers.reports.profiling import check_counts, profile, timed, training_step
+from trainers.reports.tables import NAME, Column, labelled, results_table, write_results
 from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/mst_plus_plus_csa.yaml", "GLMHA": "demo/mst_plus_plus_glmha.yaml"}
 STEP_SHAPE = (8, 3, 32, 32)
 MACS_SHAPE = (1, 3, 256, 256)
+COLUMNS = (
+    NAME,
+    Column("MRAE", "mrae", ".4f"),
+    Column("RMSE", "rmse", ".4f"),
+    Column("PSNR dB", "psnr", ".2f"),
+    Column("SAM °", "sam", ".2f"),
+    Column("param. M", "parameters", ".3f", 1e-6),
+    Column("GMAC 256²", "macs", ".2f", 1e-9),
+    Column("ms/step", "step", ".0f", 1e3),
+)
 
 # Places of the plotted spectra, as shares of the height and the width.
 _PLACES = ((0.25, 0.25), (0.5, 0.6), (0.75, 0.4))
@@ -71,8 +79,7 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
     Raises:
         ValueError: if `steps` is below 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps ({steps}) must be at least 1")
+    check_counts(steps=steps)
     console = Console()
     nets: dict[str, nn.Module] = {}
     for name, recipe in RECIPES.items():
@@ -97,21 +104,20 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
     results = {"linear map": [torch.einsum("sc,chw->shw", linear, image) for image in images]}
     for name, net in nets.items():
         results[name] = [restore(net, image, tile=None, overlap=0) for image in images]
-    costs = measure(nets)
+    costs = network_costs(nets)
     rows = {name: Row(**score(cubes, targets), **costs.get(name, {})) for name, cubes in results.items()}
     names = [batch["name"][0] for batch in batches]
     draw(output / "spectra.png", images, {"target": targets, **results}, names)
-    with atomic_file(output / "metrics.json") as file:
-        content = {
-            "protocol": {name: metric.protocol for name, metric in metrics().items()},
-            "data": f"{len(targets)} scenes of measured reflectances, on photographs bundled with scikit-image",
-            "steps": steps,
-            "images": names,
-            "results": {name: asdict(row) for name, row in rows.items()},
-        }
-        file.write(json.dumps(content, indent=2).encode())
+    settings = {
+        "protocol": {name: metric.protocol for name, metric in metrics().items()},
+        "data": f"{len(targets)} scenes of measured reflectances, on photographs bundled with scikit-image",
+        "steps": steps,
+        "images": names,
+    }
+    write_results(output / "metrics.json", settings, {name: asdict(row) for name, row in rows.items()})
+    title = f"Spectra from RGB, {len(targets)} scenes of reflectances and photographs not trained on"
     return Group(
-        table(rows, len(targets)),
+        results_table(title, labelled({name: asdict(row) for name, row in rows.items()}), COLUMNS),
         f"spectra of some pixels: {output / 'spectra.png'}\nfigures: {output / 'metrics.json'}",
     )
 
@@ -141,29 +147,15 @@ def score(cubes: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
     return {name: float(metric.compute()) for name, metric in measured.items()}
 
 
-def measure(nets: dict[str, nn.Module]) -> dict[str, dict[str, float]]:
-    """Measure the costs of the networks, timed in turn on the same inputs."""
+def network_costs(nets: dict[str, nn.Module]) -> dict[str, dict[str, float]]:
+    """Costs of the networks, timed in turn on the same inputs."""
     patches = torch.rand(STEP_SHAPE, generator=torch.Generator().manual_seed(0))
-    steps = interleaved_medians(
-        {name: functools.partial(training_step, net, patches) for name, net in nets.items()}, repeats=5
-    )
+    steps = profile([timed({name: (training_step, net, patches) for name, net in nets.items()})], repeats=5)
     counts = {name: count(net, MACS_SHAPE) for name, net in nets.items()}
     return {
-        name: {"parameters": counts[name].parameters, "macs": counts[name].macs, "step": steps[name]} for name in nets
+        name: {"parameters": counts[name].parameters, "macs": counts[name].macs, "step": steps[name]["seconds"]}
+        for name in nets
     }
-
-
-def table(rows: dict[str, Row], images: int) -> Table:
-    """Make the table of the comparison."""
-    result = Table(title=f"Spectra from RGB, {images} scenes of reflectances and photographs not trained on")
-    for column in ("", "MRAE", "RMSE", "PSNR dB", "SAM °", "param. M", "GMAC 256²", "ms/step"):
-        result.add_column(column, justify="right" if column else "left")
-    for name, row in rows.items():
-        cells = [name, f"{row.mrae:.4f}", f"{row.rmse:.4f}", f"{row.psnr:.2f}", f"{row.sam:.2f}"]
-        for value, unit, digits in ((row.parameters, 1e-6, 3), (row.macs, 1e-9, 2), (row.step, 1e3, 0)):
-            cells.append("" if value is None else f"{value * unit:.{digits}f}")
-        result.add_row(*cells)
-    return result
 
 
 def draw(path: Path, images: list[Tensor], cubes: dict[str, list[Tensor]], names: list[str]) -> None:

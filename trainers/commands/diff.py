@@ -1,0 +1,91 @@
+"""The verb `diff`: two evaluations of the same images, image by image."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.files.atomic import atomic_file
+from trainers.evaluation.differences import Differences
+
+
+def diff_results(
+    results: list[Path],
+    *,
+    metric: str | None = None,
+    common: bool = False,
+    rows: int | None = 10,
+    output: Path = Path("logs/diff.png"),
+) -> Differences:
+    """Compare two evaluations image by image: on which images the second one is better or worse, and by how much.
+
+    Args:
+        results: two files `metrics.json`, or the folders that hold them, as `lowrank test`, `validate` and `score`
+            write them.
+        metric: name of the metric, such as psnr; null: the first one that both have.
+        common: whether to compare what both have, where their metrics, data sets or images differ.
+        rows: images in the table, of the largest losses and of the largest gains each; null: all images.
+        output: PNG of all differences as sorted bars.
+
+    Returns:
+        Every image's values, the largest loss first.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if there are not two results, they are of different metrics, data sets or images, or a number is
+            out of range.
+    """
+    if len(results) != 2:
+        raise ValueError(f"results ({', '.join(map(str, results))}) must be two, got {len(results)}")
+    if rows is not None and rows < 1:
+        raise ValueError(f"rows ({rows}) must be at least 1, or null for all images")
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"output ({output}) must end in .png")
+    first, second = results
+    differences = Differences.between(first, second, metric=metric, common=common)
+    _draw(output, differences, first, second)
+    # Names may hold square brackets, which are no markup.
+    console = Console(markup=False, highlight=False, emoji=False)
+    console.print(_table(differences, rows))
+    count = len(differences.images)
+    equal = count - differences.better - differences.worse
+    console.print(
+        f"mean change {differences.mean:+.4g}; the second is better on {differences.better}, worse on "
+        f"{differences.worse} and equal on {equal} of {count} images",
+        soft_wrap=True,
+    )
+    console.print(f"{differences.metric}: {differences.protocol}", soft_wrap=True)
+    console.print(f"first: {first}\nsecond: {second}\nplot: {output}", soft_wrap=True)
+    return differences
+
+
+def _table(differences: Differences, rows: int | None) -> Table:
+    table = Table(title=f"{differences.metric}, the largest loss first")
+    for column in ("data set", "image", "first", "second", "change"):
+        table.add_column(column, justify="left" if column in ("data set", "image") else "right", overflow="fold")
+    images = differences.images
+    parts = [images] if rows is None or len(images) <= 2 * rows else [images[:rows], images[-rows:]]
+    for index, part in enumerate(parts):
+        if index:
+            table.add_section()
+        for image in part:
+            values = (f"{image.first:.4f}", f"{image.second:.4f}", f"{image.change:+.4f}")
+            table.add_row(image.data_set, image.image, *values)
+    return table
+
+
+def _draw(path: Path, differences: Differences, first: Path, second: Path) -> None:
+    changes = [image.change for image in differences.images]
+    gains = [change > 0 if differences.higher_is_better else change < 0 for change in changes]
+    with mpl.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.bar(range(len(changes)), changes, width=1.0, color=["tab:blue" if gain else "tab:red" for gain in gains])
+        axes.axhline(differences.mean, color="black", linewidth=0.8, linestyle="--")
+        axes.set_xlabel(f"{len(changes)} images, the largest loss first")
+        axes.set_ylabel(f"change of {differences.metric}")
+        axes.set_title(f"{second}\nagainst {first}; mean {differences.mean:+.4g} (dashed)", fontsize=7)
+        with atomic_file(path) as file:
+            figure.savefig(file, dpi=150, format="png")
