@@ -10,7 +10,13 @@ UNION_MISMATCH = "Does not validate against any of the Union subtypes"
 
 
 class NonFiniteError(RuntimeError):
-    """Training met NaN or infinity; the weights are still those of the step before."""
+    """Training met NaN or infinity; the weights are still those of the step before.
+
+    Example:
+        >>> from trainers import NonFiniteError
+        >>> issubclass(NonFiniteError, RuntimeError)
+        True
+    """
 
 
 class Stopped(SystemExit):

@@ -19,6 +19,13 @@ class Charbonnier(nn.Module):
 
     Raises:
         ValueError: if `eps` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from trainers.losses import Charbonnier
+        >>> target = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(Charbonnier()(target + 0.1, target).item(), 4)
+        0.1
     """
 
     def __init__(self, eps: float = 1e-3) -> None:
@@ -47,6 +54,13 @@ class PSNRLoss(nn.Module):
     """Maximise the PSNR: the mean over images of (10 / ln 10) · ln(MSE + 1e-8), MSE the mean over one image.
 
     It is minus the PSNR in decibels for images in [0, 1], bounded at -80. BasicSR's loss, as NAFNet uses it.
+
+    Example:
+        >>> import torch
+        >>> from trainers.losses import PSNRLoss
+        >>> target = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(PSNRLoss()(target + 0.1, target).item(), 4)
+        -20.0
     """
 
     def forward(self, preds: Tensor, target: Tensor) -> Tensor:
@@ -80,6 +94,13 @@ class FourierL1(nn.Module):
 
     Raises:
         ValueError: if `weight` is negative.
+
+    Example:
+        >>> import torch
+        >>> from trainers.losses import FourierL1
+        >>> target = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(FourierL1()(target + 0.1, target).item(), 4)
+        0.105
     """
 
     def __init__(self, weight: float = 0.1) -> None:
@@ -112,6 +133,13 @@ class MRAELoss(nn.Module):
 
     Where the target is 0 no error is relative to it: such elements are left out of the mean. (Upstream divides by them,
     and one of them makes its loss infinite or NaN.)
+
+    Example:
+        >>> import torch
+        >>> from trainers.losses import MRAELoss
+        >>> target = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(MRAELoss()(target + 0.1, target).item(), 4)
+        0.2
     """
 
     def forward(self, preds: Tensor, target: Tensor) -> Tensor:
@@ -134,7 +162,15 @@ class MRAELoss(nn.Module):
 
 
 class RootMSELoss(nn.Module):
-    """Root of the mean squared error over the whole batch, the loss of MST for CASSI."""
+    """Root of the mean squared error over the whole batch, the loss of MST for CASSI.
+
+    Example:
+        >>> import torch
+        >>> from trainers.losses import RootMSELoss
+        >>> target = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(RootMSELoss()(target + 0.1, target).item(), 4)
+        0.1
+    """
 
     def forward(self, preds: Tensor, target: Tensor) -> Tensor:
         """Return √(mean of d²) over all elements.

@@ -20,6 +20,12 @@ class FullySharded(ModelParallelStrategy):
 
     Args:
         timeout: after which a process that waits for another one gives up.
+
+    Example:
+        >>> from trainers import FullySharded
+        >>> strategy = FullySharded()
+        >>> strategy.lightning_restore_optimizer
+        True
     """
 
     def __init__(self, timeout: timedelta = timedelta(minutes=30)) -> None:

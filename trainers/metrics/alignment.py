@@ -26,6 +26,15 @@ class Aligned:
             float64.
         target: levels of the ground truth, 0 outside the mask, same shape.
         mask: 1 where the warped image has a pixel, 0 elsewhere, shape (H, W), float64.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import align
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> target = (0.5 + 0.2 * torch.sin(rows / 5) + 0.2 * torch.cos(columns / 7))[None, None]
+        >>> aligned = align(255 * target[0, :, :, 4:], 255 * target[0, :, :, :-4])
+        >>> type(aligned).__name__, aligned.preds.shape, aligned.mask.shape
+        ('Aligned', torch.Size([1, 64, 60]), torch.Size([64, 60]))
     """
 
     preds: Tensor
@@ -48,6 +57,15 @@ def align(preds: Tensor, target: Tensor) -> Aligned:
 
     Raises:
         ValueError: if they cannot be aligned, because one of them is uniform or they show different things.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import align
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> target = (0.5 + 0.2 * torch.sin(rows / 5) + 0.2 * torch.cos(columns / 7))[None, None]
+        >>> aligned = align(255 * target[0, :, :, 4:], 255 * target[0, :, :, :-4])
+        >>> bool(aligned.mask[:, :3].any()), bool(aligned.mask[5:-5, 6:-6].all())
+        (False, True)
     """
     reference, image = (_picture(levels) for levels in (target, preds))
     # In float32, as the script: the last bits of the brightness move where the iterations end, by up to 1e-4 dB.
@@ -84,6 +102,15 @@ def aligned_psnr(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
 
     Raises:
         ValueError: as `psnr`, if the images are smaller than 11 × 11 pixels or cannot be aligned.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import aligned_psnr, psnr
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> target = (0.5 + 0.2 * torch.sin(rows / 5) + 0.2 * torch.cos(columns / 7))[None, None]
+        >>> restored, target = target[..., 4:], target[..., :-4]
+        >>> round(psnr(restored, target).item(), 1), round(aligned_psnr(restored, target).item(), 1)
+        (21.6, 35.5)
     """
     values = []
     for pair in _aligned_pairs(preds, target, quantise):
@@ -107,6 +134,15 @@ def aligned_ssim(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
 
     Raises:
         ValueError: as `aligned_psnr`.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import aligned_ssim
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> target = (0.5 + 0.2 * torch.sin(rows / 5) + 0.2 * torch.cos(columns / 7))[None, None]
+        >>> restored, target = target[..., 4:], target[..., :-4]
+        >>> round(aligned_ssim(restored, target).item(), 3)
+        0.999
     """
     values = []
     for pair in _aligned_pairs(preds, target, quantise):
@@ -120,6 +156,17 @@ class AlignedPSNR(ImageMetric):
 
     Args:
         quantise: round to 8 bits first.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import AlignedPSNR
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> target = (0.5 + 0.2 * torch.sin(rows / 5) + 0.2 * torch.cos(columns / 7))[None, None]
+        >>> metric = AlignedPSNR()
+        >>> round(metric(target[..., 4:], target[..., :-4]).item(), 1)
+        35.5
+        >>> metric.protocol
+        'PSNR on RGB within the mask of an ECC homography, uint8'
     """
 
     higher_is_better = True
@@ -138,6 +185,17 @@ class AlignedSSIM(ImageMetric):
 
     Args:
         quantise: round to 8 bits first.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import AlignedSSIM
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> target = (0.5 + 0.2 * torch.sin(rows / 5) + 0.2 * torch.cos(columns / 7))[None, None]
+        >>> metric = AlignedSSIM()
+        >>> round(metric(target[..., 4:], target[..., :-4]).item(), 3)
+        0.999
+        >>> metric.protocol
+        'SSIM (Gaussian 11, 1.5, unpadded) on RGB within the mask of an ECC homography, uint8'
     """
 
     higher_is_better = True

@@ -23,6 +23,21 @@ class ImageMetric(Metric):
 
     Attributes:
         per_image: the values of the last update, shape (B,), float64.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import ImageMetric
+        >>> class MeanError(ImageMetric):
+        ...     higher_is_better = False
+        ...
+        ...     def measure(self, preds, target):
+        ...         return (preds - target).abs().double().mean((1, 2, 3))
+        >>> metric = MeanError("error", "mean absolute error")
+        >>> target = torch.zeros(2, 3, 8, 8)
+        >>> metric.update(target + 0.25, target)
+        >>> metric.update(target[:1] + 1.0, target[:1])
+        >>> round(metric.compute().item(), 4), metric.per_image.tolist()
+        (0.5, [1.0])
     """
 
     is_differentiable = False

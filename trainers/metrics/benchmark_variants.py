@@ -33,6 +33,13 @@ def ssim_3d(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Tensor:
 
     Raises:
         ValueError: as `psnr`.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import ssim_3d
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> round(ssim_3d(0.9 * target, target).item(), 4)
+        0.9893
     """
     check_images(preds, target)
     x, y = (F.pad(levels(image, quantise), (RADIUS,) * 4, mode="replicate") for image in (preds, target))
@@ -54,6 +61,13 @@ def pooled_ssim(preds: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: as `ssim`.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import pooled_ssim
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> round(pooled_ssim(0.9 * target, target).item(), 4)
+        0.9893
     """
     x, y = prepare(preds, target, quantise=False, smallest=SIDE)
     height, width = x.shape[-2:]
@@ -81,6 +95,13 @@ def psnr_b(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int =
 
     Raises:
         ValueError: as `psnr`, or if the images have fewer than two blocks a side.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import psnr_b
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> round(psnr_b(0.9 * target, target).item(), 3)
+        24.757
     """
     x, y = prepare(preds, target, space=space, border=border, smallest=2 * _BLOCK)
     error = (x - y).square().mean((2, 3)) + _blocking(x)
@@ -106,6 +127,16 @@ class SSIM3D(ImageMetric):
 
     Args:
         quantise: round to 8 bits first (GoPro, HIDE); False: SIDD.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import SSIM3D
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> metric = SSIM3D()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        0.9893
+        >>> metric.protocol
+        "SSIM as MATLAB's on RGB volumes (Gaussian 11, 1.5, continued borders), uint8"
     """
 
     higher_is_better = True
@@ -121,7 +152,18 @@ class SSIM3D(ImageMetric):
 
 
 class PooledSSIM(ImageMetric):
-    """Average DehazeFormer's SSIM over images (see `pooled_ssim`)."""
+    """Average DehazeFormer's SSIM over images (see `pooled_ssim`).
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import PooledSSIM
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> metric = PooledSSIM()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        0.9893
+        >>> metric.protocol
+        'SSIM (Gaussian 11, 1.5, unpadded) on RGB averaged down by round(min(H, W) / 256), float'
+    """
 
     higher_is_better = True
 
@@ -145,6 +187,16 @@ class PSNRB(ImageMetric):
 
     Raises:
         ValueError: if no such protocol exists.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import PSNRB
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> metric = PSNRB()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        24.7571
+        >>> metric.protocol
+        'PSNR-B (blocks of 8) on RGB, uint8, border 0'
     """
 
     higher_is_better = True

@@ -36,6 +36,13 @@ def mrae(preds: Tensor, target: Tensor, *, border: int = 0, floor: float = 0.0) 
     Raises:
         ValueError: if the tensors are no such cubes (shape, empty, type, NaN or infinite, a target outside [0, 1]), an
             option is negative, or a cube has no label to divide by.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import mrae
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> round(mrae(0.9 * target, target).item(), 4)
+        0.1
     """
     _check_floor(floor)
     preds, target = _prepare(preds, target, border)
@@ -61,6 +68,13 @@ def rmse(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
 
     Raises:
         ValueError: if the tensors are no such cubes or the border is negative.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import rmse
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> round(rmse(0.9 * target, target).item(), 4)
+        0.0608
     """
     preds, target = _prepare(preds, target, border)
     return (preds - target).square().mean((1, 2, 3)).sqrt()
@@ -79,6 +93,13 @@ def cube_psnr(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
 
     Raises:
         ValueError: as `rmse`.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import cube_psnr
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> round(cube_psnr(0.9 * target, target).item(), 4)
+        24.3164
     """
     preds, target = _prepare(preds, target, border)
     return -10 * torch.log10((preds.clamp(0, 1) - target).square().mean((1, 2, 3)))
@@ -100,6 +121,13 @@ def sam(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
 
     Raises:
         ValueError: as `rmse`.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import sam
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> round(sam(target.flip(1), target).item(), 4)
+        49.7068
     """
     x, y = (F.normalize(cube, dim=1, eps=torch.finfo(torch.float64).tiny) for cube in _prepare(preds, target, border))
     # Not the arc cosine of the product, which rounds small angles off.
@@ -121,6 +149,13 @@ def band_psnr(preds: Tensor, target: Tensor, *, script: Script = "python") -> Te
 
     Raises:
         ValueError: if the tensors are no such cubes or there is no such script.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import band_psnr
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> round(band_psnr(0.9 * target, target).item(), 4)
+        26.131
     """
     _check_script(script)
     preds, target = _prepare(preds, target, 0)
@@ -147,6 +182,13 @@ def band_ssim(preds: Tensor, target: Tensor, *, script: Script = "python") -> Te
 
     Raises:
         ValueError: as `band_psnr`, or if the cubes have fewer than 11 × 11 pixels for windows inside.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import band_ssim
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> round(band_ssim(0.9 * target, target).item(), 4)
+        0.9899
     """
     _check_script(script)
     if script == "python":
@@ -165,6 +207,16 @@ class MRAE(ImageMetric):
 
     Raises:
         ValueError: if one of them is negative.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import MRAE
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> metric = MRAE()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        0.1
+        >>> metric.protocol
+        'MRAE of cubes, unclamped, without labels of zero, border 0'
     """
 
     higher_is_better = False
@@ -189,6 +241,16 @@ class RMSE(ImageMetric):
 
     Raises:
         ValueError: if it is negative.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import RMSE
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> metric = RMSE()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        0.0608
+        >>> metric.protocol
+        'RMSE of cubes, unclamped, white is 1, border 0'
     """
 
     higher_is_better = False
@@ -211,6 +273,16 @@ class CubePSNR(ImageMetric):
 
     Raises:
         ValueError: if it is negative.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import CubePSNR
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> metric = CubePSNR()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        24.3164
+        >>> metric.protocol
+        'PSNR over all bands of a cube at once, clamped, float, border 0'
     """
 
     higher_is_better = True
@@ -233,6 +305,16 @@ class SAM(ImageMetric):
 
     Raises:
         ValueError: if it is negative.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import SAM
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> metric = SAM()
+        >>> round(metric(target.flip(1), target).item(), 4)
+        49.7068
+        >>> metric.protocol
+        'spectral angle in degrees, mean over pixels, unclamped, float, border 0'
     """
 
     higher_is_better = False
@@ -255,6 +337,16 @@ class BandPSNR(ImageMetric):
 
     Raises:
         ValueError: if there is no such script.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import BandPSNR
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> metric = BandPSNR()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        26.131
+        >>> metric.protocol
+        "mean PSNR of the bands, as MST's Python, rounded to 256ths, white 255, unclamped"
     """
 
     higher_is_better = True
@@ -279,6 +371,16 @@ class BandSSIM(ImageMetric):
 
     Raises:
         ValueError: if there is no such script.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import BandSSIM
+        >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
+        >>> metric = BandSSIM()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        0.9899
+        >>> metric.protocol
+        "mean SSIM (Gaussian 11, 1.5, zero-padded) of the bands, as MST's Python"
     """
 
     higher_is_better = True

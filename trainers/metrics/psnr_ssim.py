@@ -34,6 +34,13 @@ def luma(image: Tensor, *, rounded: bool = False) -> Tensor:
 
     Returns:
         Levels, shape (B, 1, H, W), float64.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import luma
+        >>> white = torch.full((1, 3, 1, 1), 255.0)
+        >>> luma(white).item()
+        235.0
     """
     image = image.double()
     if image.shape[1] == 1:
@@ -58,6 +65,13 @@ def psnr(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int = 0
     Raises:
         ValueError: if the tensors are no such images (shape, empty, type, NaN or infinite, a target outside [0, 1]),
             or no such protocol exists.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import psnr
+        >>> target = torch.full((1, 3, 16, 16), 0.5)
+        >>> round(psnr(target + 0.1, target, quantise=False).item(), 3)
+        20.0
     """
     preds, target = prepare(preds, target, space=space, border=border, quantise=quantise)
     return 10 * torch.log10(PEAK**2 / (preds - target).square().mean((1, 2, 3)))
@@ -81,6 +95,13 @@ def ssim(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int = 0
 
     Raises:
         ValueError: as `psnr`, or if the images are smaller than the window.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import ssim
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> round(ssim(0.9 * target, target).item(), 4)
+        0.9891
     """
     return mean_similarity(
         *prepare(preds, target, space=space, border=border, quantise=quantise, smallest=SIDE),
@@ -97,6 +118,16 @@ class PSNR(ImageMetric):
 
     Raises:
         ValueError: if no such protocol exists.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import PSNR
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> metric = PSNR(border=2)
+        >>> round(metric(0.9 * target, target).item(), 4)
+        25.2632
+        >>> metric.protocol
+        'PSNR on RGB, uint8, border 2'
     """
 
     higher_is_better = True
@@ -120,6 +151,16 @@ class SSIM(ImageMetric):
 
     Raises:
         ValueError: if no such protocol exists.
+
+    Example:
+        >>> import torch
+        >>> from trainers.metrics import SSIM
+        >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> metric = SSIM()
+        >>> round(metric(0.9 * target, target).item(), 4)
+        0.9891
+        >>> metric.protocol
+        'SSIM (Gaussian 11, 1.5, unpadded) on RGB, uint8, border 0'
     """
 
     higher_is_better = True

@@ -21,6 +21,15 @@ class Mixup:
 
     Raises:
         ValueError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from trainers import Mixup
+        >>> _ = torch.manual_seed(0)
+        >>> batch = {"input": torch.eye(2), "target": torch.eye(2), "name": ["a", "b"]}
+        >>> mixed = Mixup(share=1.0)(batch)
+        >>> torch.equal(mixed["input"], mixed["target"]), mixed["input"].sum(1).tolist()
+        (True, [1.0, 1.0])
     """
 
     beta: float = 1.2

@@ -26,6 +26,17 @@ class RestorationTask(ImageTask):
 
     Its loss is the mean absolute error and its metrics are PSNR and SSIM on RGB, if it is given none. Arguments are
     those of `ImageTask`.
+
+    Example:
+        >>> import glmha, torch
+        >>> from trainers import RestorationTask
+        >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
+        >>> task = RestorationTask(net, torch.nn.MSELoss())
+        >>> [restored] = task.restore({"input": torch.rand(1, 3, 20, 27)})
+        >>> restored.shape
+        torch.Size([3, 20, 27])
+        >>> list(task.metrics)
+        ['psnr', 'ssim']
     """
 
     def default_loss(self) -> nn.Module:

@@ -40,6 +40,17 @@ class SpectralTask(ImageTask):
     Raises:
         ValueError: if `cube_format` is unknown, or as of `ImageTask`.
         CheckpointError: if `pretrained` cannot be read.
+
+    Example:
+        >>> import glmha, torch
+        >>> from trainers import SpectralTask
+        >>> net = glmha.MSTPlusPlus(3, 31, n_feat=31, stage=1)
+        >>> task = SpectralTask(net=net)
+        >>> [cube] = task.restore({"input": torch.rand(1, 3, 16, 20)})
+        >>> cube.shape
+        torch.Size([31, 16, 20])
+        >>> list(task.metrics)
+        ['mrae', 'rmse', 'psnr-cube']
     """
 
     def __init__(self, cube_format: CubeFormat = "mat", save_tests: bool = False, **kwargs: Any) -> None:
