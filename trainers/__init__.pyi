@@ -7,6 +7,7 @@ from .tasks.restoration import RestorationTask as RestorationTask
 from .tasks.spectral import SpectralTask as SpectralTask
 from .tasks.substitution import SubstitutionTask as SubstitutionTask
 from .tasks.warm_start import WarmStartTask as WarmStartTask
+from .tiling.arrays import restore as restore
 
 __all__ = [
     "FinishedRun",
@@ -17,5 +18,6 @@ __all__ = [
     "SpectralTask",
     "SubstitutionTask",
     "WarmStartTask",
+    "restore",
     "run",
 ]

@@ -12,9 +12,10 @@ from rich.table import Table
 
 import nystra
 from datamodules.errors import DataError
-from trainers.commands.restore.image_file import RestoredImage, RestoreOptions, out_of_memory_explained, restore_file
+from trainers.commands.restore.image_file import RestoredImage, out_of_memory_explained, restore_file
 from trainers.commands.restore.targets import plan_targets
 from trainers.networks import load_network
+from trainers.tiling.arrays import RestoreOptions
 
 
 def restore_images(
