@@ -5,6 +5,7 @@ border pixels were left out. Each metric names its protocol, so that a number ne
 """
 
 from trainers.metrics.alignment import Aligned, AlignedPSNR, AlignedSSIM, align, aligned_psnr, aligned_ssim
+from trainers.metrics.bands import BandPSNR, BandSSIM, band_psnr, band_ssim
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.benchmark_variants import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
 from trainers.metrics.conversion import as_images
@@ -12,11 +13,7 @@ from trainers.metrics.hyperspectral import (
     MRAE,
     RMSE,
     SAM,
-    BandPSNR,
-    BandSSIM,
     CubePSNR,
-    band_psnr,
-    band_ssim,
     cube_psnr,
     mrae,
     rmse,

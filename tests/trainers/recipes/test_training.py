@@ -144,13 +144,15 @@ def test_what_cannot_be_resumed_is_refused_before_there_is_a_folder(train, tmp_p
     assert not (tmp_path / "logs/ended/version_1").exists()
 
 
-def test_the_trainer_tests_and_the_checkpoint_restores(train, pairs):
+def test_the_trainer_tests_and_the_checkpoint_restores(train):
     finished = train("used")
-    [scores] = finished.trainer.test(ckpt_path=finished.folder / "checkpoints" / "last.ckpt", verbose=False)
+    trainer = finished.trainer
+    checkpoint = finished.folder / "checkpoints" / "last.ckpt"
+    [scores] = trainer.test(trainer.lightning_module, trainer.datamodule, ckpt_path=checkpoint, verbose=False)
     assert scores["test/psnr"] > 5
-    net = glmha.load_pretrained(finished.folder / "checkpoints" / "last.ckpt")
+    net = glmha.load_pretrained(checkpoint)
     image = torch.rand(3, 20, 30)
     torch.testing.assert_close(
         restore(net, image, tile=None, overlap=0),
-        restore(finished.trainer.lightning_module.net.eval(), image, tile=None, overlap=0),
+        restore(trainer.lightning_module.net.eval(), image, tile=None, overlap=0),
     )
