@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.best import BestCheckpoint
@@ -21,13 +20,19 @@ from trainers.devices.averaging import weight_averaging
 from trainers.devices.step_batches import adapt
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.images import ResultWriter, ValidationImages
+from trainers.monitoring.lines import ProgressLines, report
 from trainers.monitoring.progress import ProgressBar
+from trainers.monitoring.tensorboard import Continuation, RunLogger
 from trainers.monitoring.throughput import Throughput
 from trainers.recipes.quiet import filter_warnings
 from trainers.runs.record import RunRecord
 from trainers.runs.resumption import checkpoint_to_resume, requeued
 from trainers.runs.summary import describe_run
 from trainers.tasks.base import ImageTask
+from trainers.tasks.finetuning import FineTuningTask
+
+TUNING_IMAGES = 8
+"""Images of each validation set on which fine-tuning measures exact attention and its start."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ def run(
 ) -> FinishedRun:
     """Train a task as `lowrank fit` does, from Python.
 
-    The log folder, `logs/name/version_N`, holds the run's record, the last and the best checkpoint and TensorBoard's
-    events. Progress, the end on Ctrl-C or SIGTERM and the way to resume are those of the command. There is no
-    `config.yaml`, because a task in memory has none: a resumed run has to be given the same task and data.
+    The log folder, `logs/name/version_N`, holds the run's record, `train.log`, the last and the best checkpoint and
+    TensorBoard's events. Progress, the end on Ctrl-C or SIGTERM and the way to resume are those of the command. There
+    is no `config.yaml`, because a task in memory has none: a resumed run has to be given the same task and data.
 
     Args:
         task: trained in place.
@@ -113,9 +118,10 @@ def run(
         seed_everything(seed, workers=True, verbose=False)
         trainer = Trainer(
             **{
-                "logger": TensorBoardLogger(logs, name=name),
+                "logger": RunLogger(logs, name=name),
                 "plugins": [AtomicCheckpointIO()],
                 "enable_model_summary": False,
+                "num_sanity_val_steps": sanity_images(task),
                 "callbacks": [
                     *standard_callbacks(options.get("enable_progress_bar") is not False, ema_decay),
                     *kept,
@@ -128,8 +134,8 @@ def run(
         check_before_training(trainer, task, data, record, found, max_batch_per_device)
         trainer.fit(task, data, ckpt_path=found)
         folder = log_folder(trainer)
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
-            print(describe_run(trainer, folder))
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            report(trainer, describe_run(trainer, folder))
     return FinishedRun(folder, trainer)
 
 
@@ -137,15 +143,24 @@ def standard_callbacks(progress_bar: bool, ema_decay: float | None) -> list[Call
     """Make the callbacks that every run has, whoever starts it.
 
     Args:
-        progress_bar: whether progress is shown.
+        progress_bar: whether progress is shown; `train.log` is written in any case.
         ema_decay: decay of the weights' average; None: no average.
     """
-    callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput()]
+    callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput(), Continuation()]
+    callbacks.append(ProgressLines(printed=progress_bar))
     if progress_bar:
         callbacks.append(ProgressBar())
     if ema_decay is not None:
         callbacks.append(weight_averaging(ema_decay))
     return callbacks
+
+
+def sanity_images(task: LightningModule) -> int:
+    """Choose how many images of each validation set are restored before training, where the recipe does not.
+
+    One shows whether validation works. Fine-tuning compares its end with its start on these images.
+    """
+    return TUNING_IMAGES if isinstance(task, FineTuningTask) else 1
 
 
 def find_checkpoint(given: str | None, trainer: Trainer, *, resumes: bool = True) -> str | None:

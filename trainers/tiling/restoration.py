@@ -18,9 +18,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from glmha.shared.image_network import image_rules
 from trainers.networks import in_unit_range
-from trainers.tiling.plan import TilePlan, plan_tiles
+from trainers.tiling.layout import TileLayout, layout_of
 
 Progress = Callable[[int, int], None]
 """Called after each tile with the numbers of finished and of all tiles of the image."""
@@ -32,7 +31,7 @@ Reader = Callable[[Tensor, Tensor], Tensor]
 def restore_bands(
     net: nn.Module,
     read: Reader,
-    plan: TilePlan,
+    layout: TileLayout,
     *,
     self_ensemble: bool = False,
     device: torch.device | str | None = None,
@@ -42,13 +41,13 @@ def restore_bands(
     """Yield the restored image from top to bottom, in bands of finished rows.
 
     Memory, beside what the network itself needs for one tile: the tile, its result, and one band of
-    `plan.band_pixels` float32 values per channel; nothing of the size of the image. A band is valid until the
+    `layout.band_pixels` float32 values per channel; nothing of the size of the image. A band is valid until the
     next one is asked for.
 
     Args:
         net: network, (B, C, h, w) → (B, C', h·scale, w·scale), in the mode in which it is to run.
         read: gives the pixels of a tile.
-        plan: the tiles, laid out for this network's size multiple and scale.
+        layout: the tiles, laid out for this network's size multiple and scale.
         self_ensemble: average over the eight flips and quarter turns of each tile; eight times the time.
         device: where tiles are sent; None: where the network's parameters are.
         autocast: lower precision in which the network runs where that is safe (`torch.bfloat16`); None: as it is.
@@ -63,13 +62,13 @@ def restore_bands(
     if device is None:
         device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     device = torch.device(device)
-    expected = tuple(side * plan.scale for side in plan.tile_size)
+    expected = tuple(side * layout.scale for side in layout.tile_size)
     # One buffer serves all bands: rows that the next row of tiles adds to move to its top.
     band = torch.empty(0)
     done = 0
-    ends = [*(row.start for row in plan.rows[1:]), plan.height]
-    for row, end in zip(plan.rows, ends, strict=True):
-        for column in plan.columns:
+    ends = [*(row.start for row in layout.rows[1:]), layout.height]
+    for row, end in zip(layout.rows, ends, strict=True):
+        for column in layout.columns:
             pixels = read(row.source, column.source)
             with torch.no_grad(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 tile = pixels.to(device)
@@ -77,17 +76,17 @@ def restore_bands(
             if result.shape[-2:] != expected:
                 raise ValueError(
                     f"net's output {tuple(result.shape)} must end in {expected} for a tile of {tuple(pixels.shape)}; "
-                    f"check the network's `scale` attribute ({plan.scale})"
+                    f"check the network's `scale` attribute ({layout.scale})"
                 )
             result = result[..., row.kept, column.kept]
             result = result.to(pixels.device, torch.promote_types(pixels.dtype, torch.float32))
             if done == 0:
-                band = result.new_zeros(*result.shape[:-2], plan.band_pixels // plan.width, plan.width)
+                band = result.new_zeros(*result.shape[:-2], layout.band_pixels // layout.width, layout.width)
             weights = (row.weights[:, None] * column.weights).to(result)
             band[..., : row.stop - row.start, column.start : column.stop].addcmul_(result, weights)
             done += 1
             if progress is not None:
-                progress(done, plan.num_tiles)
+                progress(done, layout.num_tiles)
         finished = end - row.start
         yield band[..., :finished, :]
         carried = band[..., finished : row.stop - row.start, :].clone()
@@ -149,24 +148,16 @@ def restore(
             f"image must be a float tensor of shape (C, H, W) or (B, C, H, W), got {image.dtype} {tuple(image.shape)}"
         )
     batch = image if image.ndim == 4 else image[None]
-    rules = image_rules(net)
-    plan = plan_tiles(
-        *batch.shape[-2:],
-        tile=tile,
-        overlap=overlap,
-        size_multiple=rules.size_multiple,
-        scale=rules.scale,
-        taken=rules.takes,
-    )
+    layout = layout_of(net, *batch.shape[-2:], tile=tile, overlap=overlap)
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:
         return batch[..., rows[:, None], columns]
 
     bands = restore_bands(
-        net, read, plan, self_ensemble=self_ensemble, device=device, autocast=autocast, progress=progress
+        net, read, layout, self_ensemble=self_ensemble, device=device, autocast=autocast, progress=progress
     )
     first = next(bands)
-    output = first.new_empty(*first.shape[:-2], plan.height, plan.width)
+    output = first.new_empty(*first.shape[:-2], layout.height, layout.width)
     top = 0
     for band in chain([first], bands):
         output[..., top : top + band.shape[-2], :] = band

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from glmha import Restormer
 from glmha.shared.image_network import image_rules
 from nystra.hosts.uformer.network import Uformer
-from trainers.tiling.plan import plan_tiles
+from trainers.tiling.layout import lay_out_tiles
 from trainers.tiling.restoration import restore, restore_bands
 
 
@@ -101,11 +101,11 @@ def test_a_network_says_which_sizes_it_takes():
     net.set_window(16)
     assert [side for side in range(300) if image_rules(net).fits(side)] == [32, 64, 128, 256]
     # Not 16 windows of 16 pixels, to which multiples alone would pad.
-    assert plan_tiles(50, 70, tile=None, overlap=0, size_multiple=32, taken=net.takes).tile_size == (64, 128)
-    assert plan_tiles(50, 300, tile=250, overlap=8, size_multiple=32, taken=net.takes).tile_size == (64, 128)
+    assert lay_out_tiles(50, 70, tile=None, overlap=0, size_multiple=32, taken=net.takes).tile_size == (64, 128)
+    assert lay_out_tiles(50, 300, tile=250, overlap=8, size_multiple=32, taken=net.takes).tile_size == (64, 128)
     assert restore(net, torch.rand(3, 50, 140), tile=100, overlap=8).shape == (3, 50, 140)
     with pytest.raises(ValueError, match=r"tile \(50\) must be at least the network's smallest input"):
-        plan_tiles(50, 50, tile=50, overlap=0, size_multiple=32, taken=lambda side: side >= 64)
+        lay_out_tiles(50, 50, tile=50, overlap=0, size_multiple=32, taken=lambda side: side >= 64)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 0), (16, 1), (16, 5), (16, 8), (16, 13), (24, 20), (8, 7)])
@@ -115,9 +115,9 @@ def test_weights_sum_to_exactly_one(tile, overlap, size_multiple, scale):
     for length in (1, 7, 16, 17, 31, 32, 33, 64, 101):
         if tile // size_multiple * size_multiple - overlap < size_multiple:
             continue
-        plan = plan_tiles(length, 5, tile=tile, overlap=overlap, size_multiple=size_multiple, scale=scale)
+        layout = lay_out_tiles(length, 5, tile=tile, overlap=overlap, size_multiple=size_multiple, scale=scale)
         total = torch.zeros(length * scale)
-        for span in plan.rows:
+        for span in layout.rows:
             assert span.weights.min() >= 0
             total[span.start : span.stop] += span.weights
         assert torch.equal(total, torch.ones(length * scale))
@@ -126,13 +126,13 @@ def test_weights_sum_to_exactly_one(tile, overlap, size_multiple, scale):
 @pytest.mark.parametrize("length", [33, 64, 101, 200])
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 12), (32, 24), (16, 9)])
 def test_a_third_of_the_overlap_is_discarded_at_inner_borders(length, tile, overlap):
-    plan = plan_tiles(length, length, tile=tile, overlap=overlap)
-    for before, after in zip(plan.rows[:-1], plan.rows[1:], strict=True):
+    layout = lay_out_tiles(length, length, tile=tile, overlap=overlap)
+    for before, after in zip(layout.rows[:-1], layout.rows[1:], strict=True):
         assert after.first >= overlap // 3
         assert before.kept.stop <= tile - overlap // 3
         assert after.source[0] <= before.source[-1] - overlap + 1
-    assert plan.rows[0].first == 0
-    assert plan.rows[-1].kept.stop == tile
+    assert layout.rows[0].first == 0
+    assert layout.rows[-1].kept.stop == tile
 
 
 def test_seams_of_a_global_network_are_smooth():
@@ -166,18 +166,18 @@ def test_memory_is_bounded_by_the_tile():
     for height in (200, 2000):
         net = Local()
         image = torch.rand(1, 3, height, width)
-        plan = plan_tiles(height, width, tile=tile, overlap=overlap)
+        layout = lay_out_tiles(height, width, tile=tile, overlap=overlap)
 
         def read(rows, columns, image=image):
             return image[..., rows[:, None], columns]
 
         with Largest() as largest:
-            rows = sum(band.shape[-2] for band in restore_bands(net, read, plan))
+            rows = sum(band.shape[-2] for band in restore_bands(net, read, layout))
         assert rows == height
         assert set(net.seen) == {(1, 3, tile, tile)}
-        assert len(net.seen) == plan.num_tiles
-        assert plan.band_pixels <= tile * width
-        assert largest.elements <= 3 * plan.band_pixels
+        assert len(net.seen) == layout.num_tiles
+        assert layout.band_pixels <= tile * width
+        assert largest.elements <= 3 * layout.band_pixels
 
 
 def test_a_small_image_is_one_tile_of_its_own_size():
@@ -187,8 +187,8 @@ def test_a_small_image_is_one_tile_of_its_own_size():
 
 
 def test_tile_is_lowered_to_the_size_multiple():
-    plan = plan_tiles(100, 100, tile=30, overlap=8, size_multiple=8)
-    assert plan.tile_size == (24, 24)
+    layout = lay_out_tiles(100, 100, tile=30, overlap=8, size_multiple=8)
+    assert layout.tile_size == (24, 24)
 
 
 def test_progress_counts_every_tile():
@@ -196,7 +196,7 @@ def test_progress_counts_every_tile():
     restore(
         Local(), torch.rand(3, 50, 70), tile=32, overlap=12, progress=lambda done, total: calls.append((done, total))
     )
-    total = plan_tiles(50, 70, tile=32, overlap=12).num_tiles
+    total = lay_out_tiles(50, 70, tile=32, overlap=12).num_tiles
     assert calls == [(done, total) for done in range(1, total + 1)]
 
 
@@ -276,7 +276,7 @@ def test_images_that_are_refused(image, message):
 )
 def test_tiles_that_do_not_fit(tile, overlap, size_multiple, message):
     with pytest.raises(ValueError, match=message):
-        plan_tiles(100, 100, tile=tile, overlap=overlap, size_multiple=size_multiple)
+        lay_out_tiles(100, 100, tile=tile, overlap=overlap, size_multiple=size_multiple)
 
 
 def test_wrong_scale_is_named():

@@ -47,16 +47,16 @@ def restore_file(
     """Restore one image file into another."""
     started = time.perf_counter()
     array = read_image(source)
-    result, plan = restore_array(net, array, options, name=str(source), tile_done=tile_done)
+    result, layout = restore_array(net, array, options, name=str(source), tile_done=tile_done)
     _write(target, result)
     return RestoredImage(
         source=source,
         target=target,
         height=array.shape[0],
         width=array.shape[1],
-        num_tiles=plan.num_tiles,
-        tile_size=plan.tile_size,
-        host_bytes=array.nbytes + 4 * result.nbytes + 4 * array[..., :3].shape[2] * plan.band_pixels,
+        num_tiles=layout.num_tiles,
+        tile_size=layout.tile_size,
+        host_bytes=array.nbytes + 4 * result.nbytes + 4 * array[..., :3].shape[2] * layout.band_pixels,
         seconds=time.perf_counter() - started,
     )
 

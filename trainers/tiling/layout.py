@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from glmha.shared.image_network import image_rules
 
 # Weights are multiples of 2⁻¹², so products of two of them, and all sums up to 1, are exact in float32.
 _WEIGHT_LEVELS = 4096
@@ -37,7 +39,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class TilePlan:
+class TileLayout:
     """The tiles of one image: every pair of a row and a column.
 
     Attributes:
@@ -70,7 +72,7 @@ class TilePlan:
         return max(row.stop - row.start for row in self.rows) * self.width
 
 
-def plan_tiles(
+def lay_out_tiles(
     height: int,
     width: int,
     *,
@@ -79,7 +81,7 @@ def plan_tiles(
     size_multiple: int = 1,
     scale: int = 1,
     taken: Callable[[int], bool] | None = None,
-) -> TilePlan:
+) -> TileLayout:
     """Lay tiles of equal size over an image, evenly spaced, so that neighbours overlap by at least `overlap`.
 
     Tiles begin at multiples of `size_multiple`, so that a network that downsamples sees every tile on the grid
@@ -96,7 +98,7 @@ def plan_tiles(
         taken: which multiples of `size_multiple` the network takes; None: all.
 
     Returns:
-        The plan.
+        The layout of all tiles.
 
     Raises:
         ValueError: if no tile of that size and overlap exists, or the image is empty.
@@ -117,12 +119,40 @@ def plan_tiles(
             f"overlap ({overlap}) must be at most {side - size_multiple} with tiles of {side} pixels; "
             "lower it or raise tile"
         )
-    rows = _plan_axis(height, side, overlap, size_multiple, scale, taken)
-    columns = _plan_axis(width, side, overlap, size_multiple, scale, taken)
-    return TilePlan(rows, columns, height * scale, width * scale, scale)
+    rows = _lay_out_axis(height, side, overlap, size_multiple, scale, taken)
+    columns = _lay_out_axis(width, side, overlap, size_multiple, scale, taken)
+    return TileLayout(rows, columns, height * scale, width * scale, scale)
 
 
-def _plan_axis(
+def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, overlap: int) -> TileLayout:
+    """Lay tiles over an image as a network demands: its size multiple, scale and sizes (`image_rules`).
+
+    Args:
+        net: any network.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        tile: largest side of a tile, in input pixels; None: one tile.
+        overlap: pixels that neighbours share at least.
+
+    Returns:
+        The layout of all tiles.
+
+    Raises:
+        ValueError: as `lay_out_tiles`.
+    """
+    rules = image_rules(net)
+    return lay_out_tiles(
+        height,
+        width,
+        tile=tile,
+        overlap=overlap,
+        size_multiple=rules.size_multiple,
+        scale=rules.scale,
+        taken=rules.takes,
+    )
+
+
+def _lay_out_axis(
     length: int, tile: int | None, overlap: int, multiple: int, scale: int, taken: Callable[[int], bool] | None
 ) -> list[Span]:
     padded = math.ceil(length / multiple) * multiple
