@@ -65,7 +65,7 @@ class LastCheckpoint(Checkpoint):
         self._requeue_signal: signal.Signals | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was left undone when a checkpoint was saved."""
+        """Return whether a validation was due when the checkpoint was saved."""
         return {"validation_due": self._validation_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

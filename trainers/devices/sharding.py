@@ -1,4 +1,4 @@
-"""Training whose parameters, gradients and optimiser states are shared out over the devices (FSDP2)."""
+"""Training that shards parameters, gradients and optimiser states over the devices (FSDP2)."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -53,7 +53,7 @@ class FullySharded(ModelParallelStrategy):
         task = self.lightning_module
         if task is not None:
             own = task.state_dict()
-            weights = {key: part(value, own.get(key)) for key, value in checkpoint["state_dict"].items()}
+            weights = {key: shard_of(value, own.get(key)) for key, value in checkpoint["state_dict"].items()}
             task.load_state_dict(weights, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class FullySharded(ModelParallelStrategy):
             names = [name for group in saved["param_groups"] for name in group["params"]]
             number = {name: index for index, name in enumerate(names)}
             state = {
-                number[name]: {key: part(value, parameters[number[name]]) for key, value in values.items()}
+                number[name]: {key: shard_of(value, parameters[number[name]]) for key, value in values.items()}
                 for name, values in saved["state"].items()
             }
             groups = [
@@ -91,8 +91,8 @@ def shard(net: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(net, mesh=mesh)
 
 
-def part(value: Any, like: Any) -> Any:
-    """This process's part of a whole tensor, where `like` is shared out and has its shape; anything else as it is."""
+def shard_of(value: Any, like: Any) -> Any:
+    """Return this process's shard of a whole tensor if `like` is sharded and of its shape, else the value itself."""
     if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
     return value

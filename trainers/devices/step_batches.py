@@ -12,7 +12,7 @@ from datamodules.loading.samples import device_batch
 
 
 @dataclass(frozen=True)
-class BatchPlan:
+class StepBatches:
     """How a step's samples are shared out.
 
     Attributes:
@@ -54,9 +54,9 @@ class BatchPlan:
         return line + ("; the learning rate is left as it is" if any(self.deviations) else "")
 
 
-def plan_batches(
+def choose_step_batches(
     samples: Sequence[int], devices: int, *, most: int | None = None, accumulated: int | None = None
-) -> BatchPlan:
+) -> StepBatches:
     """Choose how many batches a step accumulates, so that its samples stay what the recipe says.
 
     Of what the limit allows, the number that keeps the samples of every stage; failing that, the one whose worst stage
@@ -69,7 +69,7 @@ def plan_batches(
         accumulated: given number of batches; None: to be chosen.
 
     Returns:
-        The plan.
+        The batches of a step.
 
     Raises:
         ValueError: if `most` is below 1, or less than what `accumulated` asks for.
@@ -78,17 +78,17 @@ def plan_batches(
         raise ValueError(f"max_batch_per_device ({most}) must be at least 1, or null for no limit")
     largest = math.ceil(max(samples) / devices)
     choices = range(1, largest + 1) if accumulated is None else [accumulated]
-    plans = [BatchPlan(samples, devices, choice) for choice in choices]
-    allowed = [plan for plan in plans if most is None or max(plan.batches) <= most]
+    candidates = [StepBatches(samples, devices, choice) for choice in choices]
+    allowed = [batches for batches in candidates if most is None or max(batches.batches) <= most]
     if not allowed:
         raise ValueError(
-            f"max_batch_per_device ({most}) must be at least {max(plans[0].batches)} where "
+            f"max_batch_per_device ({most}) must be at least {max(candidates[0].batches)} where "
             f"trainer.accumulate_grad_batches is {accumulated}: leave that out, it follows from the limit"
         )
-    return min(allowed, key=lambda plan: (max(plan.deviations), sum(plan.deviations), plan.accumulated))
+    return min(allowed, key=lambda batches: (max(batches.deviations), sum(batches.deviations), batches.accumulated))
 
 
-def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) -> BatchPlan | None:
+def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) -> StepBatches | None:
     """Let a trainer accumulate what a recipe's samples need on its devices, and count validations in steps.
 
     A `val_check_interval` or `limit_train_batches` that is a whole number is taken as steps of the optimiser; Lightning
@@ -103,7 +103,7 @@ def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) 
         What was chosen; None for data that are not of this package, which say nothing about steps.
 
     Raises:
-        ValueError: as of `plan_batches`, or if there is a limit for such data.
+        ValueError: as of `choose_step_batches`, or if there is a limit for such data.
     """
     if not isinstance(data, RestorationDataModule):
         if most is not None:
@@ -113,15 +113,15 @@ def adapt(trainer: Trainer, data: LightningDataModule | None, most: int | None) 
             )
         return None
     given = trainer.accumulate_grad_batches
-    plan = plan_batches(
+    batches = choose_step_batches(
         data.batch_sizes, trainer.num_devices * trainer.num_nodes, most=most, accumulated=given if given > 1 else None
     )
-    trainer.accumulate_grad_batches = plan.accumulated
+    trainer.accumulate_grad_batches = batches.accumulated
     if isinstance(trainer.val_check_interval, int):
-        trainer.val_check_interval *= plan.accumulated
+        trainer.val_check_interval *= batches.accumulated
     if isinstance(trainer.limit_train_batches, int):
-        trainer.limit_train_batches *= plan.accumulated
-    return plan
+        trainer.limit_train_batches *= batches.accumulated
+    return batches
 
 
 def recount(progress: dict[str, Any], before: int, now: int) -> None:

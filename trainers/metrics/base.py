@@ -1,4 +1,4 @@
-"""What every metric shares: the average over images and the checks of a pair."""
+"""The base of all metrics: the average over images, and the checks of a pair."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence

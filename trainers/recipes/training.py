@@ -42,6 +42,15 @@ class FinishedRun:
     Attributes:
         folder: the log folder, with `run.json`, `checkpoints` and TensorBoard's events.
         trainer: the trainer, for instance to test with: `finished.trainer.test(task, data)`.
+
+    Example:
+        >>> import contextlib, io, glmha, datamodules, trainers
+        >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
+        >>> data = datamodules.DemoDataModule(patch_size=16, batch_size=1, epoch_length=2, eval_size=16)
+        >>> with contextlib.redirect_stdout(io.StringIO()):
+        ...     finished = trainers.run(trainers.RestorationTask(net), data, max_steps=1, accelerator="cpu")
+        >>> isinstance(finished, trainers.FinishedRun), (finished.folder / "run.json").is_file()
+        (True, True)
     """
 
     folder: Path

@@ -1,1 +1,1 @@
-"""What is trained and how it is judged."""
+"""Tasks: how a network is trained and evaluated."""

@@ -183,7 +183,7 @@ class ImageTask(EvaluationTask):
             )
 
     def attention_records(self) -> Sequence[Mapping[str, Any]]:
-        """What checkpoints of this task may record of window attention (`nystra.records`), at the beginning first."""
+        """Return the attention records that checkpoints of this task may hold, that of the beginning first."""
         return [attention_record.record(self.net)]
 
     def check_resumption(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
@@ -245,7 +245,7 @@ class ImageTask(EvaluationTask):
         seed_everything_else(self._seed, self.trainer.global_rank, self.trainer.global_step, len(self._unchecked))
 
     def objective(self, restored: Tensor, batch: Batch) -> Tensor:
-        """What a training step minimises: the loss against the targets, unless a task has others."""
+        """Return what a training step minimises: the loss against the targets, unless a task has others."""
         return self.loss(restored, batch["target"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What fine-tuning tasks share: a frozen teacher, what is compared with it, which parameters are trained, how fast."""
+"""The base of fine-tuning tasks: a frozen teacher, losses against it, and a choice of trained parameters."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from trainers.networks import in_unit_range
 from trainers.tasks.evaluation import Batch
 from trainers.tasks.restoration import RestorationTask
 from trainers.tuning.distillation import attentions, outputs, relative_error
-from trainers.tuning.lora import merged
-from trainers.tuning.trainable import Trainable, calm, freeze
+from trainers.tuning.lora import merge_lora
+from trainers.tuning.trainable import Trainable, disable_dropout, freeze
 
 ADAPTED = "adapted_state"
 """Where a checkpoint keeps low-rank adapters apart, to go on training them; its `state_dict` has them merged."""
@@ -81,7 +81,7 @@ class FineTuningTask(RestorationTask):
         if not any(weights.values()):
             raise ValueError(f"{', '.join(weights)} (all 0) must not all be 0: there would be nothing to train against")
         if not stochastic:
-            calm(net)
+            disable_dropout(net)
         freeze(net, trainable, adapter_rank)
         # Loaded networks are in eval mode.
         net.train()
@@ -104,7 +104,7 @@ class FineTuningTask(RestorationTask):
         return self._teacher[0]
 
     def on_fit_start(self) -> None:
-        """See base class; takes the teacher to the student's device."""
+        """Prepare the run as the base class does, and take the teacher to the student's device."""
         super().on_fit_start()
         self.teacher.to(self.device)
 
@@ -184,7 +184,7 @@ class FineTuningTask(RestorationTask):
         if self.trainable == "adapters":
             checkpoint[ADAPTED] = checkpoint["state_dict"]
             weights = {key.removeprefix("net."): value for key, value in checkpoint[ADAPTED].items()}
-            checkpoint["state_dict"] = {f"net.{key}": value for key, value in merged(self.net, weights).items()}
+            checkpoint["state_dict"] = {f"net.{key}": value for key, value in merge_lora(self.net, weights).items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network; take the figures, and the adapters from beside the weights.

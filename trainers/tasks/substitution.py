@@ -20,7 +20,7 @@ class SubstitutionTask(FineTuningTask):
 
     The student is the network of `pretrained` in `window_size` with `kernel`; the teacher is the released network, with
     exact attention in its trained windows. Checkpoints hold plain weights of the original architecture and, beside
-    them, windows and kernels (`nystra.records`), which `nystra.load_pretrained` restores.
+    them, windows and kernels (`nystra.sites.attention_record`), which `nystra.load_pretrained` restores.
 
     Args:
         pretrained: SwinIR, Uformer or DehazeFormer, as released or as fine-tuned by this task; loaded strictly.
@@ -37,6 +37,18 @@ class SubstitutionTask(FineTuningTask):
         CheckpointError: if a checkpoint cannot be read or is of no such network.
         ValueError: if a kernel does not fit a window or cannot be recorded, a step is below 1, or teacher and student
             are of different networks.
+
+    Example:
+        >>> import nystra, torch
+        >>> from nystra.hosts.swinir.network import SwinIR
+        >>> from trainers import SubstitutionTask
+        >>> net = SwinIR(upscale=1, img_size=16, window_size=8, depths=[2], embed_dim=4, num_heads=[1], upsampler="")
+        >>> torch.save(net.state_dict(), "released.pth")
+        >>> task = SubstitutionTask("released.pth", nystra.LandmarkPooling(4, 16), window_size=16)
+        >>> {str(site.kernel) for site in nystra.find_sites(task.net).values()}
+        {"LandmarkPooling(landmarks=4, cells=16, near='cross')"}
+        >>> sum(parameter.requires_grad for parameter in task.teacher.parameters())
+        0
     """
 
     def __init__(
@@ -77,21 +89,21 @@ class SubstitutionTask(FineTuningTask):
             )
 
     def on_fit_start(self) -> None:
-        """See base class; tells of kernels whose step never comes."""
+        """Prepare the run as the base class does; report kernels whose step never comes."""
         super().on_fit_start()
         last, steps = max(self._phases), self.trainer.max_steps
         if -1 < steps <= last and self.trainer.is_global_zero:
             print(f"kernel_schedule: step {last} is not reached with max_steps {steps}: an earlier kernel is the last")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """See base class; takes the kernel of this step."""
+        """Seed the step as the base class does, and take its kernel."""
         super().on_train_batch_start(batch, batch_idx)
         phase = self._phases[max(step for step in self._phases if step <= self.trainer.global_step)]
         if attention_record.record(self.net) != phase:
             attention_record.apply(self.net, phase)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See base class; takes the kernels that the weights were trained with.
+        """Check the checkpoint as the base class does, and take the kernels that its weights were trained with.
 
         Raises:
             ValueError: if a tensor is missing, unknown or of another shape, or windows or kernels are not the recipe's.
@@ -100,7 +112,7 @@ class SubstitutionTask(FineTuningTask):
         attention_record.apply(self.net, checkpoint.get(attention_record.KEY, {}))
 
     def attention_records(self) -> Sequence[Mapping[str, Any]]:
-        """See base class: those of all phases."""
+        """Return the records of all phases of the kernel schedule, the first one first."""
         return list(self._phases.values())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from glmha import convert, load_pretrained
 from glmha.attention.factories import AttentionFactory
 from glmha.pretrained import FAMILIES
-from trainers.devices.sharding import part
+from trainers.devices.sharding import shard_of
 from trainers.evaluation.data_sets import data_module
 from trainers.tasks.finetuning import FineTuningTask
 
@@ -31,6 +31,15 @@ class WarmStartTask(FineTuningTask):
     Raises:
         CheckpointError: if the checkpoint cannot be read or is of no such network.
         ValueError: if `calibration` is below 1.
+
+    Example:
+        >>> import glmha, torch
+        >>> from trainers import WarmStartTask
+        >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
+        >>> torch.save(net.state_dict(), "released.pth")
+        >>> task = WarmStartTask("released.pth", glmha.GLMHA, calibration=2)
+        >>> [type(net.encoder_level1[0].attn).__name__ for net in (task.teacher, task.net)]
+        ['ChannelAttention', 'GLMHA']
     """
 
     def __init__(
@@ -52,7 +61,7 @@ class WarmStartTask(FineTuningTask):
         self._started = False
 
     def on_fit_start(self) -> None:
-        """See base class; starts from the dense weights, unless a checkpoint was loaded."""
+        """Prepare the run as the base class does; start from the dense weights, unless a checkpoint was loaded."""
         super().on_fit_start()
         if not self._started:
             patches = [patch.to(self.device) for patch in self._patches()]
@@ -80,7 +89,7 @@ class WarmStartTask(FineTuningTask):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See base class; what is loaded needs no start."""
+        """Check the checkpoint as the base class does; loaded weights need no start."""
         super().on_load_checkpoint(checkpoint)
         self._started = True
 
@@ -89,7 +98,7 @@ class WarmStartTask(FineTuningTask):
         # Adapted weights lie one level further down.
         names = {key.replace("parametrizations.weight.original", "weight"): key for key in self.net.state_dict()}
         own = self.net.state_dict()
-        taken = {names[key]: part(value, own[names[key]]) for key, value in weights.items()}
+        taken = {names[key]: shard_of(value, own[names[key]]) for key, value in weights.items()}
         self.net.load_state_dict(taken, strict=False)
         self._started = True
 

@@ -1,1 +1,1 @@
-"""What fine-tuning adds: which parameters move, what a teacher teaches, LoRA."""
+"""The parts of fine-tuning: the choice of parameters, losses against a teacher, LoRA."""

@@ -1,4 +1,4 @@
-"""What a teacher teaches: its image and its attention's outputs."""
+"""Losses against a teacher: its image and the outputs of its attentions."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -50,7 +50,7 @@ class LowRank(nn.Module):
         return weight + self.layer.get_delta_weight("default").view_as(weight)
 
 
-def adapt(modules: Sequence[nn.Module], rank: int) -> None:
+def add_lora(modules: Sequence[nn.Module], rank: int) -> None:
     """Give the weights of linear maps trainable low-rank adapters; the weights themselves are frozen.
 
     Args:
@@ -68,14 +68,14 @@ def adapt(modules: Sequence[nn.Module], rank: int) -> None:
         parametrize.register_parametrization(module, "weight", LowRank(weight, min(rank, *weight.shape[:2])))
 
 
-def merged(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of an adapted net as that of the plain architecture, adapters made part of the weights.
+def merge_lora(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of the plain architecture, with the adapters added to the weights.
 
     Args:
         net: the adapted net.
         state: its state dict, at any time of training.
     """
-    # Of a network that is shared out, the first process alone has a state dict.
+    # Of a sharded network, the first process alone has a state dict.
     result = dict(state)
     for name, module in net.named_modules() if state else ():
         if parametrize.is_parametrized(module, "weight"):

@@ -6,12 +6,12 @@ from typing import Literal, get_args
 from torch import nn
 
 from nystra.sites.site import WindowAttention
-from trainers.tuning.lora import adapt, holders, projections
+from trainers.tuning.lora import add_lora, holders, projections
 
 Trainable = Literal["all", "attention", "bias", "adapters"]
 
 
-def calm(net: nn.Module) -> None:
+def disable_dropout(net: nn.Module) -> None:
     """Switch dropout and stochastic depth off."""
     for module in net.modules():
         if isinstance(module, nn.Dropout):
@@ -32,7 +32,7 @@ def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
         return
     net.requires_grad_(requires_grad=False)
     if trainable == "adapters":
-        adapt(projections(net), adapter_rank)
+        add_lora(projections(net), adapter_rank)
         return
     chosen = list(bias_parameters(net) if trainable == "bias" else attention_parameters(net))
     if not chosen:
@@ -44,7 +44,7 @@ def freeze(net: nn.Module, trainable: Trainable, adapter_rank: int) -> None:
 
 
 def bias_parameters(net: nn.Module) -> Iterable[nn.Parameter]:
-    """What the position biases of window attention are computed from."""
+    """Find the parameters that the position biases of window attention are computed from."""
     for module in net.modules():
         # Some windows and kernels have no use for it.
         if not isinstance(module, WindowAttention) or module.bias_mode == "drop" or not module.kernel.sees_bias:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from datamodules.loading.resumable import ResumableLoader
 from datamodules.loading.samples import NumberedSamples
 from tests.trainers.recipes.test_configs import CONFIGS
-from trainers.devices.step_batches import BatchPlan, adapt, plan_batches
+from trainers.devices.step_batches import StepBatches, adapt, choose_step_batches
 
 RESTORMER = [64, 40, 32, 16, 8, 8]
 
@@ -31,42 +31,44 @@ RESTORMER = [64, 40, 32, 16, 8, 8]
     ],
 )
 def test_every_stage_keeps_its_samples_where_devices_divide_them(devices, most, accumulated, batches):
-    plan = plan_batches(RESTORMER, devices, most=most)
-    assert plan == BatchPlan(RESTORMER, devices, accumulated)
-    assert plan.batches == batches
-    assert plan.kept == RESTORMER
-    assert "cannot" not in plan.describe()
+    batches = choose_step_batches(RESTORMER, devices, most=most)
+    assert batches == StepBatches(RESTORMER, devices, accumulated)
+    assert batches.batches == batches
+    assert batches.kept == RESTORMER
+    assert "cannot" not in batches.describe()
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 5, 6, 7, 8])
 @pytest.mark.parametrize("most", [8, 11, 16, 64])
 def test_other_numbers_come_near(devices, most):
-    plan = plan_batches([64], devices, most=most)
-    assert max(plan.batches) <= most
-    assert max(plan.deviations) <= 1 / 16
-    stages = plan_batches(RESTORMER, devices, most=most)
+    batches = choose_step_batches([64], devices, most=most)
+    assert max(batches.batches) <= most
+    assert max(batches.deviations) <= 1 / 16
+    stages = choose_step_batches(RESTORMER, devices, most=most)
     assert max(stages.batches) <= most
     # The last stages' eight samples cannot be fewer than all devices' batches, of one each.
     assert max(stages.deviations[:4]) <= 1 / 4
 
 
 def test_what_was_done_is_told_in_one_line():
-    assert plan_batches([64], 2, most=8).describe() == "64 samples a step = 2 devices × 8 × 4 accumulated"
-    assert plan_batches([64, 8], 1, most=8).describe() == (
+    assert choose_step_batches([64], 2, most=8).describe() == "64 samples a step = 2 devices × 8 × 4 accumulated"
+    assert choose_step_batches([64, 8], 1, most=8).describe() == (
         "64 samples a step = 1 device × 8 × 8 accumulated; later stages: 8 = 1 × 1 × 8"
     )
-    assert plan_batches([64], 3, most=8).describe() == (
+    assert choose_step_batches([64], 3, most=8).describe() == (
         "63 samples a step (the recipe's 64 cannot be shared out) = 3 devices × 7 × 3 accumulated; "
         "the learning rate is left as it is"
     )
-    assert "16 (the recipe's 8 cannot be shared out) = 16 × 1 × 1" in plan_batches(RESTORMER, 16, most=8).describe()
+    assert (
+        "16 (the recipe's 8 cannot be shared out) = 16 × 1 × 1" in choose_step_batches(RESTORMER, 16, most=8).describe()
+    )
 
 
 def test_limits_that_cannot_be_kept_are_refused():
     with pytest.raises(ValueError, match=r"max_batch_per_device \(0\) must be at least 1"):
-        plan_batches([8], 1, most=0)
+        choose_step_batches([8], 1, most=0)
     with pytest.raises(ValueError, match=r"max_batch_per_device \(2\) must be at least 4 where .* is 2: leave that"):
-        plan_batches([8], 1, most=2, accumulated=2)
+        choose_step_batches([8], 1, most=2, accumulated=2)
     with pytest.raises(ValueError, match=r"max_batch_per_device \(2\) must be null for LightningDataModule"):
         adapt(None, LightningDataModule(), 2)
 
@@ -167,7 +169,7 @@ def test_the_papers_recipes_leave_accumulation_to_the_hardware(recipe: Path):
     part = yaml.safe_load((recipe.parent / config["data"]).read_text())["init_args"]
     samples = [part["batch_size"], *(stage["batch_size"] for stage in part.get("stages", []))]
     most = config["max_batch_per_device"]
-    assert plan_batches(samples, 1, most=most).kept == samples
+    assert choose_step_batches(samples, 1, most=most).kept == samples
     # As upstream shares them out.
     devices = int(re.search(r"trains on (\d|one) GPU", recipe.read_text())[1].replace("one", "1"))
-    assert plan_batches(samples, devices, most=most).accumulated == 1
+    assert choose_step_batches(samples, devices, most=most).accumulated == 1

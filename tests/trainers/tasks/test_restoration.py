@@ -20,6 +20,7 @@ import nystra
 from datamodules import PairedFolderDataModule
 from datamodules.files.images import read_image
 from glmha import Restormer
+from glmha.shared.checkpoint_files import CheckpointError
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from trainers import NonFiniteError, RestorationTask
 from trainers.evaluation.provenance import digest
@@ -439,3 +440,27 @@ def test_the_average_is_the_mean_of_the_sets_means():
 def test_default_metrics_are_psnr_and_ssim_on_rgb():
     metrics = RestorationTask(Offset()).metrics
     assert [metric.protocol for metric in metrics.values()] == [PSNR().protocol, SSIM().protocol]
+
+
+def test_a_task_is_loaded_from_a_run_s_checkpoint(tmp_path):
+    net = Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
+    training = trainer(tmp_path, max_steps=1)
+    training.fit(RestorationTask(net), DataLoader(Photographs()))
+    training.save_checkpoint(tmp_path / "run.ckpt")
+    loaded = RestorationTask.load_from_checkpoint(tmp_path / "run.ckpt", metrics=[PSNR(border=2)], map_location="cpu")
+    torch.testing.assert_close(loaded.net.state_dict(), net.state_dict(), rtol=0, atol=0)
+    assert isinstance(loaded.net, Restormer)
+    assert [metric.border for metric in loaded.metrics.values()] == [2]
+    assert loaded.net.training
+
+
+def test_a_network_of_any_class_is_loaded_if_it_is_given(tmp_path):
+    training = trainer(tmp_path, max_steps=2)
+    training.fit(RestorationTask(Offset()), DataLoader(Images()))
+    training.save_checkpoint(tmp_path / "run.ckpt")
+    loaded = RestorationTask.load_from_checkpoint(tmp_path / "run.ckpt", net=Offset())
+    assert loaded.net.value.item() == training.lightning_module.net.value.item() != 0
+    with pytest.raises(ValueError, match="must be a checkpoint of the same net"):
+        RestorationTask.load_from_checkpoint(tmp_path / "run.ckpt", net=nn.Conv2d(3, 3, 1))
+    with pytest.raises(CheckpointError):
+        RestorationTask.load_from_checkpoint(tmp_path / "run.ckpt")

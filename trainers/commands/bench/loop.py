@@ -1,4 +1,4 @@
-"""What the training loop costs over the bare step: the same batch, in turn, in one run."""
+"""The cost of the training loop over the bare step: the same batch, in turn, in one run."""
 
 import copy
 import statistics

@@ -60,7 +60,7 @@ class ExplicitSoftmax(nystra.Softmax):
     """Exact attention as window models are published: N×N logits and weights are written."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
-        """See base class."""
+        """Attend with all weights in memory at once."""
         return explicit_softmax(query, key, value, tables)
 
 
@@ -69,14 +69,14 @@ class Absent(nystra.Kernel):
     """The values themselves: what is left of a network without the attention product."""
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class."""
+        """Return no operations, because nothing is computed."""
         return Cost(0, 0)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> None:
-        """See base class: none."""
+        """Make no tables."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
-        """See base class."""
+        """Return the values as they are."""
         return value
 
 

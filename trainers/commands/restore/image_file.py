@@ -17,7 +17,7 @@ from trainers.tiling.arrays import RestoreOptions, restore_array
 
 @dataclass(frozen=True)
 class RestoredImage:
-    """What became of one image.
+    """The result of one restored image.
 
     Attributes:
         source: the image.
