@@ -1,6 +1,7 @@
 """The command line: arguments in, exit status out."""
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -77,11 +78,10 @@ def _status(arguments: list[str]) -> int:
 
 
 def _output_is_closed() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    # Pipes to other processes break as well; flushing tells nothing where output is not buffered.
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _interrupted(interruption: BaseException) -> int:

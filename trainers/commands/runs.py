@@ -1,29 +1,31 @@
-"""The runs below a folder: what they differ in, how far they came, and how to go on."""
+"""The runs below a folder: the options that differ, progress, scores, and how to go on."""
 
 import json
+import os
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from trainers.runs.listing import Listed, find_runs, started_at
 from trainers.runs.run import Run
 
 SHOWN = 8
-"""Differences that the table shows of a run."""
+"""Options that the list shows of a run."""
+INDENT = "    "
 
 
 def run_runs(folders: Sequence[Path] = (Path("logs"),), json: bool = False) -> None:
-    """List runs: where they are, what they differ in, how far they came, their best score and their state.
+    """List runs with their state, steps and best score, the options in which they differ, and how to go on.
+
+    The first run shows all options that are not the same in every run, each other run those unlike the first one's.
 
     Args:
-        folders: those below these.
-        json: print everything that is known, for programs.
+        folders: folders that are searched for runs, with all folders below them.
+        json: print all that is known of each run, as JSON for programs.
 
     Raises:
         FileNotFoundError: if a folder does not exist, or there are no runs.
@@ -36,29 +38,45 @@ def run_runs(folders: Sequence[Path] = (Path("logs"),), json: bool = False) -> N
 
 
 def _print(listed: Sequence[Listed]) -> None:
-    table = Table()
-    for title in ("run", "began", "differs in", "steps", "best", "state"):
-        # Names are shown whole, on several lines if need be.
-        table.add_column(title, overflow="fold")
-    for each in listed:
-        cells = (
-            str(each.folder),
-            _time(each),
-            _shown(each.differences),
+    width = shutil.get_terminal_size().columns
+    root = Path(os.path.commonpath([each.folder.parent for each in listed]))
+    rows = [
+        (
+            str(each.folder.relative_to(root)),
+            each.outcome,
             _steps(each.run),
             _best(each.run),
-            each.state,
+            f"{datetime.fromtimestamp(started_at(each.folder, each.run)):%Y-%m-%d %H:%M}",
         )
-        # As they are: square brackets would be taken for markup.
-        table.add_row(*map(Text, cells))
-    console = Console()
-    console.print(table)
+        for each in listed
+    ]
+    rows.insert(0, ("run", "state", "steps", "best", "began"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # On a narrow terminal a run's folder gets a line to itself: no name is broken.
+    narrow = sum(widths) + 2 * (len(widths) - 1) > width
+    separator = f"\n{INDENT}" if narrow else "  "
+    print(f"runs in {root}, the oldest first:\n")
+    for index, (name, *cells) in enumerate(rows):
+        padded = [cell.ljust(size) for cell, size in zip(cells, widths[1:], strict=True)]
+        line = "  ".join(padded).rstrip()
+        print(f"{name if narrow else name.ljust(widths[0])}{separator}{line}")
+        if index:
+            each = listed[index - 1]
+            for text in (*each.notes, _options(each.differences, listed[0].differences, first=index == 1)):
+                _indented(text, width)
     commands = [each.command for each in listed if each.command is not None]
     if commands:
-        # On lines of their own, whatever the width, to be copied.
-        console.print("to go on:")
+        print("\nto go on:")
         for command in commands:
-            print(f"  {command}")
+            # Unbroken, whatever the width, to be copied.
+            print(f"{INDENT}{command}")
+
+
+def _indented(text: str, width: int) -> None:
+    lines = textwrap.wrap(
+        text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+    )
+    print(*lines, sep="\n", end="\n" if lines else "")
 
 
 def _as_json(listed: Sequence[Listed]) -> str:
@@ -77,18 +95,20 @@ def _as_json(listed: Sequence[Listed]) -> str:
     return json.dumps(values, indent=2)
 
 
-def _shown(differences: Mapping[str, Any]) -> str:
-    lines = [f"{_short(key)} {value}" for key, value in differences.items()]
-    return "\n".join(lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more (--json)"] if len(lines) > SHOWN else []))
+def _options(differences: Mapping[str, Any], of_first: Mapping[str, Any], *, first: bool) -> str:
+    """The options of the first run that are not the same in all runs; of another run, those unlike the first one's."""
+    shown = [
+        f"{_short(key)} {value}"
+        for key, value in differences.items()
+        if first or key not in of_first or of_first[key] != value
+    ]
+    more = [f"and {len(shown) - SHOWN} more (--json)"] if len(shown) > SHOWN else []
+    return ", ".join([*shown[:SHOWN], *more])
 
 
 def _short(key: str) -> str:
-    """The last two words of an option's path, which are enough to know it by."""
+    """The last two words of an option's path, by which it is known well enough."""
     return ".".join(key.split(".")[-2:])
-
-
-def _time(each: Listed) -> str:
-    return f"{datetime.fromtimestamp(started_at(each.folder, each.run)):%Y-%m-%d %H:%M}"
 
 
 def _steps(run: Run | None) -> str:

@@ -25,6 +25,7 @@ from trainers.recipes.parser import RecipeParser
 from trainers.recipes.parser_messages import usage_error
 from trainers.recipes.quiet import filter_warnings
 from trainers.recipes.training import check_before_training, find_checkpoint, sanity_images, standard_callbacks
+from trainers.runs.log_folders import missing_log_folders, remove_unused
 from trainers.runs.record import RunRecord
 from trainers.runs.summary import describe_run
 
@@ -83,11 +84,15 @@ class LowrankCLI(LightningCLI):
 
     def __init__(self, args: list[str], *, summarise: bool = True) -> None:
         self.summarise = summarise
+        self._new_folders: list[Path] = []
         try:
             self._run(args)
-        except SIGTERMException as exception:
-            # Training saves its state and raises Stopped; of an evaluation there is nothing to save.
-            raise Stopped("SIGTERM: ended", "terminated", TERMINATED) from exception
+        except BaseException as exception:
+            remove_unused(self._new_folders)
+            if isinstance(exception, SIGTERMException):
+                # Training saves its state and raises Stopped; of an evaluation there is nothing to save.
+                raise Stopped("SIGTERM: ended", "terminated", TERMINATED) from exception
+            raise
 
     def _run(self, args: list[str]) -> None:
         super().__init__(
@@ -162,7 +167,9 @@ class LowrankCLI(LightningCLI):
             raise usage_error(error, options) from error
 
     def after_instantiate_classes(self) -> None:
-        """Find the checkpoint that `--ckpt_path` asks for."""
+        """Find the checkpoint that `--ckpt_path` asks for, and note which log folders are not there yet."""
+        if self.trainer.is_global_zero:
+            self._new_folders = missing_log_folders(self.trainer)
         options = self.config_init[self.subcommand]
         found = find_checkpoint(options.ckpt_path, self.trainer, resumes=self.subcommand == "fit")
         options.ckpt_path = self.config[self.subcommand].ckpt_path = found

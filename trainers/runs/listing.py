@@ -1,4 +1,4 @@
-"""Runs below a folder, and what they differ in."""
+"""Runs below a folder, and the options in which they differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from trainers.runs.configuration import flatten
 from trainers.runs.run import NAME, Run, read_run
 
 CONFIG = "config.yaml"
-OF_NO_INTEREST = ("ckpt_path", "run.", "trainer.logger.", "trainer.default_root_dir", "weights_only")
-"""Beginnings of options that differ from run to run without making one of another kind."""
+NOT_COMPARED = ("ckpt_path", "run.", "trainer.logger.", "trainer.default_root_dir", "weights_only")
+"""Beginnings of options that differ between runs of the same experiment."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Listed:
 
     Attributes:
         folder: its log folder.
-        run: its record; None of one that keeps none.
-        resumable: the checkpoint that it can be continued from; None if it is finished, running, or continued already.
-        continued_in: the log folder of the run that goes on from it; None: no such.
-        differences: option → value, of those that are not the same in all runs that are listed.
+        run: its record; None if the run keeps no record.
+        resumable: the checkpoint to continue from; None if the run is finished, running, or continued already.
+        continued_in: the log folder of the run that continues this one; None if no run does.
+        differences: option → value, of the options that are not the same in all listed runs.
     """
 
     folder: Path
@@ -34,26 +34,37 @@ class Listed:
     differences: dict[str, Any]
 
     @property
-    def state(self) -> str:
-        """What became of it, in words."""
+    def outcome(self) -> str:
+        """The state in a word or a few."""
         if self.run is None:
-            words = "keeps no record"
-        elif self.run.state == "killed":
-            words = "stopped without a word"
-        elif self.run.state == "running":
-            words = f"running ({self.run.host}, process {self.run.process})"
-        else:
-            words = self.run.state + (f": {self.run.error}" if self.run.error else "")
+            return "keeps no record"
+        return "stopped without a word" if self.run.state == "killed" else self.run.state
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to add to the outcome: process, error, successor or checkpoint."""
+        notes = []
+        if self.run is not None and self.run.state == "running":
+            notes.append(f"running ({self.run.host}, process {self.run.process})")
+        elif self.run is not None and self.run.error and self.run.state != "killed":
+            notes.append(f"{self.run.state}: {self.run.error}")
         if self.continued_in is not None:
-            return f"{words}; continued in {self.continued_in.name}"
-        if self.resumable is not None:
+            notes.append(f"continued in {self.continued_in.name}")
+        elif self.resumable is not None:
             step = self.run.last_step if self.run is not None else None
-            return f"{words}; resumable from {self.resumable.name}" + (f" (step {step})" if step is not None else "")
-        return words
+            notes.append(f"resumable from {self.resumable.name}" + (f" (step {step})" if step is not None else ""))
+        return notes
+
+    @property
+    def state(self) -> str:
+        """Outcome and notes in one line."""
+        notes = self.notes
+        repeated = bool(notes) and notes[0].startswith((f"{self.outcome}:", f"{self.outcome} ("))
+        return "; ".join(notes if repeated else [self.outcome, *notes])
 
     @property
     def command(self) -> str | None:
-        """The command that goes on from it."""
+        """The command that continues the run; None if it cannot be continued."""
         if self.resumable is None:
             return None
         return f"lowrank fit --config {self.folder / CONFIG} --ckpt_path {self.resumable}"
@@ -63,10 +74,10 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
     """Find the runs of `lowrank fit` below some folders, the oldest first.
 
     Args:
-        folders: each is looked through, however deep.
+        folders: folders that are searched with all folders below them.
 
     Returns:
-        Of each log folder with a record, or with checkpoints, one.
+        One entry for each log folder that holds a record or checkpoints.
 
     Raises:
         FileNotFoundError: if a folder does not exist, or there are no runs.
@@ -95,11 +106,11 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
             continue
         before = before.resolve()
         if before not in known and before.parent.name == path.resolve().parent.name:
-            # Both may have been moved since.
+            # Both runs may have been moved together.
             before = path.resolve().with_name(before.name)
-        # One that ended before it had anything to go on from, in itself or in a later one, has taken nobody's place.
+        # A run that ended without a checkpoint, its own or a successor's, continues no other run.
         if run.state in ("running", "finished") or newest_last(path) is not None or path.resolve() in successors:
-            # Of several the last.
+            # Of several successors the newest counts.
             successors.setdefault(before, path)
     options = _differing({path: _options(found[path]) for path in ordered})
     listed = []
@@ -111,14 +122,14 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
 
 
 def started_at(folder: Path, run: Run | None) -> float:
-    """When a run started, in seconds since 1970; of a folder without a record, its oldest file's time."""
+    """Return when a run started, in seconds since 1970; without a record, the time of the folder's oldest file."""
     if run is not None:
         return datetime.fromisoformat(run.started).timestamp()
     return min(path.stat().st_mtime for path in folder.iterdir())
 
 
 def newest_last(folder: Path) -> Path | None:
-    """The newest `last*.ckpt` of a log folder; None if there is none."""
+    """Return the newest `last*.ckpt` of a log folder; None if there is none."""
     found = list(folder.glob("checkpoints/last*.ckpt"))
     return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
@@ -129,7 +140,7 @@ def _options(run: Run | None) -> dict[str, Any]:
     return {
         key.replace(".init_args", "").replace(".class_path", ""): value
         for key, value in flatten(run.configuration).items()
-        if not key.startswith(OF_NO_INTEREST)
+        if not key.startswith(NOT_COMPARED)
     }
 
 

@@ -1,13 +1,16 @@
-"""What is said at the end of training: where everything is, and what to do with it."""
+"""The report at the end of training: where everything is, and the commands to use it."""
 
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from datamodules.base.paired import PairedImageDataModule
+from datamodules.errors import DataError
 from trainers.checkpoints.best import BestCheckpoint
+from trainers.evaluation.data_sets import data_module
 from trainers.monitoring.remaining import duration
 from trainers.monitoring.throughput import memory, throughput
 from trainers.tasks.finetuning import FineTuningTask
@@ -15,14 +18,14 @@ from trainers.tasks.restoration import RestorationTask
 
 
 def describe_run(trainer: Trainer, folder: Path) -> str:
-    """Say where a run's records and checkpoints are, how fast it was, and how to evaluate and use what it trained.
+    """Report where a run's records and checkpoints are, its speed, and the commands to evaluate and use its network.
 
     Args:
-        trainer: at the end of training, in the process that writes.
-        folder: log folder.
+        trainer: the trainer at the end of training, in the process that writes.
+        folder: the run's log folder.
 
     Returns:
-        A line for each.
+        One line for each.
     """
     return "\n".join(_lines(trainer, folder))
 
@@ -54,10 +57,21 @@ def _lines(trainer: Trainer, folder: Path) -> Iterator[str]:
     if not weights:
         return
     weights, config = shlex.quote(weights), folder / "config.yaml"
-    if config.is_file():
-        yield f"to evaluate it: lowrank test --config {shlex.quote(str(config))} --ckpt_path {weights}"
+    options = f"--config {shlex.quote(str(config))} --ckpt_path {weights}"
+    tested = _has_test_sets(data_module(trainer))
+    if config.is_file() and (tested or trainer.val_dataloaders):
+        yield f"to evaluate it: lowrank {'test' if tested else 'validate'} {options}"
     if isinstance(trainer.lightning_module, RestorationTask):
         yield f"to restore images: lowrank restore PHOTO.png --pretrained {weights} --output DIR"
-    elif config.is_file():
-        command = f"lowrank predict --config {shlex.quote(str(config))} --ckpt_path {weights}"
-        yield f"to save what it makes of the test sets: {command}"
+    elif config.is_file() and tested:
+        yield f"to save what it makes of the test sets: lowrank predict {options}"
+
+
+def _has_test_sets(data: LightningDataModule | None) -> bool:
+    if not isinstance(data, PairedImageDataModule):
+        # Whether the files of other data are there is found out by reading them.
+        return data is not None and type(data).test_dataloader is not LightningDataModule.test_dataloader
+    try:
+        return bool(data.test_pairs())
+    except DataError:
+        return False

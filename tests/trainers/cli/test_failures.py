@@ -285,3 +285,28 @@ def test_the_traceback_is_there_on_request(lowrank: Lowrank, recipe, monkeypatch
     monkeypatch.setenv("LOWRANK_TRACEBACK", "1")
     with pytest.raises(ValueError, match="reduction"):
         lowrank("fit", "--config", recipe, "--model.net.attention.reduction", "1.0")
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_a_command_that_failed_before_its_first_result_leaves_no_log_folder(
+    lowrank: Lowrank, recipe, capsys, tmp_path, verb
+):
+    split = {"fit": "train", "validate": "val"}.get(verb, "test")
+    assert lowrank(verb, "--config", recipe, f"--data.{split}_input", "nowhere") == 2
+    assert f"{split}_input (nowhere)" in capsys.readouterr().err
+    assert not list((tmp_path / "logs").rglob("*.*"))
+
+
+def test_a_log_folder_that_was_there_is_left_to_its_owner(lowrank: Lowrank, recipe, tmp_path):
+    folder = tmp_path / "logs/run/version_5"
+    folder.mkdir(parents=True)
+    (folder / "hparams.yaml").touch()
+    options = ["--trainer.logger.init_args.version", 5, "--data.test_input", "nowhere"]
+    assert lowrank("test", "--config", recipe, *options) == 2
+    assert (folder / "hparams.yaml").is_file()
+
+
+def test_no_arguments_are_answered_with_a_recipe_for_own_pairs(lowrank: Lowrank, capsys):
+    message = failing(capsys, lowrank("fit"))
+    assert "--config train/pairs.yaml" in message
+    assert "lowrank recipes" in message

@@ -121,11 +121,13 @@ def test_neither_help_nor_the_list_of_runs_imports_torch_or_lightning(arguments,
     assert result.returncode == (0 if "--help" in arguments else 2)
 
 
-def test_a_reader_that_has_gone_is_no_error(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_no_error(tmp_path, unbuffered):
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "trainers", "--help"]
-    options = {"env": {"PYTHONPATH": str(ROOT)}, "cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    options = {"env": environment, "cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
     result = subprocess.run(command, stdout=writing, **options)
     os.close(writing)
     assert (result.stderr, result.returncode) == ("", 1)

@@ -296,3 +296,42 @@ def test_a_job_that_ended_before_its_first_checkpoint_begins_again_where_it_bega
     assert checkpoint_to_resume("auto", trainer) == checkpoint_to_resume("last", trainer) == own.resumed_from
     write(tmp_path / "run/version_3", own, checkpoint=True)
     assert checkpoint_to_resume("auto", trainer) == str(tmp_path / "run/version_3/checkpoints/last.ckpt")
+
+
+def configured(lr: float, dim: int) -> dict:
+    return {"model": {"init_args": {"optimizer": {"init_args": {"lr": lr}}, "net": {"init_args": {"dim": dim}}}}}
+
+
+def test_runs_below_logs_are_listed_without_a_folder_s_name(lowrank, capsys):
+    write(Path("logs/a"), replace(RUN, state="finished"))
+    assert lowrank("runs") == 0
+    assert capsys.readouterr().out.startswith("runs in logs, the oldest first:")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_list_breaks_no_name_and_shows_options_where_they_differ(tmp_path, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    folders = ["restormer_of_a_long_name/version_0", "restormer_of_a_long_name/version_1", "other/version_0"]
+    for day, (folder, lr, dim) in enumerate(zip(folders, [1e-3, 2e-3, 1e-3], [8, 8, 16], strict=True), 1):
+        started = f"2026-01-0{day}T12:00:00+00:00"
+        finished = replace(RUN, state="finished", started=started, step=60, max_steps=60, monitor="val/psnr", best=24.3)
+        write(tmp_path / folder, replace(finished, configuration=configured(lr, dim)))
+    run_runs([tmp_path])
+    lines = capsys.readouterr().out.splitlines()
+    starts = [next(index for index, line in enumerate(lines) if line.startswith(folder)) for folder in folders]
+    for start in starts:
+        row = " ".join(lines[start : start + 2])
+        assert "finished  60 of 60  val/psnr 24.3  2026-01-0" in row
+    options = ["net.dim 8, optimizer.lr 0.001", "optimizer.lr 0.002", "net.dim 16"]
+    assert [line.strip() for line in lines if line.startswith("    ") and "." in line and "of" not in line] == options
+    if width == 80:
+        # The folder in the heading is the caller's.
+        assert max(map(len, lines[1:])) <= 80
+
+
+def test_a_run_with_many_options_of_its_own_shows_the_first_eight(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    write(tmp_path / "a", replace(RUN, state="finished", configuration={f"option{index}": 0 for index in range(10)}))
+    write(tmp_path / "b", replace(RUN, state="finished", configuration={f"option{index}": 1 for index in range(10)}))
+    run_runs([tmp_path])
+    assert capsys.readouterr().out.count("option7 0, and 2 more (--json)") == 1

@@ -41,3 +41,20 @@ def test_without_checkpoints_none_is_named(lowrank, recipe, capsys):
 )
 def test_durations_are_readable(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("without", "verb"),
+    [(("test",), "validate"), (("test", "val"), None)],
+)
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_without_a_test_set_test_is_not_offered(lowrank, recipe, capsys, without, verb):
+    absent = [word for split in without for kind in ("input", "target") for word in (f"--data.{split}_{kind}", "null")]
+    assert lowrank("fit", "--config", recipe, *absent) == 0
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert "to restore images" in lines
+    if verb is None:
+        assert "to evaluate it" not in lines
+    else:
+        assert lines["to evaluate it"].startswith(f"lowrank {verb} --config ")
+        assert lowrank(*shlex.split(lines["to evaluate it"])[1:]) == 0
