@@ -19,6 +19,7 @@ from torch.testing import assert_close
 
 import glmha
 import nystra
+from glmha.shared.image_network import image_rules
 from nystra.sites.host import WindowHost
 from tests.glmha.randomised import randomise
 
@@ -98,28 +99,27 @@ def check_checkpoints(host: Host, folder: Path) -> None:
 
 
 def check_sizes(host: Host, folder: Path) -> None:
-    """Results have the input's size times `scale`; a size that is not taken is refused by a message that names it."""
+    """Results have the input's size times `scale`; a size that is refused is named and does not fit `image_rules`."""
     net = host.build()
-    scale = getattr(net, "scale", 1)
+    rules = image_rules(net)
     for height, width in host.taken:
         result = run(net, host.inputs((height, width), 2))
         assert len(result) == 2
-        assert result.shape[2:] == (scale * height, scale * width)
+        assert result.shape[2:] == (rules.scale * height, rules.scale * width)
         assert result.isfinite().all()
         if isinstance(net, WindowHost):
-            assert net.takes(height)
-            assert net.takes(width)
+            assert rules.fits(height)
+            assert rules.fits(width)
     for size in host.refused:
         with pytest.raises(ValueError, match=f"{size[0]}×{size[1]}"):
             run(net, host.inputs(size))
-        if isinstance(net, WindowHost):
-            assert not all(net.takes(side) for side in size)
+        assert not all(rules.fits(side) for side in size)
 
 
 def check_range(host: Host, folder: Path) -> None:
     """`value_range` is two ascending numbers, and results are finite at both."""
     net = host.build()
-    low, high = getattr(net, "value_range", (0.0, 1.0))
+    low, high = image_rules(net).value_range
     assert -math.inf < low < high < math.inf
     for value in (low, high):
         assert run(net, [torch.full_like(tensor, value) for tensor in host.inputs(host.taken[0])]).isfinite().all()

@@ -66,7 +66,7 @@ HOSTS = {
         glmha.load_pretrained,
         lambda n, h, w: [(n, 6, h, w), (n, 6, h, w + 10)],
         taken=[(16, 16), (2, 2)],
-        refused=[(15, 15), (16, 18)],
+        refused=[(15, 15), (3, 3)],
         coupled=True,
         takes_attention=True,
     ),
