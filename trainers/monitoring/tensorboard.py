@@ -1,16 +1,33 @@
 """TensorBoard's record of a run: the curves of training, those of the run that it goes on from included."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
+from torch.utils.tensorboard import SummaryWriter
 
 from trainers.checkpoints.folders import folder_of_run
+
+
+class _OpenedOnUse:
+    """Stands for a writer that opens on the first use of it; Lightning asks every logger for its writer at once.
+
+    Args:
+        writer: opens the writer, or returns the open one.
+    """
+
+    def __init__(self, writer: Callable[[], SummaryWriter]) -> None:
+        self._writer = writer
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the writer."""
+        return getattr(self._writer(), name)
 
 
 class RunLogger(TensorBoardLogger):
@@ -23,6 +40,12 @@ class RunLogger(TensorBoardLogger):
         *args: of Lightning's logger.
         **kwargs: of Lightning's logger.
     """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of the event file, which it opens when something is written."""
+        return _OpenedOnUse(lambda: super(RunLogger, self).experiment)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
