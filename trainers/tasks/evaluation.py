@@ -22,6 +22,7 @@ from trainers.evaluation.provenance import current_seed
 from trainers.evaluation.scores import Evaluation, ImageScore, gather
 from trainers.metrics.base import ImageMetric
 from trainers.tasks.compatibility import check_shapes, initialise
+from trainers.tiling.layout import tile_side
 
 Batch = Mapping[str, Any]
 """`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
@@ -238,7 +239,7 @@ class EvaluationTask(LightningModule, ABC):
                 settings={
                     # Taken in this process, since the weights were read or initialised.
                     "trained_steps": 0 if self.trainer.ckpt_path else self.trainer.global_step,
-                    "tile": self.tile,
+                    "tile": tile_side(self.net, self.tile),
                     "overlap": None if self.tile is None else self.overlap,
                     "self_ensemble": self.ensembles,
                     "attention": _attention(self.net),

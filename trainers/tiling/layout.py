@@ -107,13 +107,7 @@ def lay_out_tiles(
         raise ValueError(f"image (height {height}, width {width}) must have at least one pixel")
     if overlap < 0:
         raise ValueError(f"overlap ({overlap}) must be at least 0; 0 gives visible seams, 48 is usual")
-    if tile is not None and tile < size_multiple:
-        raise ValueError(f"tile ({tile}) must be at least {size_multiple}, the network's size multiple; 512 is usual")
-    side = None if tile is None else tile // size_multiple * size_multiple
-    while side and taken and not taken(side):
-        side -= size_multiple
-    if side == 0:
-        raise ValueError(f"tile ({tile}) must be at least the network's smallest input: raise it; 512 is usual")
+    side = None if tile is None else _largest_side(tile, size_multiple, taken)
     if side is not None and side - overlap < size_multiple:
         raise ValueError(
             f"overlap ({overlap}) must be at most {side - size_multiple} with tiles of {side} pixels; "
@@ -122,6 +116,23 @@ def lay_out_tiles(
     rows = _lay_out_axis(height, side, overlap, size_multiple, scale, taken)
     columns = _lay_out_axis(width, side, overlap, size_multiple, scale, taken)
     return TileLayout(rows, columns, height * scale, width * scale, scale)
+
+
+def tile_side(net: nn.Module, tile: int | None) -> int | None:
+    """Find the largest side of the tiles that a network is given.
+
+    Args:
+        net: any network.
+        tile: as asked for, in input pixels; None: whole images.
+
+    Returns:
+        The largest side up to `tile` that the network takes; None: whole images.
+
+    Raises:
+        ValueError: if the network takes no image as small.
+    """
+    rules = image_rules(net)
+    return None if tile is None else _largest_side(tile, rules.size_multiple, rules.takes)
 
 
 def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, overlap: int) -> TileLayout:
@@ -150,6 +161,17 @@ def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, over
         scale=rules.scale,
         taken=rules.takes,
     )
+
+
+def _largest_side(tile: int, size_multiple: int, taken: Callable[[int], bool] | None) -> int:
+    if tile < size_multiple:
+        raise ValueError(f"tile ({tile}) must be at least {size_multiple}, the network's size multiple; 512 is usual")
+    side = tile // size_multiple * size_multiple
+    while side and taken and not taken(side):
+        side -= size_multiple
+    if side == 0:
+        raise ValueError(f"tile ({tile}) must be at least the network's smallest input: raise it; 512 is usual")
+    return side
 
 
 def _lay_out_axis(
