@@ -27,9 +27,9 @@ class LastCheckpoint(Checkpoint):
 
     Ctrl-C, SIGTERM and, in a SLURM job, the signal that announces its end (Lightning's `SLURMEnvironment`, SIGUSR1
     unless told otherwise) let the running step finish, so that weights, optimiser and counters belong together. Then
-    the checkpoint is written and training ends with an exit status of its own: 130 after Ctrl-C, `TERMINATED`, or
+    the checkpoint is written and training ends with an exit status for the cause: 130 after Ctrl-C, `TERMINATED`, or
     `REQUEUED` once the SLURM job is queued again. A second Ctrl-C stops at once and writes nothing. Any exception
-    that ends training is given a note that says how to go on.
+    that ends training is given a note on how to go on.
 
     Nothing is saved in the middle of an accumulated step, whose gradients would be lost: then the end of the step is
     waited for. Where a validation is due, a run that goes on from the checkpoint begins with it.
@@ -78,7 +78,7 @@ class LastCheckpoint(Checkpoint):
         self._step = self.saved_step = trainer.global_step
         # Lightning minds SIGTERM until here.
         self._signal = signal.SIGTERM if trainer.received_sigterm else None
-        # Only a process's main thread may set a handler; elsewhere signals are not ours to handle.
+        # Only the main thread of a process may set a handler.
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
             self._requeue_signal = requeue_signal(trainer)

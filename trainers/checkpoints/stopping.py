@@ -34,7 +34,7 @@ def requeue_signal(trainer: Trainer) -> signal.Signals | None:
 
 
 def requeue() -> str | None:
-    """Let SLURM queue this job again; say what it failed of, if it did."""
+    """Let SLURM queue this job again; return the reason if that failed."""
     command = ["scontrol", "requeue", str(job())]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)

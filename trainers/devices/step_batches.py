@@ -57,7 +57,7 @@ class StepBatches:
 def choose_step_batches(
     samples: Sequence[int], devices: int, *, most: int | None = None, accumulated: int | None = None
 ) -> StepBatches:
-    """Choose how many batches a step accumulates, so that its samples stay what the recipe says.
+    """Choose how many batches a step accumulates, so that its samples stay those of the recipe.
 
     Of what the limit allows, the number that keeps the samples of every stage; failing that, the one whose worst stage
     differs by the smallest share. Of equals the smallest, which has the largest batches.

@@ -17,7 +17,7 @@ def data_module(trainer: Trainer) -> LightningDataModule | None:
 def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dict[str, int]:
     """Names of a stage's data sets, in the order of their loaders, and how many images each has.
 
-    A data module of ours names them; otherwise they are called by the stage and, if there are several, a number.
+    Data modules of this package name them. Other sets are called by the stage and, if there are several, a number.
     """
     loaders = getattr(trainer, f"{stage}_dataloaders")
     loaders = loaders if isinstance(loaders, list) else [loaders]

@@ -100,12 +100,12 @@ class Evaluation:
         return any(counts.get(name, 0) < number for name, number in self.expected.items())
 
     def table(self) -> Table:
-        """A row per data set, one for their average, a column per metric; what is partial says so."""
+        """A row per data set, one for their average, a column per metric; a caption marks partial results."""
         table = Table()
         table.add_column("data set")
         table.add_column("images", justify="right")
         for metric in self.protocols:
-            # A name cut short would lose what tells two protocols apart.
+            # A name cut short would lose the difference between two protocols.
             table.add_column(metric, justify="right", overflow="fold")
         counts, means = self.counts(), self.means()
         for name, mean in means.items():

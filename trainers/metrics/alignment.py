@@ -46,7 +46,7 @@ def align(preds: Tensor, target: Tensor) -> Aligned:
     """Lay a restored image over its ground truth, as the evaluation of RealBlur does.
 
     The image is scaled to the least squared error; a homography that maximises the correlation of both as grey images
-    (ECC, 100 iterations; Evangelidis and Psarakis 2008) warps it, bicubic. The mask tells what it covers.
+    (ECC, 100 iterations; Evangelidis and Psarakis 2008) warps it, bicubic. The mask marks the pixels that it covers.
 
     Args:
         preds: levels of the restored image, shape (C, H, W), C = 1 or 3 (RGB).

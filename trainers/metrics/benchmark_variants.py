@@ -82,7 +82,7 @@ def psnr_b(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int =
     Yim and Bovik, Quality Assessment of Deblocked Images (2011), as SwinIR measures JPEG artefact removal:
     10 log10(255² / (mean squared error + η·max(0, D_b − D_n))) for each channel, then their mean. D_b and D_n are the
     mean squared steps of `preds` across and between the borders of blocks, η = log2 8 / log2 min(H, W). Where sides are
-    no multiples of 8, the script counts one column (row) of borders fewer than it sums up, and so do we.
+    no multiples of 8, the script counts one column (row) of borders fewer than it sums up, and so does this function.
 
     Args:
         preds: restored images, shape (B, C, H, W) with C = 1 or 3; clamped to [0, 1] and rounded to 8 bits.

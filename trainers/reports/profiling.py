@@ -41,7 +41,7 @@ def profile(
     Args:
         groups: name → function; those of a group are timed in turn (see `interleaved_medians`).
         repeats: counted calls of each, >= 1.
-        memory: name → call whose memory is measured, in a process of its own.
+        memory: name → call whose memory is measured, each in a fresh process.
 
     Returns:
         Name → "seconds", and "bytes" where memory was measured, in the order of the groups.
@@ -124,7 +124,7 @@ def _increase(call: Callable[[nn.Module, Tensor], object], net: nn.Module, image
 
 
 def resident_memory() -> float:
-    """Bytes that this process has in memory now; where the system does not say, the most that it ever had."""
+    """Return the bytes that this process has in memory now; where the system does not report them, the peak."""
     return _resident("VmRSS")
 
 

@@ -41,14 +41,14 @@ class ImageTask(EvaluationTask):
         loss: (restored, target) → scalar; None: the task's default loss.
         optimizer: makes the optimiser from the network's parameters; None: AdamW.
         scheduler: makes the learning-rate schedule, stepped once per optimiser step; None: constant.
-        metrics: of validation and test, each with a name of its own; None: the task's default
+        metrics: of validation and test, each with another name; None: the task's default
             metrics.
         pretrained: checkpoint to start from, loaded strictly; None: random initialisation. (To resume a run, or to
             evaluate a checkpoint of it, use `--ckpt_path`.)
         tile: largest side in pixels of what the network sees at once in evaluation; None: whole images.
         overlap: pixels that neighbouring tiles share at least.
         logged_images: images of each validation set that are shown in TensorBoard.
-        self_ensemble: average over the eight flips and quarter turns in evaluation of its own, outside training; eight
+        self_ensemble: average over the eight flips and quarter turns in evaluation outside training; eight
             times the time.
         mixup: mixtures of the images of training batches; None: none.
         checkpoint_activations: whether the network's blocks are recomputed in the backward pass instead of keeping
@@ -112,7 +112,7 @@ class ImageTask(EvaluationTask):
 
     @property
     def trained_net(self) -> Any:
-        """The network as training calls it: compiled where the task says so; as it is where there are no gradients."""
+        """The network as training calls it: compiled if a backend is given and gradients are recorded."""
         if self.compile_backend is None or not torch.is_grad_enabled():
             return self.net
         if not self._compiled:
@@ -249,7 +249,7 @@ class ImageTask(EvaluationTask):
         return self.loss(restored, batch["target"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, mixed where the task says so."""
+        """Return the loss of a batch, which is mixed if `mixup` is given."""
         if self.mixup is not None:
             batch = self.mixup(batch)
         restored = self.call(batch)

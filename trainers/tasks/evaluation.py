@@ -35,7 +35,7 @@ class EvaluationTask(LightningModule, ABC):
 
     Args:
         net: (B, C, H, W) → (B, C', H', W'); None: the network whose weights `pretrained` holds.
-        metrics: of validation and test, each with a name of its own; None: the task's default metrics.
+        metrics: of validation and test, each with another name; None: the task's default metrics.
         pretrained: checkpoint of the weights, loaded strictly; None: the weights stay as they are in `net`.
         tile: largest side in pixels of what the network sees at once; None: whole images.
         overlap: pixels that neighbouring tiles share at least.
@@ -129,7 +129,7 @@ class EvaluationTask(LightningModule, ABC):
 
     @property
     def evaluation_autocast(self) -> torch.dtype | None:
-        """The precision that the trainer asked for; whoever opens an autocast region of his own has to pass it on."""
+        """The precision that the trainer asked for; code that opens another autocast region has to pass it on."""
         device = self.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
@@ -157,7 +157,7 @@ class EvaluationTask(LightningModule, ABC):
         self._scores = []
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """Restore and score the images of a batch; `restored` is for those who show them."""
+        """Restore and score the images of a batch; `restored` is for callbacks that show them."""
         return self._evaluate(batch, list(data_sets(self.trainer, "val"))[dataloader_idx])
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class EvaluationTask(LightningModule, ABC):
         return self.restore(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means; of a validation of its own, outside training, also report every score."""
+        """Log the means; outside training, also report every score."""
         evaluation = self._conclude("val")
         if self.trainer.state.fn == TrainerFn.VALIDATING:
             self._report(evaluation)

@@ -48,7 +48,7 @@ class RestorationTask(ImageTask):
         return [PSNR(), SSIM()]
 
     def on_test_start(self) -> None:
-        """Say so where a border is left out that is not super-resolution's, which goes with its scale."""
+        """Warn if a metric leaves out a border that is not the scale of super-resolution."""
         scale = getattr(data_module(self.trainer), "scale", 1)
         borders = {metric.name: metric.border for metric in self.metrics.values() if hasattr(metric, "border")}
         others = ", ".join(f"{name} {border}" for name, border in borders.items() if border != scale)
@@ -63,7 +63,7 @@ class RestorationTask(ImageTask):
         return in_unit_range(self.trained_net, batch["input"])
 
     def restore(self, batch: Batch) -> list[Tensor]:
-        """Restore whole images, in tiles where the task says so."""
+        """Restore whole images, in tiles if `tile` is given."""
         return self.restore_with(self.net, batch)
 
     def restore_with(self, net: nn.Module, batch: Batch) -> list[Tensor]:

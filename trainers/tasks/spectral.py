@@ -76,7 +76,7 @@ class SpectralTask(ImageTask):
         return net(batch["input"], *masks) if masks else in_unit_range(net, batch["input"])
 
     def restore(self, batch: Batch) -> list[Tensor]:
-        """Reconstruct whole images: those of a camera with a mask at once, others in tiles where the task says so."""
+        """Reconstruct whole images: those of a camera with a mask at once, others in tiles if `tile` is given."""
         images = batch["input"]
         self._check_arguments(1 + ("mask" in batch))
         if "mask" not in batch and images.ndim == 4:

@@ -108,7 +108,7 @@ def run_bench_attention(
 
 
 class SingleSite(nn.Module):
-    """A kernel at a site of its own, to be sent to a process.
+    """One kernel at one site, to be sent to a fresh process.
 
     Args:
         kernel: of the site.

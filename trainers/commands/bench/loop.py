@@ -182,7 +182,7 @@ class AlternatingBatches(LightningDataModule):
             kind: Share(
                 statistics.median(bare) / self.block,
                 statistics.median(loop) / self.block,
-                statistics.median(ours / alone for ours, alone in zip(loop, bare, strict=True)) - 1,
+                statistics.median(looped / alone for looped, alone in zip(loop, bare, strict=True)) - 1,
             )
             for kind, bare, loop in zip(
                 ("wall", "cpu"), zip(*self.bare[1:], strict=True), zip(*self.loop[1:], strict=True), strict=True

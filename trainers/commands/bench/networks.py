@@ -39,7 +39,7 @@ def run_bench(
             directory, as in tests.reference.restormer.Restormer; it gets the full-attention network's weights, and
             ratios are against it. None: ratios are against full attention.
         training: whether training steps (forward, L1, backward) are timed too.
-        memory: whether peak memory is measured, each call once in a process of its own.
+        memory: whether peak memory is measured, each call once in a fresh process.
         output: JSON file for the figures; None: only the table.
 
     Returns:

@@ -58,7 +58,7 @@ def run_compare(
             keep.
         images: number of images, evenly spread over the test sets; null: all.
         repeats: timings of each variant, of which the median counts.
-        memory: whether memory is measured, each variant in a process of its own.
+        memory: whether memory is measured, each variant in a fresh process.
         output: folder for `metrics.json` and `comparison.png`; made if it is missing.
 
     Returns:

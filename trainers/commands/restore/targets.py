@@ -47,4 +47,4 @@ def _search(folder: Path) -> list[Path]:
         and not path.is_dir()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    return found or list_images(folder, "images")  # which says what is there instead
+    return found or list_images(folder, "images")  # its message names what is there instead
