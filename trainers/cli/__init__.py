@@ -1,4 +1,4 @@
-"""Words in, exit status out."""
+"""The command `lowrank`: arguments in, exit status out."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["fit", "main"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lightning is imported for a training only, not for every verb.
+    # Imported on use: Lightning takes seconds.
     if name == "fit":
         from trainers.recipes.lightning_cli import fit
 

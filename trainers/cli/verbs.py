@@ -36,7 +36,7 @@ TRAINER_VERBS = {
     "fit": Verb(
         "train a network as a recipe describes (--config), or resume (--ckpt_path FILE | last | auto)",
         (
-            "lowrank fit --config demo/restormer_glmha.yaml",
+            "lowrank fit --config train/pairs.yaml --data.root MY_PAIRS",
             "lowrank fit --config logs/my_run/version_0/config.yaml --ckpt_path auto",
         ),
     ),

@@ -69,7 +69,7 @@ class SaveConfig(SaveConfigCallback):
     """Saves the recipe of a run as `config.yaml` in its log folder."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save it; a log folder that holds another run's is refused."""
+        """Save the recipe, and refuse a log folder that holds another run's."""
         try:
             super().setup(trainer, pl_module, stage)
         except RuntimeError as error:
@@ -150,7 +150,7 @@ class LowrankCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments; what the parser reports is reduced to one message."""
+        """Parse the arguments, and reduce the parser's report of a mistake to one message."""
         for verb in ("validate", "test"):
             # The task prints a table of its own.
             self._parser(verb).set_defaults(verbose=False)
@@ -175,7 +175,7 @@ class LowrankCLI(LightningCLI):
         options.ckpt_path = self.config[self.subcommand].ckpt_path = found
 
     def before_fit(self) -> None:
-        """Check what a run goes on from, and fit the batches to the devices."""
+        """Check the checkpoint that is resumed, and fit the batches to the devices."""
         options = self.config_init.fit
         # Its check is asked for also where it is no callback (enable_checkpointing false).
         record: RunRecord = options.run
@@ -199,7 +199,7 @@ class LowrankCLI(LightningCLI):
         report(self.trainer, describe_run(self.trainer, log_folder(self.trainer)))
 
     def _parse_ckpt_path(self) -> None:
-        # The base class would read the checkpoint for hyper-parameters that ours never hold.
+        # The base class would search the checkpoint for hyper-parameters, which this package's tasks never save.
         return
 
 

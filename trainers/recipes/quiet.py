@@ -1,4 +1,4 @@
-"""Warnings of libraries that say nothing to a user of `lowrank`."""
+"""Warnings of libraries that are of no use to a user of `lowrank`."""
 
 import logging
 import warnings
@@ -26,13 +26,13 @@ def filter_warnings() -> None:
     """Silence warnings of libraries for the time of a command."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It says which process died before it ends the others.
+    # This logger names the process that died before it ends the others.
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
-    # jsonargparse would write this sentence into the record instead of the value. As an error it makes it try the next
-    # type of a union: a list of attention factories is then written as such.
+    # jsonargparse would write this sentence into the record in place of the value. As an error it lets jsonargparse try
+    # the next type of a union, so that a list of attention factories is written as a list.
     warnings.filterwarnings("error", r"\s+Unable to serialize instance")
-    # What these libraries deprecate of each other is theirs to change.
+    # A user cannot change what one of these libraries deprecates in another.
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings("ignore", category=category, module=r"(lightning|jsonargparse|torch\._inductor)\.")

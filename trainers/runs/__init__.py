@@ -1,1 +1,1 @@
-"""A run's record: what it is, whether it lives, what it differs in, how to go on."""
+"""Records of runs: state, progress, configuration, and the checkpoint to continue from."""

@@ -1,4 +1,4 @@
-"""What two runs' configurations differ in, and which of it matters to a run that is resumed."""
+"""Differences between the configurations of two runs, and those that forbid to resume one from the other."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Configuration = Mapping[str, Any]
-"""What a recipe and the command line came to, as `config.yaml` holds it."""
+"""Values of all options of a run, from recipe and command line, as `config.yaml` holds them."""
 
 TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches")
 """Options of the trainer that the weights depend on. A recipe's `batch_size` is the samples of a step, on whatever
@@ -44,7 +44,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def decisive(configuration: Configuration) -> dict[str, Any]:
-    """The part of a configuration that a resumed run must share with the one that it goes on from.
+    """Return the part of a configuration that a resumed run must share with the run that it continues.
 
     Files and folders may have been moved: of the model's only the name counts, of the data's nothing.
 
@@ -76,17 +76,17 @@ def decisive(configuration: Configuration) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say what has changed, a line each: `key: before → now`.
+    """List the changes, one line each: `key: before → now`.
 
     Args:
-        before: of the run that is to go on, from `decisive`.
-        now: of the run that is to go on from it.
+        before: the result of `decisive` for the run that is to be continued.
+        now: the result of `decisive` for the run that continues it.
     """
     lines = []
     for key in sorted({*before, *now}):
-        # What one of them does not have, of an older version perhaps, is null to it.
+        # An option that one of them lacks, perhaps because its version is older, counts as null.
         values = before.get(key), now.get(key)
-        # The weights to start from are of no consequence to a run that goes on from others; they need not be named.
+        # A resumed run takes its weights from the checkpoint: it need not name the weights of the first start.
         if values[0] != values[1] and not (key == "model.pretrained" and None in values):
             lines.append(f"{key}: {_shown(values[0])} → {_shown(values[1])}")
     return lines
@@ -104,12 +104,12 @@ def _import(path: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError):
-        # Of code that is gone nothing more can be said than its name.
+        # The class no longer exists, so its arguments are unknown.
         return None
 
 
 def _paths(owner: Any) -> set[str]:
-    """Names of a class's arguments that are files or folders."""
+    """Return the names of a class's arguments that are files or folders."""
     found = set()
     for base in getattr(owner, "__mro__", ()):
         for name, parameter in inspect.signature(base).parameters.items() if base is not object else ():

@@ -1,4 +1,4 @@
-"""The record that each run keeps of itself, `run.json` in its log folder, and whether it still lives."""
+"""The callback that keeps a run's record, `run.json` in its log folder."""
 
 import json
 import logging
@@ -55,7 +55,7 @@ class RunRecord(Checkpoint):
         self._accumulated = 1
 
     def check(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint of another configuration.
+        """Refuse a checkpoint of a run with another configuration.
 
         Args:
             checkpoint: what was saved; nothing is known of one that holds no configuration.
@@ -75,7 +75,7 @@ class RunRecord(Checkpoint):
             )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration."""
+        """Add the configuration to the checkpoint."""
         if self.configuration is not None:
             checkpoint["configuration"] = self.configuration
         checkpoint["accumulated"] = self._accumulated
@@ -89,7 +89,7 @@ class RunRecord(Checkpoint):
             recount(progress, before, self._accumulated)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin the record."""
+        """Write the first record."""
         self._accumulated = trainer.accumulate_grad_batches
         if stage != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
@@ -113,7 +113,7 @@ class RunRecord(Checkpoint):
         self._write(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where a resumed run begins; clear away what a killed one left half-written."""
+        """Record the checkpoint of a resumed run, and remove half-written files that killed runs left."""
         self._write(trainer, resumed_from=_absolute(trainer.ckpt_path))
         before = folder_of_run(trainer.ckpt_path) if trainer.ckpt_path is not None else None
         if before is not None and trainer.is_global_zero:
@@ -124,7 +124,7 @@ class RunRecord(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Give a sign of life, if it is time or a checkpoint was saved."""
+        """Write the record if a heartbeat is due or a checkpoint was saved."""
         self._live(trainer)
 
     def on_validation_batch_end(
@@ -136,20 +136,20 @@ class RunRecord(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Give a sign of life, if it is time."""
+        """Write the record if a heartbeat is due."""
         self._live(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the score."""
+        """Record the best score."""
         if not trainer.sanity_checking:
             self._write(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say that training has ended, and whether that is where it was to end."""
+        """Record the end of training, and whether its limit was reached."""
         self._write(trainer, state="finished" if at_its_end(trainer, trainer.current_epoch) else "stopped early")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say why it ended."""
+        """Record why training ended."""
         if isinstance(exception, Stopped):
             self._write(trainer, state=exception.state, error=exception.message)
         elif isinstance(exception, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""The checkpoint from which a run is resumed."""
 
 import os
 
@@ -10,16 +10,16 @@ from trainers.runs.run import read_run
 
 
 def requeued() -> bool:
-    """Whether this process is of a SLURM job that was started before."""
+    """Return whether this process belongs to a SLURM job that was started before."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
 def checkpoint_to_resume(given: str | None, trainer: Trainer) -> str | None:
-    """The checkpoint to go on from, if any: of a job that was started again, that job's own.
+    """Return the checkpoint to resume from, if any; a job that was started again takes its latest one.
 
     Args:
-        given: as `--ckpt_path`; "auto" for the newest of all, if there is one.
-        trainer: its logger says where runs are kept.
+        given: the value of `--ckpt_path`; "auto" for the newest of all checkpoints, if there is one.
+        trainer: its logger names the folder of runs.
     """
     found = kept_checkpoints("last", trainer)
     if requeued():
@@ -28,7 +28,7 @@ def checkpoint_to_resume(given: str | None, trainer: Trainer) -> str | None:
         if own:
             return str(own[-1])
         if runs:
-            # It ended before it had a checkpoint of its own, and begins again where it began.
+            # The job ended before its first checkpoint, so it starts again from the checkpoint of its first start.
             return max(runs.values(), key=lambda run: run.started).resumed_from
     if given == "auto":
         return str(found[-1]) if found else None

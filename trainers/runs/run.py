@@ -1,4 +1,4 @@
-"""A run's record as it is read: what it is, how far it came, whether it lives."""
+"""A run's record as it is read: configuration, progress, and whether the run's process is alive."""
 
 import json
 import os
@@ -20,28 +20,28 @@ DEAD_AFTER_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run.
+    """A run as its record describes it.
 
     Attributes:
-        state: what it last said of itself; "killed" is said by others, of one that is "running" no longer.
+        state: the last state that the run wrote; "killed" if that is "running" and its process is not alive.
         host: name of the machine.
-        process: its number there.
-        process_start: when that process started, in the system's own unit; None where it does not say.
+        process: number of the process on that machine.
+        process_start: start of that process in clock ticks since the machine's; None where the system has no /proc.
         job: number of the SLURM job; None elsewhere.
         started: date and time, ISO 8601.
         updated: date and time of the last sign of life.
-        step: optimiser steps taken, those before it was resumed included.
-        max_steps: where it ends; None: not by steps.
+        step: optimiser steps taken, including those before the run was resumed.
+        max_steps: number of steps at which the run ends; None if steps do not limit it.
         epoch: epochs ended.
-        max_epochs: where it ends; None: not by epochs.
-        monitor: name of the score that the best checkpoint is chosen by; None: no such.
-        best: that score; None before the first validation.
-        best_checkpoint: its file.
-        last_checkpoint: the newest file that the run goes on from; None before there is one.
-        last_step: optimiser steps taken when that was saved.
-        resumed_from: the checkpoint that it goes on from itself; None: from scratch.
-        error: first line of what ended it; None if nothing did.
-        configuration: what the recipe and the command line came to; None if it was not started from the command line.
+        max_epochs: number of epochs at which the run ends; None if epochs do not limit it.
+        monitor: name of the score that chooses the best checkpoint; None if no best checkpoint is kept.
+        best: best value of that score; None before the first validation.
+        best_checkpoint: file of the best checkpoint.
+        last_checkpoint: the newest checkpoint from which the run can be resumed; None before there is one.
+        last_step: optimiser steps taken when that checkpoint was saved.
+        resumed_from: the checkpoint from which the run was resumed; None if it started from scratch.
+        error: first line of the error that ended the run; None if none did.
+        configuration: values of all options; None if the run was not started from the command line.
     """
 
     state: State
@@ -66,13 +66,13 @@ class Run:
 
 
 def read_run(folder: Path) -> Run | None:
-    """Read a run's record, and see whether the process that wrote it still lives.
+    """Read a run's record, and check whether the process that wrote it is alive.
 
     Args:
         folder: the log folder.
 
     Returns:
-        None if there is no record, or it is of no form that is known.
+        The record; None if there is none, or none that this version can read.
     """
     try:
         values = json.loads((folder / NAME).read_text())
@@ -83,7 +83,7 @@ def read_run(folder: Path) -> Run | None:
 
 
 def utc_now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -96,16 +96,16 @@ def _lives(run: Run) -> bool:
         return False
     except PermissionError:
         pass
-    # The number may have been given to another process since.
+    # Another process may have got the number since.
     return process_start(run.process) == run.process_start
 
 
 def process_start(process: int) -> int | None:
-    """When a process started, in ticks since the machine did; None if it has ended."""
+    """Return when a process started, in clock ticks since the machine's start; None if the process has ended."""
     try:
         # The name, in brackets, may hold anything. The start is the 22nd field of all, the 20th after it.
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    # A process that nobody has asked about since its end is still listed.
+    # A zombie: it has ended, but its parent has not read its exit status.
     return None if fields[0] == "Z" else int(fields[19])
