@@ -1,6 +1,6 @@
 #!/bin/bash
 # Trains a recipe on several GPUs of several nodes; what lowrank fit takes besides may follow.
-#   sbatch docs/slurm.sh glmha/restormer_rain13k.yaml --config attention/glmha.yaml --data.root DIR
+#   sbatch docs/guides/slurm.sh glmha/restormer_rain13k.yaml --config attention/glmha.yaml --data.root DIR
 # One task a GPU. Lower max_batch_per_device in the recipe, or here, if a GPU is too small for it.
 #SBATCH --job-name=lowrank
 #SBATCH --nodes=1
@@ -15,7 +15,7 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
-recipe=${1:?usage: sbatch docs/slurm.sh RECIPE [options of lowrank fit]}
+recipe=${1:?usage: sbatch docs/guides/slurm.sh RECIPE [options of lowrank fit]}
 shift
 # Tasks share a node's cores: each computes with one and loads data with the others.
 export OMP_NUM_THREADS=1

@@ -22,7 +22,7 @@ QUERIES = DATA / "window_attention/mobilesr_x4.safetensors"
 def test_a_released_model_keeps_its_output():
     net = nystra.load_pretrained(WEIGHTS)
     hazy = to_tensor(read_image(WEIGHTS.parent / "SOTS-indoor/hazy/1400_3.png"))[None, :, 100:356, 200:456]
-    # Decibels of fidelity to exact attention on this crop; those of whole images are in docs/kernels.md.
+    # Decibels of fidelity to exact attention on this crop; those of whole images are in docs/results/kernels.md.
     floors = {
         nystra.LandmarkPooling(): 55,
         nystra.LandmarkPooling(4, 16): 52,

@@ -129,7 +129,10 @@ def demo_data(recipe: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("pairs", ["--trainer.val_check_interval", 1, "--trainer.check_val_every_n_epoch", 1]), ("demo", [])],
+    [
+        ("pairs", ["--trainer.val_check_interval", 1, "--trainer.check_val_every_n_epoch", 1]),
+        pytest.param("demo", [], marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_ends_in_the_weights_of_the_straight_one(lowrank, recipe, tmp_path, kind, options):
     if kind == "demo":

@@ -56,8 +56,7 @@ def test_what_is_compared_depends_on_what_is_random_in_a_step(recipe, ends, tmp_
 
 
 # A run is killed six times over, each time before it has come far; saved are steps 2, 4, 6, …
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "all"])
+@pytest.mark.parametrize("kind", ["plain", pytest.param("all", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(recipe, ends, tmp_path, kind):
     batches = 2 if kind == "all" else 1
     moments = [
@@ -130,6 +129,7 @@ def in_slurm(folder: Path, restarts: int, prepare=None) -> None:
         prepare()
 
 
+@pytest.mark.slow
 def test_a_slurm_job_that_has_to_end_is_queued_again_and_goes_on_by_itself(recipe, ends, tmp_path):
     arguments = command(tmp_path, recipe)
     # Validation is due after the fourth step, and is caught up on.

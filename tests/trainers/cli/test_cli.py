@@ -16,6 +16,7 @@ from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 from trainers.evaluation.provenance import digest
 
 Lowrank = Callable[..., int]
+SLOW = pytest.mark.slow
 
 
 def weights(folder: Path, run: int = 0) -> dict[str, Tensor]:
@@ -55,9 +56,10 @@ def test_a_run_is_silent_but_for_its_results(lowrank: Lowrank, recipe, capsys):
     [
         (["--trainer.fast_dev_run", "true"], None),
         (["--trainer.logger", "false"], "log folder: {work}"),
-        (
+        pytest.param(
             ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "csv"],
             "log folder: csv/run/version_0",
+            marks=SLOW,
         ),
         ([], "log folder: {logs} (see it with: tensorboard --logdir {logs})"),
     ],
@@ -71,6 +73,7 @@ def test_the_log_folder_is_told_if_there_is_one(lowrank: Lowrank, recipe, capsys
         assert printed[0] == first.format(work=tmp_path / "work", logs=tmp_path / "logs/run/version_0")
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_agree_bit_for_bit(lowrank: Lowrank, recipe, tmp_path):
     options = ["--trainer.max_steps", 5, "--data.num_workers", 1]
     for seed in (3, 3, 4):
@@ -90,7 +93,7 @@ def test_the_saved_recipe_reproduces_the_run(lowrank: Lowrank, recipe, tmp_path)
     torch.testing.assert_close(weights(tmp_path, 1), weights(tmp_path, 0), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.parametrize("verb", [pytest.param("validate", marks=SLOW), "test", pytest.param("predict", marks=SLOW)])
 def test_the_saved_recipe_evaluates_the_checkpoint(lowrank: Lowrank, recipe, tmp_path, verb, capsys):
     assert lowrank("fit", "--config", recipe) == 0
     run = tmp_path / "logs/run/version_0"
@@ -121,11 +124,13 @@ def test_a_log_folder_of_another_run_is_refused(lowrank: Lowrank, recipe, capsys
     "options",
     [
         ["--trainer.enable_checkpointing", "false"],
-        ["--trainer.fast_dev_run", "true"],
-        ["--trainer.logger", "false"],
-        ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "csv"],
+        pytest.param(["--trainer.fast_dev_run", "true"], marks=SLOW),
+        pytest.param(["--trainer.logger", "false"], marks=SLOW),
+        pytest.param(
+            ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "csv"], marks=SLOW
+        ),
         ["--trainer.callbacks+", "lightning.pytorch.callbacks.EMAWeightAveraging"],
-        ["--trainer.precision", "bf16-mixed"],
+        pytest.param(["--trainer.precision", "bf16-mixed"], marks=SLOW),
         ["--trainer.precision", "bf16-true"],
         ["--data.val_input", "null", "--data.val_target", "null"],
     ],

@@ -19,6 +19,7 @@ def small(monkeypatch):
     monkeypatch.setitem(bench_windows.NETWORKS, "small", lambda: nystra.hosts.swinir.SwinIR(**arguments))
 
 
+@pytest.mark.slow
 def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, capsys):
     file = tmp_path / "times.json"
     arguments = ["--network", "small", "--window", "8", "--height", "16", "--width", "16", "--repeats", "1"]

@@ -13,6 +13,7 @@ from trainers.commands.demo.substitution import run_substitution_demo
 from trainers.reports.profiling import inference, interleaved_medians, peak_memory
 
 
+@pytest.mark.slow
 def test_the_learned_part_leaves_table_pictures_and_figures(lowrank, tmp_path, capsys):
     output = tmp_path / "out"
     assert lowrank("demo", "learned", "--steps", 2, "--output", output) == 0
@@ -70,6 +71,7 @@ def test_parts_must_be_known(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_memory_of_a_larger_input_is_larger():
     net = glmha.load_pretrained(glmha.Restormer(dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1).state_dict())
 

@@ -120,6 +120,7 @@ def test_tiles_are_refused_where_weights_are_shared_out():
         task.configure_model()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_other_with_a_message(distributed: Path, tmp_path: Path):
     command = [BIN / "lowrank", "fit", "--config", distributed, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     command += [
@@ -153,8 +154,9 @@ exit $status
 """
 
 
+@pytest.mark.slow
 def test_the_slurm_script_trains_in_all_tasks(distributed: Path, tmp_path: Path):
-    script = ROOT / "docs/slurm.sh"
+    script = ROOT / "docs/guides/slurm.sh"
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()

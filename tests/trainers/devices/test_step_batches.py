@@ -95,7 +95,10 @@ def test_a_limit_changes_neither_the_steps_nor_the_weights(lowrank, recipe, tmp_
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
-@pytest.mark.parametrize("stages", [[], ["--data.stages", "[{start: 4, patch_size: 8, batch_size: 4}]"]])
+STAGES = ["--data.stages", "[{start: 4, patch_size: 8, batch_size: 4}]"]
+
+
+@pytest.mark.parametrize("stages", [pytest.param([], marks=pytest.mark.slow), STAGES])
 def test_a_run_may_go_on_with_another_accumulation_within_an_epoch(lowrank, recipe, stages):
     options = ["--data.batch_size", 2, "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", 0.1, *stages]
     fit = ["fit", "--config", recipe, *options, "--trainer.logger.init_args.save_dir", "."]

@@ -109,5 +109,5 @@ def summary(figures: dict[str, float], steps: int) -> RenderableType:
     return Group(
         table,
         f"The kernel costs {exact - lost:.2f} dB; {steps} steps of fine-tuning win {won - lost:.2f} dB of it back. "
-        "Figures of a released model: docs/finetuning.md",
+        "Figures of a released model: docs/results/finetuning.md",
     )

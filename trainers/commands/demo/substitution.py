@@ -122,6 +122,6 @@ def summary(
         f"input: {noisy['psnr']:.2f} dB, SSIM {noisy['ssim']:.4f}; fidelity: PSNR against the output as trained",
         f"This net of {parameters} parameters was trained for {steps} steps and attends weakly. Attention is worth "
         f"{worth:.2f} dB to it (MeanOfValues has none), but is so even that kernels approximate it easily: figures "
-        "that do not carry over to released models, whose own are in docs/kernels.md.",
+        "that do not carry over to released models, whose own are in docs/results/kernels.md.",
         f"pictures and figures: {output}/window_*/",
     )
