@@ -28,12 +28,13 @@ import nystra
 from datamodules import DemoDataModule
 from datamodules.degradations import GaussianNoise
 from datamodules.files import atomic_file, to_array, write_image
+from glmha.shared.checkpoint_files import read
 from nystra.sites.observation import observed
 from nystra.sites.site import WindowAttention
 from trainers.commands.analyze.spectrum import analyze_spectrum
 from trainers.commands.demo.learned import run_learned_demo
 from trainers.commands.demo.substitution import SIGMA, train_miniature
-from trainers.evaluation.provenance import provenance
+from trainers.evaluation.provenance import digest, provenance
 from trainers.metrics import psnr
 from trainers.reports.comparison import fidelity
 from trainers.reports.profiling import interleaved_medians
@@ -115,7 +116,9 @@ def main(
         "attention": window,
         "rank_of_99_percent": ranks,
         "threads": torch.get_num_threads(),
-        "networks": {name: provenance(path, 0)["weights"]["sha256"] for name, path in paths.items()},
+        "networks": {
+            name: {"steps": read(path)["global_step"], "sha256": digest(path)} for name, path in paths.items()
+        },
         "versions": provenance(None, 0)["versions"],
     }
     with atomic_file(output / "figures.json") as file:
@@ -165,7 +168,7 @@ def centre(image: Tensor, size: int = 192) -> Tensor:
 def draw_restorations(path: Path, rows: dict[str, list[Restored]]) -> None:
     """A row for every task: input, exact attention, low-rank attention; decibels and seconds under each."""
     with mpl.rc_context({"font.size": 11}):
-        figure = Figure(figsize=(9, 6.6), layout="constrained")
+        figure = Figure(figsize=(9, 7.1), layout="constrained")
         axes = figure.subplots(len(rows), 3, squeeze=False)
         for axis_row, (task, row) in zip(axes, rows.items(), strict=True):
             for axis, title, restored in zip(axis_row, (task, *LABELS[task]), row, strict=True):
