@@ -56,8 +56,8 @@ SIZES: dict[str, tuple[nystra.Kernel, ...]] = {
 }
 
 # A window and the query whose attention is drawn, both in pixels of the first noisy photograph.
-WINDOW_AT = (96, 64)
-QUERY_AT = (15, 13)
+WINDOW_AT = (128, 176)
+QUERY_AT = (5, 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +232,7 @@ def draw_quality(path: Path, points: Sequence[dict[str, Any]], net: nn.Module) -
     site = next(iter(nystra.find_sites(net).values()))
     exact = nystra.Softmax().cost(site.window_size, site.head_channels).macs
     with mpl.rc_context({"font.size": 10}):
-        figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+        figure = Figure(figsize=(9, 4.4), layout="constrained")
         axis = figure.subplots()
         for family, marker in zip(SIZES, "os^vDX", strict=True):
             mine = [point for point in points if point["family"] == family]
@@ -246,7 +246,7 @@ def draw_quality(path: Path, points: Sequence[dict[str, Any]], net: nn.Module) -
         axis.set_ylabel("fidelity to exact attention, dB")
         axis.set_title("Kernels exchanged without training, a miniature SwinIR, four noisy photographs", fontsize=10)
         axis.grid(visible=True, alpha=0.3)
-        axis.legend()
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, path)
 
 
@@ -270,15 +270,15 @@ def draw_attention(path: Path, net: nn.Module, image: Tensor) -> dict[str, float
     exact, other = seen.weights(top // 16, left // 16, QUERY_AT[0] * 16 + QUERY_AT[1])
     apart = {}
     with mpl.rc_context({"font.size": 10}):
-        figure = Figure(figsize=(9, 2.3 * len(exact) + 0.4), layout="constrained")
+        figure = Figure(figsize=(9, 2.8 * len(exact)), layout="constrained")
         axes = figure.subplots(len(exact), 4, squeeze=False)
         for head, row in enumerate(axes):
             apart[f"head {head + 1}"] = float((exact[head] - other[head]).abs().sum())
-            most = float(torch.maximum(exact[head], other[head]).max())
+            least, most = (float(each) for each in torch.stack([exact[head], other[head]]).aminmax())
             row[0].imshow(to_array(image[:, top : top + 16, left : left + 16]))
             row[0].set_title(f"window of 16×16, head {head + 1}")
             for axis, title, weights in zip(row[1:3], ("softmax", "LandmarkPooling"), (exact, other), strict=True):
-                axis.imshow(weights[head].numpy(), cmap="viridis", vmin=0, vmax=most)
+                axis.imshow(weights[head].numpy(), cmap="viridis", vmin=least, vmax=most)
                 axis.set_title(title)
             difference = (other[head] - exact[head]).numpy()
             row[3].imshow(difference, cmap="RdBu", vmin=-most, vmax=most)

@@ -4,6 +4,9 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,15 @@ from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 PACKAGES = ("glmha", "nystra", "datamodules", "trainers", "tests")
+FACES = (
+    "glmha",
+    "nystra",
+    "datamodules",
+    "datamodules.degradations",
+    "datamodules.files",
+    "trainers",
+    "trainers.metrics",
+)
 LONGEST_README = 700
 
 
@@ -118,6 +130,21 @@ def test_every_metric_has_its_protocol_in_the_reference():
     ]
     assert classes
     assert not [each for each in classes if f"`{each}" not in text]
+
+
+@pytest.mark.slow
+def test_every_public_name_is_in_the_api_reference(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # Four lines of text, then the entries.
+    entries = zlib.decompress((tmp_path / "site/objects.inv").read_bytes().split(b"\n", 4)[4]).decode().splitlines()
+    found = {entry.split()[0] for entry in entries}
+    # Type aliases and modules stand under another path than their face's.
+    ends = {entry.rpartition(".")[2] for entry in found}
+    public = [(face, each) for face in FACES for each in importlib.import_module(face).__all__]
+    missing = [f"{face}.{each}" for face, each in public if f"{face}.{each}" not in found and each not in ends]
+    assert not missing
 
 
 def test_the_readme_is_short():
