@@ -103,7 +103,7 @@ def main(
     targets = {"rain": rain[-1]["target"], "noise": noise[0]["target"]}
     draw_restorations(output / "restored.jpg", rows)
     errors = draw_errors(output / "errors.jpg", rows, targets)
-    points = quality_and_cost(exact, [centre(sample["input"]) for sample in noise])
+    points = quality_and_cost(exact, [centre(sample["input"], 128) for sample in noise])
     draw_quality(output / "quality.png", points, exact)
     window = draw_attention(output / "attention.png", nystra.load_pretrained(paths["SwinIR"]), noise[0]["input"])
     ranks = draw_spectrum(output / "spectrum.png", paths["CSA"], [sample["input"] for sample in rain])
