@@ -58,7 +58,8 @@ def contributed() -> dict[str, type]:
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=name)
-def test_python_in_documents_runs(path):
+def test_python_in_documents_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for block in blocks(path, "python"):
         # A training of the length that is shown would take minutes.
         run(re.sub(r"max_steps=\d+", "max_steps=2", block))
