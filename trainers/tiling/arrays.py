@@ -39,13 +39,35 @@ class RestoreOptions:
 
 
 @overload
-def restore(images: Path | str, net: nn.Module | Path | str, **options: Any) -> NDArray[Any]: ...
+def restore(
+    images: NDArray[Any] | Path | str,
+    net: nn.Module | Path | str,
+    *,
+    tile: int | None = ...,
+    overlap: int = ...,
+    self_ensemble: bool = ...,
+    autocast: torch.dtype | None = ...,
+) -> NDArray[Any]: ...
 @overload
-def restore(images: NDArray[Any], net: nn.Module | Path | str, **options: Any) -> NDArray[Any]: ...
+def restore(
+    images: Tensor,
+    net: nn.Module | Path | str,
+    *,
+    tile: int | None = ...,
+    overlap: int = ...,
+    self_ensemble: bool = ...,
+    autocast: torch.dtype | None = ...,
+) -> Tensor: ...
 @overload
-def restore(images: Tensor, net: nn.Module | Path | str, **options: Any) -> Tensor: ...
-@overload
-def restore(images: Sequence[Image], net: nn.Module | Path | str, **options: Any) -> list[NDArray[Any] | Tensor]: ...
+def restore(
+    images: Sequence[Image],
+    net: nn.Module | Path | str,
+    *,
+    tile: int | None = ...,
+    overlap: int = ...,
+    self_ensemble: bool = ...,
+    autocast: torch.dtype | None = ...,
+) -> list[NDArray[Any] | Tensor]: ...
 
 
 def restore(

@@ -151,12 +151,12 @@ def run_bench_windows(
             low = copy.deepcopy(net).bfloat16()
             low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
             nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
-    calls: dict[str, Call] = {label: (inference, net, x) for label, (net, x) in nets.items()}
+    calls: dict[str, Call] = {label: (inference, variant, x) for label, (variant, x) in nets.items()}
     every = dict(calls)
     if compiled:
-        for label, (net, x) in nets.items():
+        for label, (variant, x) in nets.items():
             if EXPLICIT not in label:
-                every[f"{label}, compiled"] = (inference, compile_sites(net), x)
+                every[f"{label}, compiled"] = (inference, compile_sites(variant), x)
     results = profile([timed(every)], repeats=repeats, memory=calls if memory else None)
     add_ratio(results, "explicit", to=f"{EXPLICIT}, float32")
     add_ratio(results, "fused", to="Softmax(), float32")
