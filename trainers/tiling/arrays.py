@@ -39,7 +39,7 @@ class RestoreOptions:
 
 
 @overload
-def restore(
+def restore(  # type: ignore[overload-overlap]  # a string is a sequence, too
     images: NDArray[Any] | Path | str,
     net: nn.Module | Path | str,
     *,
