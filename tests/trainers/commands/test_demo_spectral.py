@@ -20,6 +20,8 @@ def small(monkeypatch, tmp_path):
     for name, recipe in demo_spectral.RECIPES.items():
         content = yaml.safe_load(files("configs").joinpath(recipe).read_text())
         content["data"]["init_args"] |= options
+        # One step is logged, too.
+        content["trainer"]["log_every_n_steps"] = 1
         recipes[name] = tmp_path / f"{name}.yaml"
         recipes[name].write_text(yaml.safe_dump(content))
     monkeypatch.setattr(demo_spectral, "RECIPES", recipes)

@@ -31,11 +31,11 @@ RESTORMER = [64, 40, 32, 16, 8, 8]
     ],
 )
 def test_every_stage_keeps_its_samples_where_devices_divide_them(devices, most, accumulated, batches):
-    batches = choose_step_batches(RESTORMER, devices, most=most)
-    assert batches == StepBatches(RESTORMER, devices, accumulated)
-    assert batches.batches == batches
-    assert batches.kept == RESTORMER
-    assert "cannot" not in batches.describe()
+    step = choose_step_batches(RESTORMER, devices, most=most)
+    assert step == StepBatches(RESTORMER, devices, accumulated)
+    assert step.batches == batches
+    assert step.kept == RESTORMER
+    assert "cannot" not in step.describe()
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 5, 6, 7, 8])
