@@ -46,9 +46,9 @@ class GLMHA(RecordedAttention):
     """Guided low-rank multi-head attention between channels, Eqs. (3)-(7).
 
     From "GLMHA: A Guided Low-rank Multi-Head Self-Attention for Efficient Image Restoration and Spectral
-    Reconstruction" (Ilyas, Akhtar, Suter, Gilani; https://arxiv.org/abs/2410.00380). Queries keep C channels. Keys and values
-    are made with C' = h·max(1, round((1 - reduction)·C/h)) channels, from the input re-weighted by 1 + α·φ(Q). With
-    N pixels, d = C/h and d' = C'/h::
+    Reconstruction" (Ilyas, Akhtar, Suter, Gilani; https://arxiv.org/abs/2410.00380). Queries keep C channels. Keys and
+    values are made with C' = h·max(1, round((1 - reduction)·C/h)) channels, from the input re-weighted by 1 + α·φ(Q).
+    With N pixels, d = C/h and d' = C'/h::
 
         CSA     x (C, N) ─┬─ W_Q ── Q (C, N) ─┐
                           ├─ W_K ── K (C, N) ─┴─ A = softmax(Q Kᵀ/β) (h, d, d) ─┐

@@ -1,8 +1,8 @@
 """PnP-Nystra's attention as its authors' code computes it, and as the paper prints it.
 
 The paper: Srinivasan Kidambi, Karthik Palaniappan and Pravin Nair, "Plug-and-Play Linear Attention with Provable
-Guarantees for Training-Free Image Restoration" (https://arxiv.org/abs/2506.08520). Its first version of June 2025 is called "Plug-and-Play Linear Attention for
-Pre-trained Image and Video Restoration Models".
+Guarantees for Training-Free Image Restoration" (https://arxiv.org/abs/2506.08520). Its first version of June 2025 is
+called "Plug-and-Play Linear Attention for Pre-trained Image and Video Restoration Models".
 """
 
 import dataclasses
