@@ -3,7 +3,7 @@
 import argparse
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainers.cli.run_options import Option, run_options
@@ -16,20 +16,33 @@ FLAGS = ("-h", "--help")
 
 def usage() -> str:
     """The text of `lowrank --help`."""
-    verbs = {name: verb.description for name, verb in (TRAINER_VERBS | FUNCTION_VERBS).items()}
-    width = max(map(len, verbs))
-    lines = [_hanging(f"  {name:{width}}  ", description) for name, description in verbs.items()]
     examples = (TRAINER_VERBS["fit"].examples[0], FUNCTION_VERBS["restore"].examples[0])
+    return _list_of_verbs("VERB", TRAINER_VERBS | FUNCTION_VERBS, examples)
+
+
+def group_usage(group: str) -> str:
+    """The text of `lowrank GROUP --help`, for verbs of two words of which GROUP is the first.
+
+    Args:
+        group: the first word.
+    """
+    verbs = {name: verb for name, verb in FUNCTION_VERBS.items() if name.startswith(f"{group} ")}
+    return _list_of_verbs(f"{group} VERB", verbs, [verb.examples[0] for verb in verbs.values()][:2])
+
+
+def _list_of_verbs(words: str, verbs: Mapping[str, Verb], examples: Sequence[str]) -> str:
+    width = max(map(len, verbs))
+    lines = [_hanging(f"  {name:{width}}  ", verb.description) for name, verb in verbs.items()]
     return "\n".join(
         [
-            "usage: lowrank VERB [options]",
+            f"usage: lowrank {words} [options]",
             "",
             "verbs:",
             *lines,
             "",
             _examples(examples),
             "",
-            "lowrank VERB --help describes a verb's options; lowrank recipes lists what --config can name.",
+            f"lowrank {words} --help describes a verb's options; lowrank recipes lists what --config can name.",
         ]
     )
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.cli.help import FLAGS, function_help, trainer_help, usage
+from trainers.cli.help import FLAGS, function_help, group_usage, trainer_help, usage
 from trainers.cli.run_options import ALL
 from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 from trainers.errors import Stopped, UsageError, explain, nearest
@@ -103,7 +103,11 @@ def _run(arguments: list[str]) -> None:
         _run_function(verb, arguments[1:])
     else:
         verbs = [*TRAINER_VERBS, *FUNCTION_VERBS]
-        given = double if any(known.startswith(f"{verb} ") for known in verbs) else verb
+        grouped = any(known.startswith(f"{verb} ") for known in verbs)
+        if grouped and (len(arguments) == 1 or arguments[1] in FLAGS):
+            print(group_usage(verb))
+            return
+        given = double if grouped else verb
         raise UsageError(f"verb ({given}) must be one of {', '.join(verbs)}{nearest(given, verbs)}")
 
 

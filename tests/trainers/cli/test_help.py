@@ -131,3 +131,11 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path, unbuffered):
     result = subprocess.run(command, stdout=writing, **options)
     os.close(writing)
     assert (result.stderr, result.returncode) == ("", 1)
+
+
+@pytest.mark.parametrize("arguments", [["analyze"], ["analyze", "--help"], ["analyze", "-h"]])
+def test_the_first_word_of_a_verb_lists_its_verbs(arguments, capsys):
+    assert main(arguments) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in FUNCTION_VERBS if name.startswith("analyze "))
+    assert "bench" not in listed
