@@ -24,8 +24,7 @@ def test_the_learned_part_leaves_table_pictures_and_figures(lowrank, tmp_path, c
     assert rows["GLMHA"]["macs"] < rows["CSA"]["macs"]
     # With one head a level the calibration has as many parameters as smaller keys and values save, Eq. (8).
     assert rows["GLMHA"]["parameters"] == rows["CSA"]["parameters"]
-    assert figures["psnr_in_bfloat16"]["GLMHA"] == pytest.approx(rows["GLMHA"]["psnr"], abs=0.2)
-    assert figures["psnr_in_bfloat16"]["GLMHA"] != rows["GLMHA"]["psnr"]
+    assert 0 < abs(figures["psnr_change_in_bfloat16"]["GLMHA"]) < 0.2
     assert (output / "learned" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     # Two steps are fewer than TensorBoard is written after.
     assert list(output.glob("learned/GLMHA/**/train.log"))

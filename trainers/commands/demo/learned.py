@@ -24,6 +24,7 @@ from trainers.tiling.restoration import restore
 RECIPES = {"CSA": "demo/restormer_csa.yaml", "GLMHA": "demo/restormer_glmha.yaml"}
 STEP_SHAPE = (8, 3, 64, 64)
 MACS_SHAPE = (1, 3, 256, 256)
+BFLOAT16_SIDE = 64
 COLUMNS = (
     NAME,
     Column("PSNR dB", "psnr", ".2f"),
@@ -99,7 +100,7 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
     for name, net in nets.items():
         results[name] = [restore(net, image, tile=None, overlap=0) for image in results["input"]]
     targets = [batch["target"][0] for batch in batches]
-    half = {name: bfloat16_psnr(net, results["input"], targets) for name, net in nets.items()}
+    half = {name: bfloat16_change(net, results["input"], targets) for name, net in nets.items()}
     costs = network_costs(nets, results["input"][0].unsqueeze(0))
     rows = {name: Row(**score(images, targets), **costs.get(name, {})) for name, images in results.items()}
     names = [batch["name"][0] for batch in batches]
@@ -109,14 +110,14 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
         "data": f"{len(targets)} rainy images cut from held-out photographs bundled with scikit-image",
         "steps": steps,
         "images": names,
-        "psnr_in_bfloat16": half,
+        "psnr_change_in_bfloat16": half,
     }
     write_results(output / "metrics.json", settings, {name: asdict(row) for name, row in rows.items()})
     title = f"Rain removal, {len(targets)} images of held-out photographs (PSNR and SSIM: RGB, uint8)"
-    changes = ", ".join(f"{name} {decibels - rows[name].psnr:+.3f} dB" for name, decibels in half.items())
+    changes = ", ".join(f"{name} {decibels:+.3f} dB" for name, decibels in half.items())
     return Group(
         results_table(title, labelled({name: asdict(row) for name, row in rows.items()}), COLUMNS),
-        f"whole network in bfloat16 instead of float32: {changes}",
+        f"network in bfloat16 instead of float32, middle {BFLOAT16_SIDE}×{BFLOAT16_SIDE} pixels: {changes}",
         f"pictures side by side: {output / 'comparison.png'}\nfigures: {output / 'metrics.json'}",
     )
 
@@ -130,12 +131,26 @@ def score(images: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
     return {name: float(metric.compute()) for name, metric in metrics.items()}
 
 
-def bfloat16_psnr(net: nn.Module, images: list[Tensor], targets: list[Tensor]) -> float:
-    """Mean PSNR of a copy of the network whose weights, input and output are bfloat16."""
-    half = copy.deepcopy(net).bfloat16()
-    with torch.inference_mode():
-        restored = [half(image.unsqueeze(0).bfloat16()).squeeze(0).float() for image in images]
-    return score(restored, targets)["psnr"]
+def bfloat16_change(net: nn.Module, images: list[Tensor], targets: list[Tensor]) -> float:
+    """Measure the change of mean PSNR, dB, where weights, input and output of a network are bfloat16.
+
+    It is measured on the middle of every image, because most CPUs compute bfloat16 convolutions ten times slower.
+    """
+    crops = [crop_centre(image, BFLOAT16_SIDE) for image in images]
+    references = [crop_centre(target, BFLOAT16_SIDE) for target in targets]
+    means = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        copied = copy.deepcopy(net).to(dtype)
+        with torch.inference_mode():
+            restored = [copied(crop.unsqueeze(0).to(dtype)).squeeze(0).float() for crop in crops]
+        means[dtype] = score(restored, references)["psnr"]
+    return means[torch.bfloat16] - means[torch.float32]
+
+
+def crop_centre(image: Tensor, side: int) -> Tensor:
+    """Cut the middle of an image (C, H, W): (C, side, side)."""
+    top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
+    return image[:, top : top + side, left : left + side]
 
 
 def network_costs(nets: dict[str, nn.Module], image: Tensor) -> dict[str, dict[str, float]]:
