@@ -15,7 +15,7 @@ from trainers.monitoring.lines import ProgressLines
 from trainers.monitoring.progress import ProgressBar
 from trainers.monitoring.remaining import last_step, remaining_seconds, validations_within
 from trainers.monitoring.throughput import Throughput
-from trainers.recipes import lightning_cli
+from trainers.recipes import training
 from trainers.tasks.base import ImageTask
 
 VALUES = (
@@ -42,7 +42,7 @@ def test_a_log_file_gets_a_line_after_every_validation(lowrank, recipe, capsys):
 
 
 def test_a_log_file_gets_a_line_now_and_then(lowrank, recipe, capsys, monkeypatch):
-    monkeypatch.setattr(lightning_cli, "ProgressLines", functools.partial(ProgressLines, seconds_per_line=1e-9))
+    monkeypatch.setattr(training, "ProgressLines", functools.partial(ProgressLines, seconds_per_line=1e-9))
     assert lowrank("fit", "--config", recipe, "--trainer.enable_progress_bar", "true") == 0
     shown = capsys.readouterr().out
     assert re.findall(r"^step (\d) of 4, epoch ./2: left", shown, re.MULTILINE) == ["1", "2", "3", "4", "4"]
