@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 from trainers.cli.verbs import FunctionVerb
 from trainers.recipes.find import find_configs
 from trainers.recipes.parser_messages import usage_error
+from trainers.recipes.quiet import filter_warnings
 
 
 def function_parser(name: str, verb: FunctionVerb) -> ArgumentParser:
@@ -58,6 +59,8 @@ def call_function(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
         UsageError: if the arguments do not fit the function.
     """
     parser = function_parser(name, verb)
+    # The import of the function may have brought Lightning, which sets its loggers' levels as it is imported.
+    filter_warnings()
     try:
         config = parser.parse_args(find_configs(arguments))
     except ArgumentError as error:

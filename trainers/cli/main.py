@@ -13,7 +13,6 @@ from trainers.cli.help import FLAGS, function_help, group_usage, trainer_help, u
 from trainers.cli.run_options import ALL
 from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 from trainers.errors import Stopped, UsageError, explain, nearest
-from trainers.recipes.quiet import filter_warnings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(arguments: list[str]) -> int:
     try:
         with warnings.catch_warnings():
-            filter_warnings()
             _run(arguments)
     except Stopped as stop:
         print("\n".join([stop.message, *getattr(stop, "__notes__", [])]), file=sys.stderr)

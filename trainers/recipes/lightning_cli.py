@@ -61,7 +61,6 @@ def train(arguments: Sequence[str], *, summarise: bool = True) -> Trainer:
         The trainer, at its end.
     """
     with warnings.catch_warnings():
-        filter_warnings()
         return LowrankCLI(args=["fit", *find_configs(list(arguments))], summarise=summarise).trainer
 
 
@@ -95,6 +94,7 @@ class LowrankCLI(LightningCLI):
             raise
 
     def _run(self, args: list[str]) -> None:
+        filter_warnings()
         super().__init__(
             LightningModule,
             LightningDataModule,

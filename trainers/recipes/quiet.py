@@ -23,7 +23,10 @@ _NOISE = (
 
 
 def filter_warnings() -> None:
-    """Silence warnings of libraries for the time of a command."""
+    """Silence warnings of libraries for the time of a command, once Lightning is imported.
+
+    Lightning sets the levels of its loggers as it is imported.
+    """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # This logger names the process that died before it ends the others.

@@ -1,5 +1,8 @@
 """The command line: verbs, recipes, factories, records and reproducible runs."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -230,3 +233,16 @@ def test_restore_takes_images_and_folders(lowrank: Lowrank, pairs: Path, tmp_pat
     restored = {path.name: read_image(path) for path in (tmp_path / "out").rglob("*.png")}
     assert restored.keys() == {"test0.png", "test1.png", "test2.png", "val0.png"}
     assert all(image.shape == (24, 32, 3) and image.dtype == np.uint8 for image in restored.values())
+
+
+def test_a_run_says_nothing_of_lightning_s(recipe, tmp_path):
+    # In a process of its own: Lightning sets the levels of its loggers when it is first imported.
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers", "fit", "--config", str(recipe), "--trainer.max_steps", "1"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [word for word in ("Tip", "GPU available", "Seed set", "weights_only", "Warning") if word in done.stderr]
