@@ -102,7 +102,7 @@ def _run(arguments: list[str]) -> None:
     else:
         verbs = [*TRAINER_VERBS, *FUNCTION_VERBS]
         grouped = any(known.startswith(f"{verb} ") for known in verbs)
-        if grouped and (len(arguments) == 1 or arguments[1] in FLAGS):
+        if grouped and arguments[1:2] in ([flag] for flag in FLAGS):
             print(group_usage(verb))
             return
         given = double if grouped else verb
