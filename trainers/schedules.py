@@ -209,7 +209,7 @@ def follow_run(schedule: LRScheduler, steps: float) -> str | None:
 
     Examples:
         >>> import torch
-    >>> from trainers.schedules import WarmupCosine, follow_run
+        >>> from trainers.schedules import WarmupCosine, follow_run
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> schedule = WarmupCosine(optimizer, warmup=20)
         >>> follow_run(schedule, steps=100)

@@ -11,6 +11,7 @@ from datamodules.files.images import write_image
 from trainers.cli.main import main
 
 
+@pytest.mark.slow
 def test_published_tables_are_printed_beside_the_counts(tmp_path, capsys):
     assert main(["analyze", "complexity", "1", "9", f"--output={tmp_path / 'costs.json'}"]) == 0
     tables = json.loads((tmp_path / "costs.json").read_text())

@@ -61,6 +61,7 @@ def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
             torch.testing.assert_close(state["momentum_buffer"], other["momentum_buffer"], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does(distributed: Path, tmp_path: Path, monkeypatch):
     script = ROOT / "tests/trainers/devices/distributed_run.py"
     command = [BIN / "torchrun", "--standalone", "--nproc_per_node", "2", script, tmp_path]

@@ -52,6 +52,7 @@ def test_energy_is_a_curve_of_attention_of_full_rank_only(lowrank, recipe, tmp_p
     assert energies < ranks
 
 
+@pytest.mark.slow
 def test_looking_on_can_be_thinned_out_and_changes_nothing(lowrank, recipe, tmp_path):
     every = ["--config", recipe, "--trainer.check_val_every_n_epoch", 1]
     assert lowrank("fit", *every) == 0

@@ -20,6 +20,7 @@ def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in read(folder).Scalars(tag)]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_whole_curve(lowrank, recipe, tmp_path):
     folders = [tmp_path / f"logs/run/version_{number}" for number in range(4)]
     every = ["--config", recipe, "--trainer.check_val_every_n_epoch", 1]

@@ -19,7 +19,7 @@ from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import LEVELS, Uformer
 from tests import goldens
-from tests.trainers.recipes.test_configs import COMPARISONS, CONFIGS, SHRUNK_NET, name
+from tests.trainers.recipes.test_configs import COMPARISONS, CONFIGS, SHRUNK_NET, name, slow
 from trainers.commands.compare.command import run_compare
 from trainers.metrics import ImageMetric
 
@@ -112,7 +112,7 @@ def test_comparisons_are_what_the_paper_says_and_their_kernels_fit(recipe: Path)
             assert kernel.cost((side, side), 32).macs > 0
 
 
-@pytest.mark.parametrize("recipe", COMPARISONS, ids=name)
+@pytest.mark.parametrize("recipe", slow(COMPARISONS, "swinir_sr", "uformer_bsds200", "uformer_sidd"), ids=name)
 def test_comparisons_run(lowrank: Lowrank, recipe: Path, benchmarks: Path, tmp_path: Path):
     torch.save({"params": released(recipe)}, tmp_path / "net.pth")
     arguments = ["--config", name(recipe), "--pretrained", tmp_path / "net.pth", "--data.root", benchmarks]

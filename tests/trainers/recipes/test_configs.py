@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ SHRUNK_RUN = {
     "enable_progress_bar": "false",
 }
 SHRUNK_DATA = {"patch_size": 16, "batch_size": 2, "num_workers": 0}
+
+
+def slow(recipes: Sequence[Path], *names: str) -> list[Any]:
+    """Recipes, those of the names marked slow: others stand for them in every run of the tests."""
+    return [pytest.param(path, marks=pytest.mark.slow) if path.stem in names else path for path in recipes]
 
 
 def name(path: Path) -> str:
@@ -177,7 +182,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("recipe", FINETUNING, ids=name)
+@pytest.mark.parametrize("recipe", slow(FINETUNING, "restormer_glmha", "uformer_sidd"), ids=name)
 def test_recipes_of_fine_tuning_train_and_test(lowrank: Lowrank, recipe: Path, pairs: Path, tmp_path: Path):
     if "adapters" in recipe.read_text():
         pytest.importorskip("peft")
@@ -228,7 +233,7 @@ def test_the_papers_tasks_and_attentions_are_there():
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=name)
-@pytest.mark.parametrize("recipe", PAPER, ids=name)
+@pytest.mark.parametrize("recipe", slow(PAPER, "restormer_rain13k"), ids=name)
 def test_every_task_of_the_paper_trains_with_every_attention(
     lowrank: Lowrank, recipe: Path, attention: Path, data: Path
 ):

@@ -411,6 +411,7 @@ def warm(recipe: Path, tmp_path: Path) -> Path:
     return recipe
 
 
+@pytest.mark.slow
 def test_glmha_is_started_from_dense_weights_and_distilled(lowrank, warm, tmp_path, monkeypatch):
     starts = []
     take = WarmStartTask.take

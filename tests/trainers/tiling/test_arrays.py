@@ -26,7 +26,7 @@ def picture(channels=3, dtype=np.uint8):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, pytest.param(np.uint16, marks=pytest.mark.slow), np.float32])
 def test_arrays_and_files_are_restored_as_by_the_verb(net, tmp_path, channels, dtype):
     torch.save({"state_dict": net.state_dict()}, tmp_path / "net.ckpt")
     path = tmp_path / f"photo.{'tif' if dtype == np.float32 else 'png'}"

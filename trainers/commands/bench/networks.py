@@ -1,6 +1,5 @@
 """Time and memory of whole networks, side by side in one run."""
 
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -105,10 +104,6 @@ def load_baseline(path: str, dense: nn.Module) -> nn.Module:
         ValueError: if there is no such class or the weights do not fit.
     """
     module, _, name = path.rpartition(".")
-    # A baseline lies in the user's own tree, as tests.reference does in a checkout; it stays importable, for the
-    # processes that measure memory.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
         net = getattr(import_module(module), name)()
         net.load_state_dict(dense.state_dict())
