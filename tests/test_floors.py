@@ -31,6 +31,7 @@ FLOORS = {
     "nystra": """
         functional
         windows
+        programs
         kernels
         sites
         hosts analysis

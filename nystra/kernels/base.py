@@ -82,6 +82,9 @@ class Kernel(abc.ABC):
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows of all kinds, outside autocast."""
+        natively = self.attend_natively(query, key, value, geometry)
+        if natively is not None:
+            return natively
         kinds = list(geometry.kinds(query.device))
         if len(kinds) == 1:
             return self.attend(query, key, value, self._tables(kinds[0][2], geometry, query))
@@ -95,6 +98,10 @@ class Kernel(abc.ABC):
             attended = self.attend(flat[0], flat[1], flat[2], self._tables(kind, geometry, query))
             result[:, rows, columns] = attended.unflatten(0, windows)
         return result.flatten(0, 2)
+
+    def attend_natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor | None:
+        """Attend within windows of all kinds by a native program (`nystra.programs`); None: plain torch is to do it."""
+        return None
 
     def _tables(self, kind: WindowKind, geometry: WindowGeometry, query: Tensor) -> Any:
         return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))

@@ -7,12 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.kernels.base import Cost, Kernel
-from nystra.windows.geometry import WindowKind
+from nystra.programs.cpu import exact
+from nystra.programs.cpu.library import usable
+from nystra.windows.geometry import WindowGeometry, WindowKind
 
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(Kernel):
-    """Exact attention softmax(Q Kᵀ + bias + mask) V, by torch's fused program that never writes the N×N weights.
+    """Exact attention softmax(Q Kᵀ + bias + mask) V, by programs that never write the N×N weights.
+
+    On processors that is a native program of this package where there is one and no gradient is asked for; elsewhere
+    torch's fused one.
 
     Example:
         >>> import torch
@@ -33,6 +38,17 @@ class Softmax(Kernel):
         if not kind.has_bias:
             return None
         return kind.all_logits().to(dtype).unsqueeze(0)
+
+    def attend_natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor | None:
+        """See base class."""
+        library = usable(query, key, value, *(() if geometry.bias is None else geometry.bias.parameters()))
+        if library is None:
+            return None
+        *_, (_, _, last) = geometry.kinds(query.device)
+        table = geometry.table(
+            (self, library.tile), last, query.dtype, lambda: exact.bias_table(geometry, query.device, library)
+        )
+        return exact.attend(query, key, value, table, geometry)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
         """See base class."""

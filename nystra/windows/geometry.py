@@ -80,15 +80,21 @@ class WindowKind:
         """
         height, width = self.window
         tokens = height * width
-        if self.bias is None:
+        values = self.offset_logits()
+        if values is None:
             result = torch.zeros(1, tokens, tokens, device=self.device)
         else:
-            axes = [torch.arange(1.0 - side, side, device=self.device) for side in self.window]
-            values = self.bias.at(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))
-            # From (heads, 2h - 1, 2w - 1): the key's rows and columns run against the query's.
+            # The key's rows and columns run against the query's.
             laid = values.unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
             result = laid.reshape(len(values), tokens, tokens)
         return self._masked(result, self.positions(), self.positions())
+
+    def offset_logits(self) -> Tensor | None:
+        """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; None: there is none."""
+        if self.bias is None:
+            return None
+        axes = [torch.arange(1.0 - side, side, device=self.device) for side in self.window]
+        return self.bias.at(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))
 
     def _masked(self, logits: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         if self.split == (None, None):
@@ -161,6 +167,12 @@ class WindowGeometry:
         if count > 1:
             yield slice(0, count - 1), None
         yield slice(count - 1, count), self.window[axis] - shift
+
+    @property
+    def splits(self) -> tuple[int | None, int | None]:
+        """First row and first column of the last windows whose tokens come from the opposite edge; None: none do."""
+        vertical, horizontal = (list(self._runs(axis))[-1][1] for axis in (0, 1))
+        return vertical, horizontal
 
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
         """Give the result of `make` for a kind of window; keep it until the bias changes, if no gradient must reach it.

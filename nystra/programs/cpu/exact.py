@@ -1,0 +1,127 @@
+"""Exact softmax attention natively: torch's fused program takes two to five times as long for few channels."""
+
+import ctypes
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nystra.programs.cpu.library import Library, load, threads
+from nystra.programs.cpu.maps import Map, Pair, Windows, as_maps, as_windows, with_dense_channels
+from nystra.windows.geometry import MASKED, WindowGeometry
+
+# Tiles of queries that meet a block of keys together, see `source/exact.cpp`.
+TILES = 4
+
+
+class Arguments(ctypes.Structure):
+    """Arguments of the program, see `source/exact.cpp`."""
+
+    _fields_ = (
+        ("windows", Windows),
+        ("query", Map),
+        ("key", Map),
+        ("value", Map),
+        ("output", Map),
+        ("bias", ctypes.c_void_p),
+        ("bias_kind", ctypes.c_int64),
+        ("bias_head", ctypes.c_int64),
+        ("by_offset", ctypes.c_int32),
+        ("half", ctypes.c_int32),
+        ("kinds", Pair),
+        ("split", Pair),
+        ("masked", ctypes.c_float),
+        ("parts", ctypes.c_int64),
+    )
+
+
+def by_offset(geometry: WindowGeometry, library: Library) -> bool:
+    """Whether the program takes the bias of offsets: it needs rows of whole vectors, and far less memory."""
+    return geometry.window[1] % library.lanes == 0
+
+
+def bias_table(geometry: WindowGeometry, device: torch.device, library: Library) -> Tensor | None:
+    """Lay out the bias of windows of all kinds for the program, times log2 e; None: there is none.
+
+    Returns:
+        Of every offset, (heads or 1, 2h - 1, 2w - 1), see `by_offset`; the program adds the mask itself. Or of every
+        pair of tokens, with the mask: (kinds, heads or 1, tiles, N, queries of a tile).
+    """
+    kinds = [kind for _, _, kind in geometry.kinds(device)]
+    if by_offset(geometry, library):
+        bias = kinds[-1].offset_logits()
+        return None if bias is None else (bias.float() / math.log(2)).contiguous()
+    if not kinds[-1].has_bias:
+        return None
+    pairs = torch.stack([kind.all_logits().float() for kind in kinds]) / math.log(2)
+    tiles = F.pad(pairs, (0, 0, 0, -pairs.shape[2] % library.tile)).unflatten(2, (-1, library.tile))
+    return tiles.transpose(3, 4).contiguous()
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, geometry: WindowGeometry) -> Tensor:
+    """Attend exactly within windows (W, h, N, d), with `bias_table`'s result; see `Softmax`."""
+    maps = (as_maps(windows, geometry) for windows in (query, key, value))
+    splits = [-1 if split is None else split for split in geometry.splits]
+    output = exact_attention(*maps, bias, list(geometry.window), [0, 0], list(geometry.grid), splits)
+    return as_windows(output)
+
+
+@torch.library.custom_op("nystra::exact_attention", mutates_args=())
+def exact_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    window: list[int],
+    shift: list[int],
+    grid: list[int],
+    splits: list[int],
+) -> Tensor:
+    """Attend exactly within the windows of maps.
+
+    Args:
+        query: (B, H, W, heads, d), the scale folded in; float32 or bfloat16, as key and value.
+        key: (B, H, W, heads, d).
+        value: (B, H, W, heads, d).
+        bias: see `bias_table`.
+        window: h and w of a window, which divide H and W.
+        shift: tokens by which maps are to be rolled (up, left) before they are cut.
+        grid: windows of an image along each axis.
+        splits: first row and column of the last windows whose tokens are masked from those before; -1: none.
+
+    Returns:
+        (B, H, W, heads, d), contiguous.
+    """
+    library = load()
+    assert library is not None, "the caller asks `usable` first"
+    query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
+    output = query.new_empty(query.shape)
+    images, height, width, heads, channels = query.shape
+    count = images * (height // window[0]) * (width // window[1]) * heads
+    if not count:
+        return output
+    tiles = -(-window[0] * window[1] // library.tile)
+    # Parts of a window take its keys together anew, so that there are only as many as threads need to share evenly.
+    parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
+    offsets = window[1] % library.lanes == 0
+    arguments = Arguments(
+        Windows(images, height, width, heads, channels, Pair(*window), Pair(*shift), Pair(*grid)),
+        *(Map.of(maps) for maps in (query, key, value, output)),
+        None if bias is None else bias.data_ptr(),
+        0 if bias is None or offsets else bias.stride(0),
+        0 if bias is None or bias.shape[-3 if offsets else -4] == 1 else bias.stride(-3 if offsets else -4),
+        offsets,
+        query.dtype == torch.bfloat16,
+        Pair(*(2 if split >= 0 and count > 1 else 1 for split, count in zip(splits, grid, strict=True))),
+        Pair(*splits),
+        MASKED / math.log(2),
+        parts,
+    )
+    library.run("exact_attention", arguments)
+    return output
+
+
+@exact_attention.register_fake
+def _(query: Tensor, *_: object) -> Tensor:
+    return query.new_empty(query.shape)

@@ -1,0 +1,103 @@
+"""The compiled programs: which object this processor takes, and how they are called."""
+
+import contextlib
+import ctypes
+import functools
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).parent
+# Objects by torch's name for what the processor has, the widest vectors first.
+OBJECTS = {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",), "aarch64": ("neon",)}
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Library(NamedTuple):
+    """Loaded programs.
+
+    Attributes:
+        code: entry points.
+        lanes: floats of a vector.
+        tile: queries that are attended together.
+        parallel: address of OpenMP's entry point in the library that torch has loaded; None: one thread.
+    """
+
+    code: ctypes.CDLL
+    lanes: int
+    tile: int
+    parallel: int | None
+
+    def run(self, program: str, arguments: ctypes.Structure) -> None:
+        """Run a program on torch's threads; other Python threads go on meanwhile.
+
+        Raises:
+            MemoryError: if there is no memory for its intermediate results.
+        """
+        if getattr(self.code, program)(ctypes.byref(arguments), ctypes.c_void_p(self.parallel), threads(self)):
+            raise MemoryError(f"no memory for the native program {program}")
+
+
+def threads(library: Library) -> int:
+    """Threads that a program runs on."""
+    return torch.get_num_threads() if library.parallel else 1
+
+
+def object_file() -> tuple[Path | None, str]:
+    """Find the object for this processor: its file or None, and a phrase for people."""
+    machine = platform.machine()
+    capability = "aarch64" if machine in ("aarch64", "arm64") else torch.backends.cpu.get_cpu_capability()
+    names = OBJECTS.get(capability, ())
+    for name in names:
+        path = FOLDER / f"programs_{name}.so"
+        if path.exists():
+            return path, name
+    if names:
+        return None, "none: they are compiled where a C++ compiler is there when this package is installed"
+    return None, f"none for this processor ({machine}, {capability})"
+
+
+@functools.cache
+def load() -> Library | None:
+    """Load the programs for this processor; None: there are none."""
+    path, _ = object_file()
+    if path is None:
+        return None
+    code = ctypes.CDLL(str(path))
+    return Library(code, code.lane_count(), code.tile_size(), _parallel())
+
+
+def _parallel() -> int | None:
+    # Two pools of threads in one process would spin against each other: torch's own runs the programs.
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
+    except (AttributeError, OSError):
+        return None
+
+
+class _State:
+    allowed = True
+
+
+@contextlib.contextmanager
+def plain_torch() -> Iterator[None]:
+    """Let kernels run as plain torch within the context, in all threads: the reference of tests and benchmarks."""
+    before, _State.allowed = _State.allowed, False
+    try:
+        yield
+    finally:
+        _State.allowed = before
+
+
+def usable(*tensors: Tensor) -> Library | None:
+    """Give the programs if they can take tensors: of one dtype that they know, on the processor, without gradients."""
+    library = load() if _State.allowed else None
+    if library is None or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+        return None
+    first = tensors[0]
+    fits = all(tensor.device.type == "cpu" and tensor.dtype == first.dtype for tensor in tensors)
+    return library if fits and first.dtype in DTYPES else None

@@ -1,0 +1,66 @@
+// Independent tasks shared out among the threads of the caller's own pool, and memory that each thread keeps.
+#pragma once
+#include <atomic>
+#include <cstdlib>
+
+#include "lanes.h"
+
+// OpenMP's entry point GOMP_parallel of the library that torch has loaded, so that there is no second pool of threads;
+// null: everything runs in the calling thread.
+typedef void (*Parallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
+
+class Scratch {
+public:
+  ~Scratch() { free(memory); }
+  // Room for a number of floats, aligned for vectors; null if there is no memory. Kept for the thread's next task.
+  float *floats(size_t count) {
+    if (count > size) {
+      free(memory);
+      memory = (float *)aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
+      size = memory ? count : 0;
+    }
+    return memory;
+  }
+
+private:
+  float *memory = nullptr;
+  size_t size = 0;
+};
+
+// Takes consecutive parts of a block of memory, each aligned for vectors.
+class Arena {
+public:
+  explicit Arena(float *memory) : next(memory) {}
+  template <class T = float> T *take(size_t count) {
+    T *result = (T *)next;
+    next += room(count);
+    return result;
+  }
+  static size_t room(size_t count) { return (count + 15) / 16 * 16; }
+
+private:
+  float *next;
+};
+
+// Run task(number, memory) for all numbers below `count`, each with room for `floats` numbers; returns 0, or 1 where
+// memory was missing.
+template <class Task> int run_tasks(const Task &task, int64_t count, size_t floats, Parallel parallel, int threads) {
+  struct Job {
+    const Task &task;
+    int64_t count;
+    size_t floats;
+    std::atomic<int64_t> next{0};
+    std::atomic<int> failed{0};
+
+    static void work(void *data) {
+      static thread_local Scratch scratch;
+      Job &job = *(Job *)data;
+      float *memory = scratch.floats(job.floats);
+      if (!memory) job.failed = 1;
+      for (int64_t number; memory && (number = job.next++) < job.count;) job.task(number, memory);
+    }
+  } job{task, count, floats};
+  if (parallel && threads > 1 && count > 1) parallel(Job::work, &job, threads, 0);
+  else Job::work(&job);
+  return job.failed;
+}
