@@ -23,7 +23,7 @@ KERNEL = nystra.PublishedNystrom(landmarks=4, iterations=2)
 RATE = 1e-3
 
 
-def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int = 400) -> RenderableType:
+def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int = 300) -> RenderableType:
     """Substitute the attention of a miniature SwinIR, fine-tune the network, and measure PSNR three times.
 
     The net is that of the part `substitution`, where it was run into the folder beside this one's; else it is trained.

@@ -36,7 +36,7 @@ class MeanOfValues(nystra.Softmax):
         return super().attend(torch.zeros_like(query), key, value, tables)
 
 
-def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, steps: int = 400) -> RenderableType:
+def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, steps: int = 300) -> RenderableType:
     """Train a miniature SwinIR to remove noise, then exchange its attention without training, in windows of two sizes.
 
     Photographs of the test were never trained on. The comparisons are those of `lowrank compare`.
