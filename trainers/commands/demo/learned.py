@@ -60,7 +60,7 @@ class Row:
     memory: float | None = None
 
 
-def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 220) -> RenderableType:
+def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 250) -> RenderableType:
     """Train a small Restormer with GLMHA and with full attention on synthetic rain and compare them.
 
     Both see the same patches of real photographs in the same order; photographs of the test were never trained on.
