@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nystra.kernels.projections import Projections
 from nystra.sites.site import WindowAttention
+from nystra.windows.partition import Cut
 from nystra.windows.position_bias import TableBias
 
 
@@ -54,30 +55,26 @@ class TableAttention(WindowAttention):
         """
         raise NotImplementedError
 
-    def forward(
-        self,
-        windows: Tensor,
-        grid: tuple[int, int] = (1, 1),
-        shift: tuple[int, int] = (0, 0),
-        window: tuple[int, int] | None = None,
-    ) -> Tensor:
+    def forward(self, features: Tensor, cut: Cut) -> Tensor:
         """Attend within windows.
 
         Args:
-            windows: (B·R·S, N, C).
-            grid: windows of a feature map, R and S.
-            shift: tokens by which the feature maps were rolled before they were cut.
-            window: h and w of these windows; None: `window_size`.
+            features: maps (B, H, W, C).
+            cut: of the maps into windows; those that were rolled are masked at the maps' edges.
 
         Returns:
-            The shape of `windows`.
+            The shape of `features`.
         """
-        geometry = self.geometry(grid, shift, window)
+        geometry = self.geometry(cut.grid, cut.roll, cut.window)
         projections = Projections.of(*self.maps(), self.proj, self.num_heads)
         if self.kernel.absorbs(self.num_heads, self.head_channels):
-            return self.drop(self.kernel.absorbed(windows, projections, geometry))
-        query, key, value = projections.heads(windows)
-        return self.drop(self.proj(self.kernel(query, key, value, geometry).transpose(1, 2).flatten(2)))
+            return cut.join(self.drop(self.kernel.absorbed(cut.windows(features), projections, geometry)))
+        if self.kernel.reads_maps(features):
+            attended = self.kernel.over_maps(*projections.maps(features), geometry, cut)
+            return self.drop(self.proj(attended.flatten(3)))
+        query, key, value = projections.heads(cut.windows(features))
+        attended = self.kernel(query, key, value, geometry)
+        return cut.join(self.drop(self.proj(attended.transpose(1, 2).flatten(2))))
 
     @property
     def head_channels(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nystra.kernels.projections import Projections
 from nystra.windows.geometry import WindowGeometry, WindowKind
+from nystra.windows.partition import Cut
 
 
 class Cost(NamedTuple):
@@ -80,11 +81,47 @@ class Kernel(abc.ABC):
         with torch.autocast(query.device.type, enabled=False):
             return self.attend_all(query.to(dtype), key.to(dtype), value.to(dtype), geometry)
 
+    def over_maps(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
+        """Attend within the windows of feature maps.
+
+        Args:
+            query: shape (B, H, W, h, d), the scale folded in.
+            key: shape (B, H, W, h, d).
+            value: shape (B, H, W, h, d).
+            geometry: of the windows.
+            cut: of the maps into windows.
+
+        Returns:
+            Shape (B, H, W, h, d); precision as in a call.
+        """
+        if self.reads_maps(query):
+            if torch.is_autocast_enabled(query.device.type):
+                dtype = torch.get_autocast_dtype(query.device.type)
+                query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+            natively = self.attend_natively(query, key, value, geometry, cut)
+            if natively is not None:
+                return natively
+        windows = (cut.windows(maps).transpose(1, 2) for maps in (query, key, value))
+        return cut.join(self(*windows, geometry).transpose(1, 2))
+
+    def reads_maps(self, features: Tensor) -> bool:
+        """Whether `over_maps` reads windows from maps like these where they lie, instead of cutting them out."""
+        return False
+
+    def attend_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
+        """Attend as `over_maps` by a native program (`nystra.programs`); None: plain torch is to do it."""
+        return None
+
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows of all kinds, outside autocast."""
-        natively = self.attend_natively(query, key, value, geometry)
+        # As maps of one window each.
+        cut = Cut(geometry.window, geometry.window)
+        maps = (windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4) for windows in (query, key, value))
+        natively = self.attend_natively(*maps, geometry, cut)
         if natively is not None:
-            return natively
+            return natively.flatten(1, 2).transpose(1, 2)
         kinds = list(geometry.kinds(query.device))
         if len(kinds) == 1:
             return self.attend(query, key, value, self._tables(kinds[0][2], geometry, query))
@@ -98,10 +135,6 @@ class Kernel(abc.ABC):
             attended = self.attend(flat[0], flat[1], flat[2], self._tables(kind, geometry, query))
             result[:, rows, columns] = attended.unflatten(0, windows)
         return result.flatten(0, 2)
-
-    def attend_natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor | None:
-        """Attend within windows of all kinds by a native program (`nystra.programs`); None: plain torch is to do it."""
-        return None
 
     def _tables(self, kind: WindowKind, geometry: WindowGeometry, query: Tensor) -> Any:
         return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))

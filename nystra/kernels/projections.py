@@ -48,9 +48,14 @@ class Projections(NamedTuple):
 
     def heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (W, h, N, d) of tokens (W, N, C)."""
+        query, key, value = (mapped.transpose(1, 2) for mapped in self.maps(tokens))
+        return query, key, value
+
+    def maps(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (..., h, d) of features (..., C)."""
         bias = None if self.bias is None else self.bias.flatten()
-        mapped = F.linear(tokens, self.weight.flatten(0, 2), bias).unflatten(-1, self.weight.shape[:3])
-        query, key, value = mapped.permute(2, 0, 3, 1, 4)
+        mapped = F.linear(features, self.weight.flatten(0, 2), bias).unflatten(-1, self.weight.shape[:3])
+        query, key, value = mapped.unbind(-3)
         return query, key, value
 
     def logits(self, tokens: Tensor, *pairs: tuple[int, Tensor]) -> Tensor:

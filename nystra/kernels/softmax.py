@@ -10,6 +10,7 @@ from nystra.kernels.base import Cost, Kernel
 from nystra.programs.cpu import exact
 from nystra.programs.cpu.library import usable
 from nystra.windows.geometry import WindowGeometry, WindowKind
+from nystra.windows.partition import Cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,13 @@ class Softmax(Kernel):
             return None
         return kind.all_logits().to(dtype).unsqueeze(0)
 
-    def attend_natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor | None:
+    def reads_maps(self, features: Tensor) -> bool:
+        """See base class."""
+        return usable(features) is not None
+
+    def attend_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
         """See base class."""
         library = usable(query, key, value, *(() if geometry.bias is None else geometry.bias.parameters()))
         if library is None:
@@ -48,7 +55,7 @@ class Softmax(Kernel):
         table = geometry.table(
             (self, library.tile), last, query.dtype, lambda: exact.bias_table(geometry, query.device, library)
         )
-        return exact.attend(query, key, value, table, geometry)
+        return exact.attend(query, key, value, table, geometry, cut)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
         """See base class."""

@@ -1,18 +1,68 @@
-"""Partition of a feature map into windows of tokens, and the inverse."""
+"""Feature maps cut into windows of tokens and put together again, also rolled or extended before."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def partition(features: Tensor, window: tuple[int, int]) -> Tensor:
-    """Cut features (B, H, W, C), H and W multiples of the window's sides, into windows (B·R·S, N, C)."""
-    rows, columns = features.shape[1] // window[0], features.shape[2] // window[1]
-    cut = features.unflatten(2, (columns, window[1])).unflatten(1, (rows, window[0]))
-    return cut.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A cut of feature maps (B, H, W, ...) into windows (B·R·S, N, ...), image by image, row by row.
 
+    Args:
+        size: H and W of the maps.
+        window: h and w of a window; must divide the extended maps.
+        roll: tokens by which the maps are rolled (up, left) before they are cut.
+        margins: tokens by which reflection extends the maps: top, bottom, left, right.
 
-def merge(windows: Tensor, window: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Put windows (B·R·S, N, C) together again: (B, H, W, C). The inverse of `partition`."""
-    cut = windows.unflatten(1, window).unflatten(0, (-1, *grid))
-    return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    Example:
+        >>> import torch
+        >>> from nystra.windows import Cut
+        >>> cut = Cut((6, 4), window=(3, 2), roll=(1, 1))
+        >>> features = torch.rand(5, 6, 4, 8)
+        >>> windows = cut.windows(features)
+        >>> cut.grid, windows.shape, torch.equal(cut.join(windows), features)
+        ((2, 2), torch.Size([20, 6, 8]), True)
+    """
+
+    size: tuple[int, int]
+    window: tuple[int, int]
+    roll: tuple[int, int] = (0, 0)
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def extended(self) -> tuple[int, int]:
+        """Height and width that are cut."""
+        top, bottom, left, right = self.margins
+        return self.size[0] + top + bottom, self.size[1] + left + right
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Windows of a map, R and S."""
+        height, width = self.extended
+        return height // self.window[0], width // self.window[1]
+
+    def windows(self, features: Tensor) -> Tensor:
+        """Cut features (B, H, W, ...) into windows (B·R·S, N, ...)."""
+        if any(self.margins):
+            top, bottom, left, right = self.margins
+            channels_first = features.flatten(3).permute(0, 3, 1, 2)
+            padded = F.pad(channels_first, (left, right, top, bottom), mode="reflect").permute(0, 2, 3, 1)
+            features = padded.unflatten(3, features.shape[3:])
+        if any(self.roll):
+            features = features.roll((-self.roll[0], -self.roll[1]), (1, 2))
+        (rows, columns), (height, width) = self.grid, self.window
+        cut = features.unflatten(2, (columns, width)).unflatten(1, (rows, height))
+        return cut.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+
+    def join(self, windows: Tensor) -> Tensor:
+        """Put windows (B·R·S, N, ...) together again: (B, H, W, ...)."""
+        cut = windows.unflatten(1, self.window).unflatten(0, (-1, *self.grid))
+        features = cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        if any(self.roll):
+            features = features.roll(self.roll, (1, 2))
+        top, _, left, _ = self.margins
+        return features[:, top : top + self.size[0], left : left + self.size[1]]

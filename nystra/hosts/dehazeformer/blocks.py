@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glmha.shared.recompute import recomputable
 from nystra.sites.site import AttendedMap, WindowAttention
-from nystra.windows.partition import merge, partition
+from nystra.windows.partition import Cut
 from nystra.windows.position_bias import LogOffsetBias
 
 ConvType = Literal["Conv", "DWConv"] | None
@@ -54,19 +54,19 @@ class MetaWindowAttention(WindowAttention):
         (trained, _), (height, width) = self.trained_window_size, window
         return LogOffsetBias(self.meta, ((trained - 1) / max(height - 1, 1), (trained - 1) / max(width - 1, 1)))
 
-    def forward(self, qkv: Tensor, grid: tuple[int, int] = (1, 1)) -> Tensor:
+    def forward(self, qkv: Tensor, cut: Cut) -> Tensor:
         """Attend within windows.
 
         Args:
-            qkv: windows of queries, keys and values, (W, N, 3C).
-            grid: windows of a feature map, rows and columns.
+            qkv: maps of queries, keys and values, (B, H, W, 3C).
+            cut: of the maps into windows.
 
         Returns:
-            Shape (W, N, C).
+            Shape (B, H, W, C).
         """
-        query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = self.kernel(query * self.head_channels**-0.5, key, value, self.geometry(grid))
-        return attended.transpose(1, 2).flatten(2)
+        query, key, value = qkv.unflatten(3, (3, self.num_heads, -1)).unbind(3)
+        attended = self.kernel.over_maps(query * self.head_channels**-0.5, key, value, self.geometry(cut.grid), cut)
+        return attended.flatten(3)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         # Of the buffer only the size is read: it is that of the windows that the weights were trained with.
@@ -186,13 +186,8 @@ class Attention(nn.Module):
 
     def _windows(self, qkv: Tensor, attention: MetaWindowAttention) -> Tensor:
         height, width = qkv.shape[2:]
-        (top, bottom), (left, right) = self.margins(0, height), self.margins(1, width)
-        if top or bottom or left or right:
-            qkv = F.pad(qkv, (left, right, top, bottom), mode="reflect")
-        window = attention.window_size
-        grid = (qkv.shape[2] // window[0], qkv.shape[3] // window[1])
-        attended = merge(attention(partition(qkv.permute(0, 2, 3, 1), window), grid), window, grid)
-        return self.attended(attended[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
+        cut = Cut((height, width), attention.window_size, margins=(*self.margins(0, height), *self.margins(1, width)))
+        return self.attended(attention(qkv.permute(0, 2, 3, 1), cut)).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):

@@ -15,7 +15,7 @@ from glmha.shared.recompute import recomputable
 from nystra.hosts.table_attention import TableAttention, keep_buffers, stochastic_depth
 from nystra.sites.site import AttendedMap
 from nystra.windows.geometry import WindowGeometry
-from nystra.windows.partition import merge, partition
+from nystra.windows.partition import Cut
 
 convolution = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
 
@@ -86,15 +86,8 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C), H and W multiples of the window's sides, to the same shape."""
         window = self.attn.window_size
-        grid = (x.shape[1] // window[0], x.shape[2] // window[1])
         shift = (window[0] // 2, window[1] // 2) if self.shifted else (0, 0)
-        branch = self.norm1(x)
-        if self.shifted:
-            branch = branch.roll((-shift[0], -shift[1]), (1, 2))
-        branch = merge(self.attn(partition(branch, window), grid, shift), window, grid)
-        if self.shifted:
-            branch = branch.roll(shift, (1, 2))
-        branch = self.attended(branch)
+        branch = self.attended(self.attn(self.norm1(x), Cut(tuple(x.shape[1:3]), window, shift)))
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
         return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 

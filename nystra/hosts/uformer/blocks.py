@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from glmha.shared.recompute import recomputable
 from nystra.hosts.table_attention import TableAttention, stochastic_depth
 from nystra.sites.site import AttendedMap
-from nystra.windows.partition import merge, partition
+from nystra.windows.partition import Cut
 
 
 class Projection(nn.Module):
@@ -106,15 +106,12 @@ class Block(nn.Module):
             window[1] // 2 if self.shifted and grid[1] > 1 else 0,
         )
         branch = self.norm1(x)
-        if shift != (0, 0):
-            branch = branch.roll((-shift[0], -shift[1]), (1, 2))
-        windows = partition(branch, window)
         if self.modulator is not None and self.attn.bias_mode != "drop":
-            windows = windows + self._modulation(self.modulator.weight, window)
-        branch = merge(self.attn(windows, grid, shift, window), window, grid)
-        if shift != (0, 0):
-            branch = branch.roll(shift, (1, 2))
-        branch = self.attended(branch)
+            # The windows' places in the map's order: windows are rolled, each of them is modulated alike.
+            modulation = self._modulation(self.modulator.weight, window).unflatten(0, window).roll(shift, (0, 1))
+            windows = branch.unflatten(2, (grid[1], window[1])).unflatten(1, (grid[0], window[0]))
+            branch = (windows + modulation.unsqueeze(1)).flatten(3, 4).flatten(1, 2)
+        branch = self.attended(self.attn(branch, Cut(tuple(sides), window, shift)))
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
         return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Library, load, threads
-from nystra.programs.cpu.maps import Map, Pair, Windows, as_maps, as_windows, with_dense_channels
+from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
 from nystra.windows.geometry import MASKED, WindowGeometry
+from nystra.windows.partition import Cut
 
 # Tiles of queries that meet a block of keys together, see `source/exact.cpp`.
 TILES = 4
@@ -59,12 +60,14 @@ def bias_table(geometry: WindowGeometry, device: torch.device, library: Library)
     return tiles.transpose(3, 4).contiguous()
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, geometry: WindowGeometry) -> Tensor:
-    """Attend exactly within windows (W, h, N, d), with `bias_table`'s result; see `Softmax`."""
-    maps = (as_maps(windows, geometry) for windows in (query, key, value))
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, geometry: WindowGeometry, cut: Cut
+) -> Tensor:
+    """Attend exactly within the windows of maps (B, H, W, heads, d), with `bias_table`'s result; see `Softmax`."""
     splits = [-1 if split is None else split for split in geometry.splits]
-    output = exact_attention(*maps, bias, list(geometry.window), [0, 0], list(geometry.grid), splits)
-    return as_windows(output)
+    return exact_attention(
+        query, key, value, bias, list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid), splits
+    )
 
 
 @torch.library.custom_op("nystra::exact_attention", mutates_args=())
@@ -74,7 +77,8 @@ def exact_attention(
     value: Tensor,
     bias: Tensor | None,
     window: list[int],
-    shift: list[int],
+    roll: list[int],
+    margins: list[int],
     grid: list[int],
     splits: list[int],
 ) -> Tensor:
@@ -85,8 +89,9 @@ def exact_attention(
         key: (B, H, W, heads, d).
         value: (B, H, W, heads, d).
         bias: see `bias_table`.
-        window: h and w of a window, which divide H and W.
-        shift: tokens by which maps are to be rolled (up, left) before they are cut.
+        window: h and w of a window.
+        roll: see `nystra.windows.Cut`.
+        margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
         splits: first row and column of the last windows whose tokens are masked from those before; -1: none.
 
@@ -97,8 +102,8 @@ def exact_attention(
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
     output = query.new_empty(query.shape)
-    images, height, width, heads, channels = query.shape
-    count = images * (height // window[0]) * (width // window[1]) * heads
+    windows = Windows.of(query, window, roll, margins, grid)
+    count = windows.heads * windows.images * (windows.size[0] // window[0]) * (windows.size[1] // window[1])
     if not count:
         return output
     tiles = -(-window[0] * window[1] // library.tile)
@@ -106,7 +111,7 @@ def exact_attention(
     parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
     offsets = window[1] % library.lanes == 0
     arguments = Arguments(
-        Windows(images, height, width, heads, channels, Pair(*window), Pair(*shift), Pair(*grid)),
+        windows,
         *(Map.of(maps) for maps in (query, key, value, output)),
         None if bias is None else bias.data_ptr(),
         0 if bias is None or offsets else bias.stride(0),

@@ -1,12 +1,12 @@
 """Windows of feature maps as the programs read them: in place, by strides."""
 
 import ctypes
+import functools
 
 from torch import Tensor
 
-from nystra.windows.geometry import WindowGeometry
-
 Pair = ctypes.c_int64 * 2
+Sources = ctypes.POINTER(ctypes.c_int32)
 
 
 class Map(ctypes.Structure):
@@ -27,28 +27,48 @@ class Map(ctypes.Structure):
 
 
 class Windows(ctypes.Structure):
-    """The cut of feature maps into windows, see `source/maps.h`."""
+    """Feature maps cut into windows, see `source/maps.h`."""
 
     _fields_ = (
         ("images", ctypes.c_int64),
-        ("height", ctypes.c_int64),
-        ("width", ctypes.c_int64),
         ("heads", ctypes.c_int64),
         ("channels", ctypes.c_int64),
+        ("size", Pair),
         ("window", Pair),
-        ("shift", Pair),
+        ("source", Sources * 2),
+        ("inside", Pair * 2),
         ("grid", Pair),
     )
 
+    @classmethod
+    def of(cls, maps: Tensor, window: list[int], roll: list[int], margins: list[int], grid: list[int]) -> "Windows":
+        """Describe the windows of maps.
 
-def as_maps(windows: Tensor, geometry: WindowGeometry) -> Tensor:
-    """View windows (W, h, N, d), row by row, as maps of one window each: (W, h_w, w_w, h, d)."""
-    return windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4)
+        Args:
+            maps: any of queries, keys and values, (B, H, W, heads, d).
+            window: h and w of a window.
+            roll: see `nystra.windows.Cut`.
+            margins: see `nystra.windows.Cut`.
+            grid: windows of an image along each axis.
+        """
+        sides = maps.shape[1:3]
+        axes = [sources(sides[axis], roll[axis], *margins[2 * axis : 2 * axis + 2]) for axis in (0, 1)]
+        return cls(
+            len(maps),
+            *maps.shape[3:],
+            Pair(*(len(axis) for axis in axes)),
+            Pair(*window),
+            (Sources * 2)(*(ctypes.cast(axis, Sources) for axis in axes)),
+            (Pair * 2)(*(Pair(margins[2 * axis], margins[2 * axis] + sides[axis]) for axis in (0, 1))),
+            Pair(*grid),
+        )
 
 
-def as_windows(maps: Tensor) -> Tensor:
-    """Undo `as_maps`."""
-    return maps.flatten(1, 2).transpose(1, 2)
+@functools.lru_cache(maxsize=256)
+def sources(side: int, roll: int, before: int, after: int) -> ctypes.Array[ctypes.c_int32]:
+    """Row (column) of a map for each that is cut, after reflection at the edges and a roll."""
+    reflected = (side - 1 - abs(side - 1 - abs(place)) for place in range(-before, side + after))
+    return (ctypes.c_int32 * (before + side + after))(*((place + roll) % side for place in reflected))
 
 
 def with_dense_channels(maps: Tensor) -> Tensor:

@@ -8,37 +8,41 @@ struct Map {
   int64_t image, row, column, head;
 };
 
-// Windows of maps of H×W tokens that were rolled by `shift` (up, left) before they were cut; `window` divides the map.
+// Maps cut into windows. Rows and columns that are cut need not be those of the maps: they may be rolled or reflected
+// beyond the edges. `source` gives the map's row (column) of each; results are written where it is `inside`.
 struct Windows {
-  int64_t images, height, width, heads, channels;
-  int64_t window[2], shift[2];
+  int64_t images, heads, channels;
+  int64_t size[2], window[2]; // rows and columns that are cut, and of a window, which divides them
+  const int32_t *source[2];
+  int64_t inside[2][2]; // from the first to before the last
   // Windows of an image along each axis, by which the last ones are known, also where the maps are single windows.
   int64_t grid[2];
 
-  int64_t rows() const { return height / window[0]; }
-  int64_t columns() const { return width / window[1]; }
-  int64_t count() const { return images * rows() * columns(); }
+  int64_t along(int axis) const { return size[axis] / window[axis]; }
+  int64_t count() const { return images * along(0) * along(1); }
   int64_t tokens() const { return window[0] * window[1]; }
 };
 
 // One window: its image and, for each of its tokens in the order of the program, row and column of the map.
 struct Place {
-  int64_t image, window_row, window_column;
-  int32_t *row, *column;
+  int64_t image;
+  int32_t *row, *column; // the row is -1 - row where results are not written
+
+  bool inside(int64_t i) const { return row[i] >= 0; }
 };
 
 // Find the tokens of a window; `order`: their numbers in the program's order, or null for row by row.
 INLINE void locate(const Windows &windows, int64_t number, const int32_t *order, Place &place) {
-  place.window_column = number % windows.columns();
-  place.window_row = number / windows.columns() % windows.rows();
-  place.image = number / windows.columns() / windows.rows();
-  int64_t top = place.window_row * windows.window[0] + windows.shift[0];
-  int64_t left = place.window_column * windows.window[1] + windows.shift[1];
+  int64_t left = number % windows.along(1) * windows.window[1];
+  int64_t top = number / windows.along(1) % windows.along(0) * windows.window[0];
+  place.image = number / windows.along(1) / windows.along(0);
   for (int64_t i = 0; i < windows.tokens(); i++) {
     int64_t token = order ? order[i] : i;
     int64_t row = top + token / windows.window[1], column = left + token % windows.window[1];
-    place.row[i] = row < windows.height ? row : row - windows.height;
-    place.column[i] = column < windows.width ? column : column - windows.width;
+    bool inside = row >= windows.inside[0][0] && row < windows.inside[0][1] && column >= windows.inside[1][0] &&
+                  column < windows.inside[1][1];
+    place.row[i] = inside ? windows.source[0][row] : -1 - windows.source[0][row];
+    place.column[i] = windows.source[1][column];
   }
 }
 
@@ -50,7 +54,10 @@ template <class T> struct Tokens {
 
   Tokens(const Map &map, const Place &place, int64_t head)
       : data((T *)map.data + place.image * map.image + head * map.head), map(map), place(place) {}
-  T *operator[](int64_t i) const { return data + place.row[i] * map.row + place.column[i] * map.column; }
+  T *operator[](int64_t i) const {
+    int64_t row = place.inside(i) ? place.row[i] : -1 - place.row[i];
+    return data + row * map.row + place.column[i] * map.column;
+  }
 };
 
 INLINE int first_of_part(int part, int channels) {
@@ -92,7 +99,8 @@ INLINE void pack_tile(const Tokens<T> &from, int64_t first, int64_t count, int c
     }
 }
 
-// Write (channels, TILE), each lane divided by its total, to TILE tokens from the given one on, as many as there are.
+// Write (channels, TILE), each lane divided by its total, to those of TILE tokens from the given one on that are there and
+// inside.
 template <class T>
 INLINE void unpack_tile(const float *from, const Floats *total, const Tokens<T> &to, int64_t first, int64_t count,
                         int channels) {
@@ -106,7 +114,7 @@ INLINE void unpack_tile(const float *from, const Floats *total, const Tokens<T> 
       transpose(x);
       UNROLL for (int l = 0; l < LANES; l++) {
         int64_t i = first + g * LANES + l;
-        if (i >= count) continue;
+        if (i >= count || !to.place.inside(i)) continue;
         if (width == LANES) store(to[i] + start, x[l]);
         else {
           T row[LANES];
