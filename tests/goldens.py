@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from nystra.sites import WindowAttention
+from nystra.windows import Cut
+
 DIRECTORY = Path(__file__).parent / "golden"
 
 
@@ -103,7 +106,22 @@ def load_keys(model: str) -> dict[str, Any]:
     return json.loads((DIRECTORY / "keys" / f"{model}.keys.json").read_text())
 
 
-def assert_gradients_close(net: nn.Module, golden: Golden) -> None:
+class OnWindows:
+    """Calls a host's window attention on windows (W, N, C), each of them a map of its own, as upstream's is called."""
+
+    def __init__(self, attention: WindowAttention) -> None:
+        self.attention = attention
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.attention, name)
+
+    def __call__(self, windows: Tensor, roll: tuple[int, int] = (0, 0)) -> Tensor:
+        """Attend in windows that come from maps rolled by `roll`."""
+        cut = Cut(self.attention.window_size, self.attention.window_size, roll)
+        return cut.windows(self.attention(cut.join(windows), cut))
+
+
+def assert_gradients_close(net: nn.Module | OnWindows, golden: Golden) -> None:
     """Check the recorded gradients of a net that carries the golden weights, at `assert_close`'s float32 defaults.
 
     A gradient of a weight sums thousands of pixels and its rounding noise grows with it: gradients whose largest entry

@@ -7,6 +7,7 @@ queries. Bias and mask come from the geometry, for tokens and landmarks alike.
 
 import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -98,7 +99,7 @@ class Kernel(abc.ABC):
             if torch.is_autocast_enabled(query.device.type):
                 dtype = torch.get_autocast_dtype(query.device.type)
                 query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-            natively = self.attend_natively(query, key, value, geometry, cut)
+            natively = self._natively(query, key, value, geometry, cut)
             if natively is not None:
                 return natively
         windows = (cut.windows(maps).transpose(1, 2) for maps in (query, key, value))
@@ -114,12 +115,17 @@ class Kernel(abc.ABC):
         """Attend as `over_maps` by a native program (`nystra.programs`); None: plain torch is to do it."""
         return None
 
+    def _natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor | None:
+        if not _has_program(type(self)) or not query.shape == key.shape == value.shape:
+            return None
+        return self.attend_natively(query, key, value, geometry, cut)
+
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows of all kinds, outside autocast."""
         # As maps of one window each.
         cut = Cut(geometry.window, geometry.window)
         maps = (windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4) for windows in (query, key, value))
-        natively = self.attend_natively(*maps, geometry, cut)
+        natively = self._natively(*maps, geometry, cut)
         if natively is not None:
             return natively.flatten(1, 2).transpose(1, 2)
         kinds = list(geometry.kinds(query.device))
@@ -182,3 +188,13 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
         """Attend within windows of one kind, (W, h, N, d) each, with its tables."""
+
+
+@functools.cache
+def _has_program(kernel: type[Kernel]) -> bool:
+    """Whether a class has a native program: a subclass that attends in its own way has not its parent's."""
+
+    def depth(*names: str) -> int:
+        return next(index for index, base in enumerate(kernel.__mro__) if any(name in vars(base) for name in names))
+
+    return depth("attend_natively") <= depth("attend", "tables")

@@ -16,7 +16,10 @@ class Cut:
         size: H and W of the maps.
         window: h and w of a window; must divide the extended maps.
         roll: tokens by which the maps are rolled (up, left) before they are cut.
-        margins: tokens by which reflection extends the maps: top, bottom, left, right.
+        margins: tokens by which reflection extends the maps: top, bottom, left, right; less than the map has.
+
+    Raises:
+        ValueError: if `window` does not divide the extended maps or reflection cannot extend them so far.
 
     Example:
         >>> import torch
@@ -32,6 +35,16 @@ class Cut:
     window: tuple[int, int]
     roll: tuple[int, int] = (0, 0)
     margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no cut."""
+        for side, extended, window, margins in zip(
+            self.size, self.extended, self.window, (self.margins[:2], self.margins[2:]), strict=True
+        ):
+            if max(margins) >= max(side, 1):
+                raise ValueError(f"margins ({self.margins}) must be less than the maps' sides ({self.size})")
+            if extended % window:
+                raise ValueError(f"window ({self.window}) must divide the extended maps ({self.extended})")
 
     @property
     def extended(self) -> tuple[int, int]:

@@ -76,7 +76,7 @@ class Masked(nystra.Softmax):
 
 def test_window_attention_is_the_official_one():
     golden = goldens.load("swinir_window_attention")
-    net = SwinAttention(**golden.config | {"window_size": tuple(golden.config["window_size"])})
+    net = goldens.OnWindows(SwinAttention(**golden.config | {"window_size": tuple(golden.config["window_size"])}))
     net.load_state_dict(golden.weights | golden.buffers, strict=True)
     assert torch.equal(net.relative_position_index, golden.buffers["relative_position_index"])
     (windows,), (output,) = golden.cases["nomask"]
@@ -84,8 +84,8 @@ def test_window_attention_is_the_official_one():
     goldens.assert_gradients_close(net, golden)
     (windows, mask), (output,) = golden.cases["mask"]
     # The mask of the second window is that of a feature map of one window whose rows were rolled by half of it.
-    assert_close(net(windows[1::4], shift=(2, 0)), output[1::4])
-    net.kernel = Masked(mask)
+    assert_close(net(windows[1::4], (2, 0)), output[1::4])
+    net.attention.kernel = Masked(mask)
     assert_close(net(windows), output)
 
 

@@ -34,7 +34,7 @@ def test_outputs_and_gradients_are_the_official_ones(name):
 
 def test_the_window_attention_is_the_official_one():
     golden = goldens.load("uformer_window_attention")
-    module = UformerAttention(24, (8, 8), 3).eval()
+    module = goldens.OnWindows(UformerAttention(24, (8, 8), 3).eval())
     assert torch.equal(module.relative_position_index, golden.buffers["relative_position_index"])
     module.load_state_dict(golden.weights, strict=False)
     (windows,), (expected,) = golden.cases["self"]

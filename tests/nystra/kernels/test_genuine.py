@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 import nystra
 from datamodules.files.images import read_image, to_tensor
+from nystra.windows import Cut
 from nystra.windows.geometry import WindowGeometry
-from nystra.windows.partition import partition
 from trainers.metrics import psnr
 from trainers.networks import in_unit_range
 
@@ -63,7 +63,7 @@ def test_errors_without_position_bias_are_the_recorded_ones(kernel, errors):
     for side, recorded in errors.items():
         found = []
         for feature in features:
-            windows = partition(feature.flatten(2)[None], (side, side)).unflatten(2, feature.shape[2:])
+            windows = Cut(tuple(feature.shape[:2]), (side, side)).windows(feature[None])
             query, key, value = windows.permute(2, 0, 3, 1, 4)
             query, geometry = query * feature.shape[-1] ** -0.5, WindowGeometry((side, side))
             exact = nystra.Softmax()(query, key, value, geometry)

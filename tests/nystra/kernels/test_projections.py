@@ -10,6 +10,7 @@ import nystra
 from nystra.hosts.swinir.blocks import SwinAttention
 from nystra.hosts.uformer.network import UformerAttention
 from nystra.kernels.projections import KEY, QUERY, VALUE, Projections
+from nystra.windows import Cut
 from tests import goldens
 
 
@@ -46,11 +47,11 @@ def test_logits_sums_and_mixtures_are_those_of_projected_tokens(biased):
 def test_absorbed_maps_give_the_same_outputs_and_gradients(attention, threshold):
     torch.manual_seed(0)
     module = attention(12, (8, 8), 3).double()
-    windows = torch.randn(6, 64, 12, dtype=torch.float64)
+    features = torch.randn(1, 16, 24, 12, dtype=torch.float64)
     results = []
     for absorb in (True, False):
         module.kernel = Forced(4, 3, threshold, absorb)
-        output = module(windows, (2, 3))
+        output = module(features, Cut((16, 24), (8, 8)))
         results.append([output, *torch.autograd.grad(output.square().sum(), [*module.parameters()], allow_unused=True)])
     for mine, wanted in zip(*results, strict=True):
         assert_close(mine, wanted, rtol=1e-9, atol=1e-11)
@@ -62,10 +63,10 @@ def test_absorbed_maps_give_the_same_outputs_and_gradients(attention, threshold)
 )
 def test_absorbed_maps_reproduce_the_authors_modules(name, attention, threshold):
     golden = goldens.load(name)
-    module = attention(24, (8, 8), 3).eval()
+    module = goldens.OnWindows(attention(24, (8, 8), 3).eval())
     module.load_state_dict(golden.weights, strict=False)
     module.set_window(8, "drop")
-    module.kernel = Forced(golden.config["num_landmarks"], golden.config["iters"], threshold)
+    module.attention.kernel = Forced(golden.config["num_landmarks"], golden.config["iters"], threshold)
     (windows,), (expected,) = golden.cases["b6"]
     assert_close(module(windows), expected)
 
@@ -87,11 +88,11 @@ def test_half_precision_loses_no_more_than_the_rounding_of_the_tokens(dtype):
     module = SwinAttention(60, (16, 16), 6).eval().requires_grad_(requires_grad=False)
     module.bias_mode, module.kernel = "drop", nystra.Nystrom.as_published(4, 3)
     assert module.kernel.absorbs(6, 10)
-    windows = 3 * torch.randn(4, 256, 60)
-    exact = module(windows)
+    features, cut = 3 * torch.randn(4, 16, 16, 60), Cut((16, 16), (16, 16))
+    exact = module(features, cut)
     with torch.autocast("cpu", dtype):
-        automatic = module(windows)
-    half = module.to(dtype)(windows.to(dtype))
+        automatic = module(features, cut)
+    half = module.to(dtype)(features.to(dtype), cut)
     for result in (automatic, half):
         error = (result.float() - exact).norm()
         assert error < (0.01 if dtype == torch.bfloat16 else 0.002) * exact.norm()

@@ -10,7 +10,7 @@ from torch import nn
 import nystra
 from nystra.sites.site import WindowAttention
 from nystra.sites.substitution import find_sites
-from nystra.windows.partition import merge, partition
+from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias
 
 
@@ -30,11 +30,10 @@ class Attention(WindowAttention):
         return TableBias(self.table, self.trained_window_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        windows = partition(self.qkv(x), self.window_size)
-        query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        grid = (x.shape[1] // self.window_size[0], x.shape[2] // self.window_size[1])
-        out = self.kernel(query * self.head_channels**-0.5, key, value, self.geometry(grid))
-        return merge(out.transpose(1, 2).flatten(2), self.window_size, grid)
+        cut = Cut(tuple(x.shape[1:3]), self.window_size)
+        query, key, value = self.qkv(x).unflatten(3, (3, self.num_heads, -1)).unbind(3)
+        query = query * self.head_channels**-0.5
+        return self.kernel.over_maps(query, key, value, self.geometry(cut.grid), cut).flatten(3)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Native programs against plain torch, which is their reference."""

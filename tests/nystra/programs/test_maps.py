@@ -1,0 +1,54 @@
+"""Native programs read windows from maps where they lie: rolled, reflected and strided, as if they had been cut out."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from nystra import Softmax, WindowGeometry
+from nystra.programs.cpu.library import load, plain_torch
+from nystra.windows import Cut
+from nystra.windows.position_bias import TableBias
+
+pytestmark = pytest.mark.skipif(load() is None, reason="there are no native programs here")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Cut((16, 24), (8, 8)),
+        Cut((16, 24), (8, 8), roll=(4, 4)),
+        Cut((14, 21), (7, 7), roll=(3, 0)),
+        Cut((13, 19), (8, 8), margins=(4, 7, 4, 1)),
+        Cut((8, 16), (8, 16)),
+    ],
+    ids=str,
+)
+def test_maps_are_attended_as_their_windows(cut, dtype):
+    generator = torch.Generator().manual_seed(0)
+    heads, channels = 3, 10
+    maps = torch.randn(2, *cut.size, 3, heads, channels, generator=generator).to(dtype)
+    table = torch.randn((2 * cut.window[0] - 1) * (2 * cut.window[1] - 1), heads, generator=generator)
+    geometry = WindowGeometry(cut.window, cut.grid, cut.roll, TableBias(table, cut.window))
+    with torch.inference_mode():
+        inputs = maps.unbind(3)
+        assert Softmax().reads_maps(inputs[0])
+        result = Softmax().over_maps(*inputs, geometry, cut)
+        with plain_torch():
+            expected = Softmax().over_maps(*(part.float() for part in inputs), geometry, cut)
+    assert result.shape == expected.shape
+    assert result.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert_close(result.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_subclass_that_attends_in_its_own_way_does():
+    class Values(Softmax):
+        def attend(self, query, key, value, tables):
+            return value
+
+    query, key, value = torch.rand(3, 2, 1, 16, 4)
+    with torch.inference_mode():
+        assert torch.equal(Values()(query, key, value, WindowGeometry((4, 4))), value)
+        maps = [part.transpose(1, 2).unflatten(1, (4, 4)) for part in (query, key, value)]
+        assert torch.equal(Values().over_maps(*maps, WindowGeometry((4, 4)), Cut((4, 4), (4, 4))), maps[2])
