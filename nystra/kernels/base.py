@@ -102,8 +102,8 @@ class Kernel(abc.ABC):
             natively = self._natively(query, key, value, geometry, cut)
             if natively is not None:
                 return natively
-        windows = (cut.windows(maps).transpose(1, 2) for maps in (query, key, value))
-        return cut.join(self(*windows, geometry).transpose(1, 2))
+        query, key, value = (cut.windows(maps).transpose(1, 2) for maps in (query, key, value))
+        return cut.join(self(query, key, value, geometry).transpose(1, 2))
 
     def reads_maps(self, features: Tensor) -> bool:
         """Whether `over_maps` reads windows from maps like these where they lie, instead of cutting them out."""
@@ -124,8 +124,8 @@ class Kernel(abc.ABC):
         """Attend within windows of all kinds, outside autocast."""
         # As maps of one window each.
         cut = Cut(geometry.window, geometry.window)
-        maps = (windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4) for windows in (query, key, value))
-        natively = self._natively(*maps, geometry, cut)
+        maps = [windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4) for windows in (query, key, value)]
+        natively = self._natively(maps[0], maps[1], maps[2], geometry, cut)
         if natively is not None:
             return natively.flatten(1, 2).transpose(1, 2)
         kinds = list(geometry.kinds(query.device))

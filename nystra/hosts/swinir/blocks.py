@@ -87,7 +87,7 @@ class SwinBlock(nn.Module):
         """Map (B, H, W, C), H and W multiples of the window's sides, to the same shape."""
         window = self.attn.window_size
         shift = (window[0] // 2, window[1] // 2) if self.shifted else (0, 0)
-        branch = self.attended(self.attn(self.norm1(x), Cut(tuple(x.shape[1:3]), window, shift)))
+        branch = self.attended(self.attn(self.norm1(x), Cut((x.shape[1], x.shape[2]), window, shift)))
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
         return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 

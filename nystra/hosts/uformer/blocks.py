@@ -111,7 +111,7 @@ class Block(nn.Module):
             modulation = self._modulation(self.modulator.weight, window).unflatten(0, window).roll(shift, (0, 1))
             windows = branch.unflatten(2, (grid[1], window[1])).unflatten(1, (grid[0], window[0]))
             branch = (windows + modulation.unsqueeze(1)).flatten(3, 4).flatten(1, 2)
-        branch = self.attended(self.attn(branch, Cut(tuple(sides), window, shift)))
+        branch = self.attended(self.attn(branch, Cut((sides[0], sides[1]), window, shift)))
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
         return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
 

@@ -52,7 +52,7 @@ def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int =
     folder = fit(
         [
             f"--trainer.max_steps={tuning}",
-            "--trainer.check_val_every_n_epoch=5",
+            "--trainer.check_val_every_n_epoch=1",
             "--trainer.log_every_n_steps=25",
             f"--trainer.logger.init_args.save_dir={output}",
             "--trainer.logger.init_args.name=SwinIR_finetuned",

@@ -62,7 +62,7 @@ class Row:
     step: float | None = None
 
 
-def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int = 180) -> RenderableType:
+def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int = 200) -> RenderableType:
     """Train one stage of MST++ with GLMHA and with full attention to infer spectra from RGB, and compare them.
 
     Both see the same patches in the same order. The test is of other photographs and of another chart's reflectances

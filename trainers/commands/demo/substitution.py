@@ -87,6 +87,7 @@ def train_miniature(output: Path, steps: int) -> Path:
         [
             f"--config={RECIPE}",
             f"--trainer.max_steps={steps}",
+            "--trainer.check_val_every_n_epoch=1",
             f"--model.scheduler.init_args.T_max={steps}",
             f"--trainer.logger.init_args.save_dir={output}",
             "--trainer.logger.init_args.name=SwinIR",
