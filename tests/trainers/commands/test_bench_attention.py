@@ -7,7 +7,7 @@ import torch
 
 import nystra
 from trainers.cli.main import main
-from trainers.commands.bench.attention import EXPLICIT, FUSED, run_bench_attention
+from trainers.commands.bench.attention import EXACT, EXPLICIT, FUSED, run_bench_attention
 
 
 def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
@@ -15,10 +15,11 @@ def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
     command = ["bench", "attention", *(f"--{name}={value}" for name, value in options.items())]
     assert main([*command, f"--output={tmp_path / 'bench.json'}", "--kernels+=Nystrom", "--memory=true"]) == 0
     record = json.loads((tmp_path / "bench.json").read_text())
-    assert list(record["results"]) == [EXPLICIT, FUSED, str(nystra.Nystrom())]
+    assert list(record["results"]) == [EXPLICIT, FUSED, EXACT, str(nystra.Nystrom())]
     assert record["results"][FUSED]["fused"] == 1
     assert record["results"][EXPLICIT]["explicit"] == 1
-    assert [name for name, values in record["results"].items() if "bytes" in values] == [FUSED, str(nystra.Nystrom())]
+    measured = [name for name, values in record["results"].items() if "bytes" in values]
+    assert measured == [FUSED, EXACT, str(nystra.Nystrom())]
     assert "2×2×64×4, position bias" in capsys.readouterr().out
 
 
@@ -28,7 +29,7 @@ def test_kernels_are_timed_compiled_too(monkeypatch):
     kernel = nystra.Nystrom(4, 4)
     results = run_bench_attention(window=4, windows=1, heads=1, channels=2, kernels=[kernel], compiled=True, repeats=1)
     assert compiled == [kernel.attend]
-    assert list(results) == [EXPLICIT, FUSED, str(kernel), f"{kernel}, compiled"]
+    assert list(results) == [EXPLICIT, FUSED, EXACT, str(kernel), f"{kernel}, compiled"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, ca
     arguments = ["--network", "small", "--window", "8", "--height", "16", "--width", "16", "--repeats", "1"]
     main(["bench", "windows", *arguments, "--kernels+=Nystrom", "--memory", "true", "--output", str(file)])
     written = json.loads(file.read_text())
-    labels = ["explicit softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
+    labels = ["explicit softmax", "fused softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
     assert list(written["results"]) == [f"{name}, {kind}" for name in labels for kind in ("float32", "bfloat16")]
     for values in written["results"].values():
         assert values["seconds"] > 0
@@ -42,11 +42,11 @@ def test_networks_are_timed_compiled_too(small, monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", lambda module, **_: compiled.append(type(module).__name__))
     sizes = {"window": 8, "height": 16, "width": 16, "repeats": 1}
     results = run_bench_windows(network="small", **sizes, kernels=[nystra.Nystrom()], half=False, compiled=True)
-    labels = ["explicit softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
+    labels = ["explicit softmax", "fused softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
     names = [f"{name}, float32" for name in labels]
     assert list(results) == [*names, *(f"{name}, compiled" for name in names[1:])]
-    # Two blocks of three networks.
-    assert compiled == ["SwinBlock"] * 6
+    # Two blocks of four networks.
+    assert compiled == ["SwinBlock"] * 8
 
 
 def test_explicit_softmax_is_exact_attention_and_absent_attention_gives_the_values():

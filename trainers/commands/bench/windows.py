@@ -20,7 +20,8 @@ from nystra.sites.host import WindowHost
 from nystra.sites.site import BiasMode
 from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
-from trainers.commands.bench.attention import explicit_softmax
+from nystra.windows.partition import Cut
+from trainers.commands.bench.attention import FusedSoftmax, explicit_softmax
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed
 from trainers.reports.tables import MEMORY, NAME, SECONDS, Column, labelled, results_table, write_results
 
@@ -79,9 +80,17 @@ class Absent(nystra.Kernel):
         """Return the values as they are."""
         return value
 
+    def reads_maps(self, features: Tensor) -> bool:
+        """Windows need not be cut, which exact attention needs neither."""
+        return True
+
+    def over_maps(self, query: Tensor, key: Tensor, value: Tensor, geometry: nystra.WindowGeometry, cut: Cut) -> Tensor:
+        """Return the values as they are."""
+        return value
+
 
 RECOMPILE_LIMIT = 256
-EXPLICIT, ABSENT = "explicit softmax", "attention taken out"
+EXPLICIT, FUSED, ABSENT = "explicit softmax", "fused softmax", "attention taken out"
 COLUMNS = (
     NAME,
     SECONDS,
@@ -108,8 +117,9 @@ def run_bench_windows(
 ) -> dict[str, dict[str, float]]:
     """Time a whole window-attention network under every kernel, on the CPU, on one input, in turn after a warm-up.
 
-    Beside the kernels stand explicit softmax (N×N weights written, as the models are published), the fused one, and the
-    network with the attention product taken out: what no attention can be faster than.
+    Beside the kernels stand explicit softmax (N×N weights written, as the models are published), torch's fused one, the
+    package's own (a native program where there is one), and the network with the attention product taken out: what no
+    attention can be faster than.
 
     Args:
         network: a released size: swinir-light-x2, swinir-m-x2, uformer-t, uformer-b, dehazeformer-t or dehazeformer-b.
@@ -142,10 +152,11 @@ def run_bench_windows(
     exact.set_window(window, position_bias)
     image = torch.rand(1, 3, height, width)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
-    for kernel in (ExplicitSoftmax(), nystra.Softmax(), *(KERNELS if kernels is None else kernels), Absent()):
+    exactly = (ExplicitSoftmax(), FusedSoftmax(), nystra.Softmax())
+    for kernel in (*exactly, *(KERNELS if kernels is None else kernels), Absent()):
         net = copy.deepcopy(exact)
         nystra.substitute(net, kernel)
-        label = {ExplicitSoftmax: EXPLICIT, Absent: ABSENT}.get(type(kernel), str(kernel))
+        label = {ExplicitSoftmax: EXPLICIT, FusedSoftmax: FUSED, Absent: ABSENT}.get(type(kernel), str(kernel))
         nets[f"{label}, float32"] = (net, image)
         if half:
             low = copy.deepcopy(net).bfloat16()
@@ -159,7 +170,7 @@ def run_bench_windows(
                 every[f"{label}, compiled"] = (inference, compile_sites(variant), x)
     results = profile([timed(every)], repeats=repeats, memory=calls if memory else None)
     add_ratio(results, "explicit", to=f"{EXPLICIT}, float32")
-    add_ratio(results, "fused", to="Softmax(), float32")
+    add_ratio(results, "fused", to=f"{FUSED}, float32")
     share = 1 - 1 / results[f"{ABSENT}, float32"]["explicit"]
     bias = {"keep": "position bias", "interpolate": "interpolated position bias", "drop": "no position bias"}
     title = f"{network}, window {window}, {bias[position_bias]}, 1×3×{height}×{width}, {threads} threads, medians"
