@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The installation compiles the native programs: it is made anew when they change.
+PROGRAMS := nystra/programs/cpu/build.py $(wildcard nystra/programs/cpu/source/*)
 
-.PHONY: demo test test-all lint format docs gallery
+.PHONY: demo test test-all lint format docs gallery wheels
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(PROGRAMS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
 	touch $@
@@ -34,3 +36,8 @@ docs: $(INSTALLED)
 
 gallery: $(INSTALLED)
 	$(BIN)/python docs/gallery.py
+
+# To be published: native programs of the named architecture. That of aarch64 needs Debian's g++-aarch64-linux-gnu.
+wheels: $(INSTALLED)
+	NYSTRA_PROGRAMS=x86_64 $(BIN)/python -m build --outdir dist
+	NYSTRA_PROGRAMS=aarch64 $(BIN)/python -m build --wheel --outdir dist

@@ -1,4 +1,4 @@
-// Independent tasks shared out among the threads of the caller's own pool, and memory that each thread keeps.
+// Independent tasks shared out among the threads of the caller's own pool, each with memory for what it makes on the way.
 #pragma once
 #include <atomic>
 #include <cstdlib>
@@ -8,24 +8,6 @@
 // OpenMP's entry point GOMP_parallel of the library that torch has loaded, so that there is no second pool of threads;
 // null: everything runs in the calling thread.
 typedef void (*Parallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
-
-class Scratch {
-public:
-  ~Scratch() { free(memory); }
-  // Room for a number of floats, aligned for vectors; null if there is no memory. Kept for the thread's next task.
-  float *floats(size_t count) {
-    if (count > size) {
-      free(memory);
-      memory = (float *)aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
-      size = memory ? count : 0;
-    }
-    return memory;
-  }
-
-private:
-  float *memory = nullptr;
-  size_t size = 0;
-};
 
 // Takes consecutive parts of a block of memory, each aligned for vectors.
 class Arena {
@@ -53,11 +35,13 @@ template <class Task> int run_tasks(const Task &task, int64_t count, size_t floa
     std::atomic<int> failed{0};
 
     static void work(void *data) {
-      static thread_local Scratch scratch;
       Job &job = *(Job *)data;
-      float *memory = scratch.floats(job.floats);
+      // Not kept for the thread's next call: that would save nothing that can be measured, and destructors of threads
+      // need the run-time library of C++.
+      float *memory = (float *)aligned_alloc(64, (job.floats * sizeof(float) + 63) / 64 * 64);
       if (!memory) job.failed = 1;
       for (int64_t number; memory && (number = job.next++) < job.count;) job.task(number, memory);
+      free(memory);
     }
   } job{task, count, floats};
   if (parallel && threads > 1 && count > 1) parallel(Job::work, &job, threads, 0);
