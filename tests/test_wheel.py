@@ -28,6 +28,7 @@ def unpacked(tmp_path_factory) -> Path:
             (source / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)],
+        env={**os.environ, "NYSTRA_PROGRAMS": "none"},
         check=True,
         capture_output=True,
     )

@@ -1,8 +1,8 @@
 """Compiles the native programs: commands of this package's build, and `python -m nystra.programs.cpu.build`.
 
-Every instruction set of an architecture has an object of its own, `programs_<name>.so`, which needs the C library alone:
-one build serves every version of Python and torch. Where there is no compiler, or where it fails, the package installs
-without native programs; they are then plain torch.
+Every instruction set of an architecture has an object, `programs_<name>.so`. It needs the C library alone, so that one
+build serves every version of Python and torch. Where there is no compiler, or where it fails, the package installs
+without native programs, and plain torch does their work.
 
 The environment variable NYSTRA_PROGRAMS says for which architecture a wheel is built:
 
@@ -34,7 +34,8 @@ from setuptools.errors import CompileError
 FOLDER = Path("nystra/programs/cpu")
 SOURCE = Path(__file__).parent / "source"
 VARIABLE = "NYSTRA_PROGRAMS"
-FLAGS = "-O3 -std=c++17 -fPIC -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math -ffp-contract=fast".split()
+LANGUAGE = ["-std=c++17", "-fPIC", "-fno-exceptions", "-fno-rtti"]
+FLAGS = [*LANGUAGE, "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 # Architecture → instruction set → flags; `library.py` chooses among them.
 INSTRUCTION_SETS = {
     "x86_64": {"avx2": "-mavx2 -mfma", "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"},
@@ -134,11 +135,11 @@ class BuildPrograms(Command):
     """Compile the native programs; an editable installation has them beside their sources."""
 
     description = "compile the native programs"
-    user_options = []  # noqa: RUF012 - as setuptools declares it
+    user_options: list[tuple[str, str, str]] = []  # noqa: RUF012 - as setuptools declares it
 
     def initialize_options(self) -> None:
         """See base class."""
-        self.build_lib = ""
+        self.build_lib: str | None = None
         self.editable_mode = False
         self.objects: list[Path] = []
 
@@ -148,7 +149,7 @@ class BuildPrograms(Command):
 
     def run(self) -> None:
         """See base class."""
-        folder = FOLDER if self.editable_mode else self.build_lib / FOLDER
+        folder = FOLDER if self.editable_mode else Path(str(self.build_lib), FOLDER)
         target = os.environ.get(VARIABLE)
         self.objects, problem = compile_programs(folder, target or this_architecture())
         if target in INSTRUCTION_SETS and problem:
