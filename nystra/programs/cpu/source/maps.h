@@ -36,13 +36,18 @@ INLINE void locate(const Windows &windows, int64_t number, const int32_t *order,
   int64_t left = number % windows.along(1) * windows.window[1];
   int64_t top = number / windows.along(1) % windows.along(0) * windows.window[0];
   place.image = number / windows.along(1) / windows.along(0);
-  for (int64_t i = 0; i < windows.tokens(); i++) {
-    int64_t token = order ? order[i] : i;
-    int64_t row = top + token / windows.window[1], column = left + token % windows.window[1];
+  auto put = [&](int64_t i, int64_t row, int64_t column) {
     bool inside = row >= windows.inside[0][0] && row < windows.inside[0][1] && column >= windows.inside[1][0] &&
                   column < windows.inside[1][1];
     place.row[i] = inside ? windows.source[0][row] : -1 - windows.source[0][row];
     place.column[i] = windows.source[1][column];
+  };
+  if (order) {
+    uint32_t width = windows.window[1]; // divisions of 64 bits take several times as long
+    for (int64_t i = 0; i < windows.tokens(); i++) put(i, top + order[i] / width, left + order[i] % width);
+  } else {
+    for (int64_t row = 0, i = 0; row < windows.window[0]; row++)
+      for (int64_t column = 0; column < windows.window[1]; column++) put(i++, top + row, left + column);
   }
 }
 
@@ -82,21 +87,26 @@ template <class T> INLINE void pack_rows(const Tokens<T> &from, int64_t count, i
 // Copy TILE tokens from the given one on, times a factor, to (channels, TILE); zeros beyond `count` tokens.
 template <class T>
 INLINE void pack_tile(const Tokens<T> &from, int64_t first, int64_t count, int channels, float factor, float *to) {
-  for (int g = 0; g < GROUPS; g++)
+  for (int g = 0; g < GROUPS; g++) {
+    const T *row[LANES];
+    for (int l = 0; l < LANES; l++) {
+      int64_t i = first + g * LANES + l;
+      row[l] = i < count ? from[i] : nullptr;
+    }
     for (int part = 0; part < channels; part += LANES) {
       int start = first_of_part(part, channels), width = channels < LANES ? channels : LANES;
       Floats x[LANES];
       UNROLL for (int l = 0; l < LANES; l++) {
-        int64_t i = first + g * LANES + l;
         x[l] = Floats{};
-        if (i >= count) continue;
-        if (width == LANES) x[l] = load(from[i] + start) * factor;
+        if (!row[l]) continue;
+        if (width == LANES) x[l] = load(row[l] + start) * factor;
         else
-          for (int c = 0; c < width; c++) x[l][c] = widened(from[i][c]) * factor;
+          for (int c = 0; c < width; c++) x[l][c] = widened(row[l][c]) * factor;
       }
       transpose(x);
       for (int c = 0; c < width; c++) store(to + (start + c) * TILE + g * LANES, x[c]);
     }
+  }
 }
 
 // Write (channels, TILE), each lane divided by its total, to those of TILE tokens from the given one on that are there and
@@ -106,6 +116,11 @@ INLINE void unpack_tile(const float *from, const Floats *total, const Tokens<T> 
                         int channels) {
   for (int g = 0; g < GROUPS; g++) {
     Floats scale = 1.f / total[g];
+    T *row[LANES];
+    for (int l = 0; l < LANES; l++) {
+      int64_t i = first + g * LANES + l;
+      row[l] = i < count && to.place.inside(i) ? to[i] : nullptr;
+    }
     for (int part = 0; part < channels; part += LANES) {
       int start = first_of_part(part, channels), width = channels < LANES ? channels : LANES;
       Floats x[LANES];
@@ -113,13 +128,12 @@ INLINE void unpack_tile(const float *from, const Floats *total, const Tokens<T> 
         x[c] = c < width ? load(from + (start + c) * TILE + g * LANES) * scale : Floats{};
       transpose(x);
       UNROLL for (int l = 0; l < LANES; l++) {
-        int64_t i = first + g * LANES + l;
-        if (i >= count || !to.place.inside(i)) continue;
-        if (width == LANES) store(to[i] + start, x[l]);
+        if (!row[l]) continue;
+        if (width == LANES) store(row[l] + start, x[l]);
         else {
-          T row[LANES];
-          store(row, x[l]);
-          memcpy(to[i], row, width * sizeof(T));
+          T whole[LANES];
+          store(whole, x[l]);
+          memcpy(row[l], whole, width * sizeof(T));
         }
       }
     }
