@@ -4,6 +4,7 @@ Imports are read with `ast`; nothing is run. Arrows inside `TYPE_CHECKING` and i
 """
 
 import ast
+import collections
 import functools
 from pathlib import Path
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("glmha", "nystra", "datamodules", "trainers")
 LARGEST_FILE = 350
 LARGEST_FOLDER = 10
+UNCOUNTED = ("__init__.py", "__main__.py", "conftest.py")
 
 # From the ground up. A room is a folder or a file of its package; rooms of one line do not import each other.
 FLOORS = {
@@ -88,14 +90,19 @@ def trees() -> dict[Path, ast.Module]:
 
 @functools.cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Modules that a file imports; `from a import b` is a.b where that is a module, else a."""
+    """Modules that a file imports."""
+    return imported(trees()[path])
+
+
+def imported(tree: ast.Module) -> tuple[str, ...]:
+    """Modules that are imported; `from a import b` is a.b where that is a module, else a."""
     modules = {module_of(other) for other in trees()}
     found = []
-    for node in ast.walk(trees()[path]):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
+            assert node.level == 0, f"import from {node.module} must not be relative"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found += [name if name in modules else str(node.module) for name in names]
     return tuple(dict.fromkeys(found))
@@ -167,17 +174,34 @@ def test_every_room_has_one_floor():
         assert sorted(listed) == sorted(inside - {"__init__", "__main__"})
 
 
-def test_files_and_folders_are_small():
+def too_large(files: list[Path]) -> list[str]:
+    """What is wrong with the sizes of files, and of the folders that they are in."""
     wrong = [
-        f"{path.relative_to(ROOT)}: {lines} lines, over {LARGEST_FILE}"
-        for path in sources()
+        f"{path}: {lines} lines, over {LARGEST_FILE}"
+        for path in files
         if (lines := len(path.read_text().splitlines())) > LARGEST_FILE
     ]
-    for folder in sorted({path.parent for path in sources()}):
-        files = [path for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
-        if len(files) > LARGEST_FOLDER:
-            wrong.append(f"{folder.relative_to(ROOT)}: {len(files)} files, over {LARGEST_FOLDER}")
+    counted = collections.Counter(path.parent for path in files if path.name not in UNCOUNTED)
+    return wrong + [
+        f"{folder}: {count} files, over {LARGEST_FOLDER}" for folder, count in counted.items() if count > LARGEST_FOLDER
+    ]
+
+
+def test_files_and_folders_are_small():
+    wrong = too_large([*sources(), *(ROOT / "tests").rglob("*.py")])
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_large_file_and_a_large_folder_are_found(tmp_path):
+    files = [tmp_path / f"test_{number}.py" for number in range(LARGEST_FOLDER)] + [tmp_path / "conftest.py"]
+    for file in files:
+        file.write_text("\n" * LARGEST_FILE)
+    assert not too_large(files)
+    files[0].write_text("\n" * (LARGEST_FILE + 1))
+    assert len(too_large(files)) == 1
+    files.append(tmp_path / "one_more.py")
+    files[-1].touch()
+    assert len(too_large(files)) == 2
 
 
 def test_every_folder_says_in_one_sentence_what_it_is_for():
@@ -203,15 +227,37 @@ def test_faces_define_nothing():
 
 def test_code_imports_from_where_a_name_is_defined():
     """A folder's face is for users: the package's own code names the file."""
-    folders = {module_of(path) for path in sources() if path.name == "__init__.py"} - set(PACKAGES)
     wrong = [
         f"{module_of(path)} imports from the face {to}"
         for path in sources()
         if path.name != "__init__.py"
-        for to in imports(path)
-        if to in folders
+        for to in faces_used(module_of(path), imports(path))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def faces_used(module: str, found: tuple[str, ...]) -> list[str]:
+    """Faces among the modules that a module imports, but for those of the other packages, which are made for it.
+
+    By its own package's every arrow upwards would pass.
+    """
+    faces = {module_of(path) for path in sources() if path.name == "__init__.py"}
+    return [to for to in found if to in faces - set(PACKAGES) or to == module.split(".")[0]]
+
+
+@pytest.mark.parametrize(
+    ("line", "face"),
+    [
+        ("from glmha import GLMHA", "glmha"),
+        ("import glmha", "glmha"),
+        ("from glmha.low_rank import GLMHA", "glmha.low_rank"),
+        ("from glmha import functional", None),
+        ("from glmha.low_rank.glmha import GLMHA", None),
+        ("from nystra import Softmax", None),
+    ],
+)
+def test_a_module_that_imports_from_a_face_is_found(line, face):
+    assert faces_used("glmha.layers", imported(ast.parse(line))) == ([] if face is None else [face])
 
 
 @pytest.mark.parametrize("package", FREE_OF_LIGHTNING)
@@ -227,14 +273,33 @@ def test_libraries_are_wrapped_in_one_place():
         assert users == {place}
 
 
-def test_one_file_reads_pickled_checkpoints():
-    users = [
-        path.relative_to(ROOT).as_posix()
-        for path, tree in trees().items()
+def loads(tree: ast.Module) -> bool:
+    """Whether `torch.load` is used, by that name or by one of its own."""
+    return any(
+        (isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load")
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module in ("torch", "torch.serialization")
+            and any(alias.name == "load" for alias in node.names)
+        )
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr == "load"
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "torch"
-    ]
-    assert set(users) == {"glmha/shared/checkpoint_files.py"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import torch\ntorch.load(path)", True),
+        ("from torch import load", True),
+        ("from torch.serialization import load as read", True),
+        ("from json import load", False),
+        ("import torch\ntorch.save(1, path)", False),
+    ],
+)
+def test_reading_pickles_is_found(text, found):
+    assert loads(ast.parse(text)) is found
+
+
+def test_one_file_reads_pickled_checkpoints():
+    users = {path.relative_to(ROOT).as_posix() for path, tree in trees().items() if loads(tree)}
+    assert users == {"glmha/shared/checkpoint_files.py"}

@@ -8,7 +8,7 @@ import yaml
 
 from datamodules.errors import DataError
 from datamodules.files.images import read_image, write_image
-from tests.trainers.recipes.test_configs import CONFIGS
+from tests.trainers.recipes.shrinking import CONFIGS
 from trainers.commands.score import score_folders
 from trainers.metrics import PSNR, as_images, protocol_metrics, psnr
 

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 
 from datamodules.loading.resumable import ResumableLoader
 from datamodules.loading.samples import NumberedSamples
-from tests.trainers.recipes.test_configs import CONFIGS
+from tests.trainers.recipes.shrinking import CONFIGS
 from trainers.devices.step_batches import StepBatches, adapt, choose_step_batches
 
 RESTORMER = [64, 40, 32, 16, 8, 8]

@@ -19,7 +19,7 @@ from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import LEVELS, Uformer
 from tests import goldens
-from tests.trainers.recipes.test_configs import COMPARISONS, CONFIGS, SHRUNK_NET, name, slow
+from tests.trainers.recipes.shrinking import COMPARISONS, CONFIGS, SHRUNK_NET, name, slow
 from trainers.commands.compare.command import run_compare
 from trainers.metrics import ImageMetric
 

@@ -1,82 +1,21 @@
 """Fine-tuning after a substitution: what trains, against what, what is saved, and what loads it."""
 
-import builtins
 import copy
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
 from torch.testing import assert_close
 
-import glmha
 import nystra
 from glmha.shared.checkpoint_files import CheckpointError, read
-from nystra.hosts.dehazeformer.network import DehazeFormer
-from nystra.hosts.swinir.network import SwinIR
 from nystra.sites import attention_record
-from trainers import RestorationTask, SubstitutionTask, WarmStartTask
+from tests.trainers.small_networks import batch, dehazeformer, last, objective, restormer, swinir
+from trainers import RestorationTask, SubstitutionTask
 from trainers.networks import load_network
-from trainers.tuning.distillation import attentions, relative_error
-from trainers.tuning.lora import projections
-
-NYSTROM = {"class_path": "nystra.Nystrom", "init_args": {"landmarks": 4, "key_landmarks": 4}}
-POOLING = {"class_path": "nystra.LandmarkPooling", "init_args": {"landmarks": 4, "cells": 16, "near": "own"}}
-
-
-def swinir() -> SwinIR:
-    torch.manual_seed(0)
-    return SwinIR(img_size=16, embed_dim=8, depths=[2], num_heads=[2], window_size=4, mlp_ratio=2.0)
-
-
-def dehazeformer() -> DehazeFormer:
-    torch.manual_seed(0)
-    return DehazeFormer(
-        embed_dims=(4, 8, 8, 8, 4), depths=(1, 2, 1, 1, 1), num_heads=(1, 2, 2, 1, 1), attn_ratio=(0, 0.5, 1, 0, 0)
-    )
-
-
-def restormer() -> glmha.Restormer:
-    torch.manual_seed(0)
-    return glmha.Restormer(dim=8, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, heads=[1, 1, 2, 2])
-
-
-@pytest.fixture
-def released(tmp_path: Path) -> Path:
-    path = tmp_path / "released.pth"
-    torch.save({"params": swinir().state_dict()}, path)
-    return path
-
-
-def batch(size: int = 16) -> dict:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.rand(2, 1, 3, size, size, generator=generator)
-    return {"input": images[0], "target": images[1], "name": ["image"]}
-
-
-def objective(task, given=None) -> torch.Tensor:
-    task.log_dict = lambda values: task.__dict__.setdefault("logged", {}).update(values)
-    given = batch() if given is None else given
-    return task.objective(task.call(given), given)
-
-
-@pytest.fixture
-def tuning(recipe: Path, released: Path) -> Path:
-    """The common recipe, made one of fine-tuning."""
-    config = yaml.safe_load(recipe.read_text())
-    options = {"pretrained": str(released), "kernel": POOLING, "window_size": 8, "position_bias": "interpolate"}
-    config["model"]["class_path"] = "trainers.SubstitutionTask"
-    del config["model"]["init_args"]["net"]
-    config["model"]["init_args"] |= options
-    recipe.write_text(yaml.safe_dump(config))
-    return recipe
-
-
-def last(folder: Path) -> Path:
-    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+from trainers.tuning.distillation import attentions
 
 
 def test_every_verb_works_from_a_checkpoint(lowrank, tuning, released, pairs, tmp_path, capsys):
@@ -158,110 +97,6 @@ def test_weights_weigh_the_losses(released):
     together = of(ground_truth=2.0, teacher_image=3.0, teacher_attention=4.0)
     expected = 2 * parts["ground_truth"] + 3 * parts["teacher_image"] + 4 * parts["teacher_attention"]
     assert together == pytest.approx(expected, rel=1e-5)
-
-
-def test_maps_are_compared_where_both_are():
-    small, large = torch.ones(1, 4, 4, 2), torch.zeros(1, 8, 8, 2)
-    large[:, :4, :4] = 2
-    assert relative_error(small, large).item() == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("make", [swinir, dehazeformer])
-@pytest.mark.parametrize("trainable", ["attention", "bias", "adapters"])
-def test_only_what_is_to_be_trained_is_trained(make, trainable, tmp_path):
-    if trainable == "adapters":
-        pytest.importorskip("peft")
-    torch.save(make().state_dict(), tmp_path / "net.pth")
-    task = SubstitutionTask(tmp_path / "net.pth", nystra.Nystrom(4, 4), trainable=trainable, adapter_rank=2)
-    trained = {name for name, parameter in task.net.named_parameters() if parameter.requires_grad}
-    marks = {
-        ("attention", swinir): [".qkv.", ".proj.", "relative_position_bias_table"],
-        ("bias", swinir): ["relative_position_bias_table"],
-        ("adapters", swinir): [".qkv.", ".proj."],
-        ("attention", dehazeformer): [".QK.", ".V.", ".proj.", ".meta.", ".conv."],
-        ("bias", dehazeformer): [".meta."],
-        ("adapters", dehazeformer): [".QK.", ".V.", ".proj."],
-    }[trainable, make]
-    assert all(any(mark in name for mark in marks) for name in trained)
-    assert all(any(mark in name for name in trained) for mark in marks)
-    task.make_optimizer = lambda groups: torch.optim.SGD(groups, lr=0.1)
-    optimizer = task.configure_optimizers()
-    before = {name: parameter.detach().clone() for name, parameter in task.net.named_parameters()}
-    # The product of adapters has no gradient in its first factor before the second has moved.
-    for _ in range(2):
-        optimizer.zero_grad()
-        objective(task, batch(32)).backward()
-        optimizer.step()
-    changed = {name for name, parameter in task.net.named_parameters() if (parameter != before[name]).any()}
-    # A constant added to all logits has no effect, and some units of a small network are dead.
-    assert changed <= trained
-    assert all(any(mark in name for name in changed) for mark in marks)
-
-
-def test_adapters_reach_every_projection_and_are_merged(lowrank, tuning, tmp_path, released):
-    pytest.importorskip("peft")
-    assert len(projections(swinir())) == 4
-    assert len(projections(dehazeformer())) == 6
-    options = ["--model.trainable", "adapters", "--model.adapter_rank", 2]
-    assert lowrank("fit", "--config", tuning, *options) == 0
-    checkpoint = last(tmp_path / "logs")
-    content = read(checkpoint)
-    weights = {key.removeprefix("net."): value for key, value in content["state_dict"].items()}
-    swinir().load_state_dict(weights, strict=True)
-    original = swinir().state_dict()
-    changed = {
-        key for key, value in weights.items() if value.dtype.is_floating_point and (value != original[key]).any()
-    }
-    assert changed
-    assert all(".qkv.weight" in key or "attn.proj.weight" in key for key in changed)
-    for key in changed:
-        assert torch.linalg.matrix_rank(weights[key] - original[key], atol=1e-6) <= 2
-    # It goes on, from what it was.
-    assert lowrank("fit", "--config", tuning, *options, "--trainer.max_steps", 6, "--ckpt_path", checkpoint) == 0
-    assert lowrank("test", "--config", tuning, *options, "--ckpt_path", checkpoint) == 0
-    task = SubstitutionTask(
-        released,
-        nystra.LandmarkPooling(4, 16, "own"),
-        window_size=8,
-        position_bias="interpolate",
-        trainable="adapters",
-        adapter_rank=2,
-    )
-    task.on_load_checkpoint(content)
-    task.load_state_dict(content["state_dict"])
-    with torch.no_grad():
-        assert_close(task.net(batch()["input"]), load_network(checkpoint)(batch()["input"]))
-
-
-def test_a_checkpoint_with_adapters_is_not_taken_for_one_without(released):
-    task = SubstitutionTask(released)
-    with pytest.raises(ValueError, match=r"trainable \(all\) must be as ckpt_path was trained, got a checkpoint with"):
-        task.on_load_checkpoint({"state_dict": task.state_dict(), "adapted_state": {}})
-
-
-def test_without_peft_adapters_say_what_to_install(released, monkeypatch):
-    take = builtins.__import__
-
-    def missing(name, *rest, **options):
-        if name == "peft":
-            raise ImportError(name)
-        return take(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ValueError, match=r"must have peft.*lowrank-attention\[finetune\]"):
-        SubstitutionTask(released, trainable="adapters")
-
-
-def test_learning_rates_are_per_group(released):
-    task = SubstitutionTask(
-        released,
-        learning_rates={"*bias_table": 0.5, "conv_first.*": 0.25},
-        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
-    )
-    groups = task.configure_optimizers().param_groups
-    assert [(group["lr"], len(group["params"])) for group in groups][1:] == [(0.5, 2), (0.25, 2)]
-    assert groups[0]["lr"] == 0.1
-    assert sum(len(group["params"]) for group in groups) == len(list(task.net.parameters()))
 
 
 def test_dropout_and_stochastic_depth_act_if_wanted_only(released):
@@ -396,77 +231,3 @@ def test_a_checkpoint_of_another_kernel_is_refused(released):
     content = {"state_dict": first.state_dict(), attention_record.KEY: attention_record.record(first.net)}
     with pytest.raises(ValueError, match=r"must be those that ckpt_path was trained with, got Nystrom\(landmarks=1"):
         second.on_load_checkpoint(content)
-
-
-@pytest.fixture
-def warm(recipe: Path, tmp_path: Path) -> Path:
-    """The common recipe, made one of a warm start."""
-    torch.save({"params": restormer().state_dict()}, tmp_path / "restormer.pth")
-    config = yaml.safe_load(recipe.read_text())
-    arguments = config["model"]["init_args"]
-    attention = arguments.pop("net")["init_args"]["attention"]
-    config["model"]["class_path"] = "trainers.WarmStartTask"
-    arguments |= {"pretrained": str(tmp_path / "restormer.pth"), "attention": attention, "calibration": 2}
-    recipe.write_text(yaml.safe_dump(config))
-    return recipe
-
-
-@pytest.mark.slow
-def test_glmha_is_started_from_dense_weights_and_distilled(lowrank, warm, tmp_path, monkeypatch):
-    starts = []
-    take = WarmStartTask.take
-    monkeypatch.setattr(WarmStartTask, "take", lambda task, weights: (starts.append(weights), take(task, weights))[1])
-    assert lowrank("fit", "--config", warm, "--trainer.max_steps", 2) == 0
-    [start] = starts
-    dense = restormer().state_dict()
-    shared = [key for key in start if ".attn." not in key]
-    assert all((start[key] == dense[key]).all() for key in shared)
-    checkpoint = last(tmp_path / "logs")
-    net = glmha.load_pretrained(checkpoint)
-    assert isinstance(net.encoder_level1[0].attn, glmha.GLMHA)
-    assert read(checkpoint)["state_dict"].keys() == {f"net.{key}" for key in net.state_dict()}
-    # A run that goes on, or is evaluated, does not start once more.
-    assert lowrank("fit", "--config", warm, "--ckpt_path", checkpoint) == 0
-    assert lowrank("test", "--config", warm, "--ckpt_path", checkpoint) == 0
-    assert len(starts) == 1
-
-
-def test_a_warm_start_without_checkpoint_or_patches_is_refused(lowrank, warm, capsys):
-    assert lowrank("test", "--config", warm) == 2
-    assert "ckpt_path must be a checkpoint" in capsys.readouterr().err
-    assert lowrank("fit", "--config", warm, "--model.calibration", 0) == 2
-    assert "calibration (0) must be at least 1" in capsys.readouterr().err
-
-
-def test_warm_started_attentions_are_compared_with_their_teachers(tmp_path):
-    torch.save(restormer().state_dict(), tmp_path / "net.pth")
-    task = WarmStartTask(tmp_path / "net.pth", glmha.GLMHA, ground_truth=0.0)
-    assert isinstance(task.net, nn.Module)
-    objective(task).backward()
-    assert task.logged["train/teacher_attention"] > 0
-    assert len(attentions(task.net)) == len(attentions(task.teacher)) == 8
-
-
-def test_the_start_is_compared_on_trained_modules(lowrank, tmp_path, capsys):
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    dense = glmha.ChannelAttention(8, 2)
-    tensors = {f"block0.weight.{key}": value for key, value in dense.state_dict().items()}
-    tensors |= {f"block0.image{image}.input": torch.rand(8, 16, 16) for image in (0, 1)}
-    save_file(tensors, tmp_path / "modules.safetensors")
-    arguments = ["--modules", tmp_path / "modules.safetensors", "--reductions", "[0.5]", "--steps", 2]
-    assert lowrank("analyze", "warmstart", *arguments) == 0
-    printed = capsys.readouterr().out
-    assert "random" in printed
-    assert "from_dense" in printed
-    assert lowrank("analyze", "warmstart", "--modules", tmp_path / "modules.safetensors", "--steps", 0) == 2
-    assert "steps (0)" in capsys.readouterr().err
-    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    assert lowrank("analyze", "warmstart", "--modules", tmp_path / "other.safetensors") == 2
-    assert "must hold tensors block0" in capsys.readouterr().err
-
-
-def test_exports_are_pth_files(lowrank, released, tmp_path, capsys):
-    assert lowrank("export", "--checkpoint", released, "--output", tmp_path / "net.onnx") == 2
-    assert "must end in .pth or .pt" in capsys.readouterr().err

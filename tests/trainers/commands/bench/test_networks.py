@@ -24,7 +24,7 @@ def test_every_network_is_measured_in_one_run(monkeypatch, tmp_path, capsys):
         size=16,
         repeats=1,
         threads=1,
-        baseline="tests.trainers.commands.test_bench.SmallTranscription",
+        baseline=f"{__name__}.SmallTranscription",
         output=tmp_path / "bench.json",
         memory=False,
     )
