@@ -1,19 +1,25 @@
 """Time of window attention alone, kernel by kernel, side by side in one run."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import nystra
+from datamodules.files.atomic import atomic_file
+from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile
 from trainers.reports.tables import MILLISECONDS, NAME, Column, labelled, results_table, write_results
 
 FUSED, EXPLICIT, EXACT = "softmax, fused", "softmax, explicit", "Softmax()"
+# Below this the plot tells nothing apart.
+LEAST_ERROR = 1e-7
 KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.Nystrom.as_published(16, 2),
     nystra.Nystrom(),
@@ -28,6 +34,7 @@ COLUMNS = (
     MILLISECONDS,
     Column("× fused", "fused", ".2f"),
     Column("× explicit", "explicit", ".1f"),
+    Column("error", "error", ".4f"),
     Column("MiB", "bytes", ".1f", 2**-20),
 )
 
@@ -38,22 +45,26 @@ def run_bench_attention(
     windows: int = 4,
     heads: int = 6,
     channels: int = 30,
-    bias: bool = True,
+    bias: bool | None = None,
+    queries: Path | None = None,
     kernels: Sequence[nystra.Kernel] | None = None,
     compiled: bool = False,
     memory: bool = False,
     repeats: int = 7,
     threads: int = 2,
     output: Path | None = None,
+    figure: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Time kernels on random queries, keys and values of windows, float32 on the CPU, in turn after a warm-up.
+    """Time kernels on queries, keys and values of windows, float32 on the CPU, in turn after a warm-up.
 
     Args:
         window: side of the windows, in tokens.
         windows: number of windows.
-        heads: number of heads.
-        channels: of a head.
-        bias: whether there is a position bias (a random table).
+        heads: number of heads; of random tensors.
+        channels: of a head; of random tensors.
+        bias: whether there is a position bias (a random table); null: with random tensors.
+        queries: safetensors file of maps (H, W, 3, heads, channels) of a network's queries, keys and values, whose
+            windows are taken and on which errors are measured; null: random ones.
         kernels: to be timed beside exact attention, explicit, by torch's fused program and as the package makes it (a
             native program where there is one); null: the package's, with 16 landmarks.
         compiled: whether every kernel is also timed as `torch.compile` makes it, which needs a C++ compiler.
@@ -61,31 +72,41 @@ def run_bench_attention(
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
         output: JSON file for the figures; null: only the table.
+        figure: PNG file for a plot of error against time; null: none. Needs `queries`.
 
     Returns:
-        Kernel → seconds, how many times faster than the fused and than the explicit softmax, bytes where measured.
+        Kernel → seconds, how many times faster than the fused and than the explicit softmax, bytes where measured, and
+        the relative error of the outputs (L2, mean over the maps), of genuine queries.
 
     Raises:
-        ValueError: if a number is below 1 or a kernel does not fit the window.
+        ValueError: if a number is below 1, a kernel does not fit the window, the file of queries has other tensors, or
+            there is to be a figure without one.
     """
     numbers = {"window": window, "windows": windows, "heads": heads, "channels": channels, "repeats": repeats}
     check_counts(**numbers, threads=threads)
+    if figure is not None and queries is None:
+        raise ValueError(f"figure ({figure}) must be null without queries: errors are of a network's own tensors")
     chosen = KERNELS if kernels is None else kernels
     for kernel in chosen:
         kernel.cost((window, window), channels)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    query, key, value = (torch.randn(windows, heads, window**2, channels) for _ in range(3))
-    query *= channels**-0.5
+    bias = queries is None if bias is None else bias
+    genuine = [] if queries is None else read_windows(queries, window)
+    if queries is None:
+        query, key, value = (torch.randn(windows, heads, window**2, channels) for _ in range(3))
+        query *= channels**-0.5
+    else:
+        query, key, value = spread_windows(genuine, windows)
+        heads, channels = query.shape[1], query.shape[3]
     table = TableBias(0.5 * torch.randn((2 * window - 1) ** 2, heads), (window, window)) if bias else None
     geometry = nystra.WindowGeometry((window, window), bias=table, tables={})
     ((_, _, kind),) = geometry.kinds(query.device)
     full = nystra.Softmax().tables(kind, query.dtype)
+    timed_kernels = {FUSED: FusedSoftmax(), EXACT: nystra.Softmax(), **{str(kernel): kernel for kernel in chosen}}
     calls = {
         EXPLICIT: functools.partial(explicit_softmax, query, key, value, full),
-        FUSED: functools.partial(FusedSoftmax(), query, key, value, geometry),
-        EXACT: functools.partial(nystra.Softmax(), query, key, value, geometry),
-        **{str(kernel): functools.partial(kernel, query, key, value, geometry) for kernel in chosen},
+        **{name: functools.partial(kernel, query, key, value, geometry) for name, kernel in timed_kernels.items()},
     }
     if compiled:
         for kernel in chosen:
@@ -95,18 +116,82 @@ def run_bench_attention(
     memory_calls: dict[str, Call] = {}
     if memory:
         tokens = torch.stack([query, key, value])
-        for kernel in (FusedSoftmax(), nystra.Softmax(), *chosen):
-            label = FUSED if isinstance(kernel, FusedSoftmax) else str(kernel)
+        for label, kernel in timed_kernels.items():
             memory_calls[label] = (inference, SingleSite(kernel, window, table), tokens)
     with torch.inference_mode():
         results = profile([calls], repeats=repeats, memory=memory_calls)
+        for label, kernel in timed_kernels.items() if genuine else ():
+            results[label]["error"] = mean_error(kernel, genuine, geometry)
     add_ratio(results, "fused", to=FUSED)
     add_ratio(results, "explicit", to=EXPLICIT)
     shape = f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}"
     Console().print(results_table(f"{shape}, {threads} threads, medians", labelled(results), COLUMNS))
     if output is not None:
-        write_results(output, {**numbers, "bias": bias}, results)
+        write_results(output, {**numbers, "heads": heads, "channels": channels, "bias": bias}, results)
+    if figure is not None:
+        draw(figure, results, shape)
     return results
+
+
+def read_windows(path: Path, window: int) -> list[Tensor]:
+    """Read maps (H, W, 3, heads, channels) and cut them into windows, (3, W, heads, N, channels), queries scaled.
+
+    Raises:
+        ValueError: if the file holds other tensors, or maps smaller than a window.
+    """
+    found = []
+    for name, maps in load_file(path).items():
+        if maps.dim() != 5 or maps.shape[2] != 3 or min(maps.shape[:2]) < window:
+            raise ValueError(
+                f"queries ({path}) must hold maps (H, W, 3, heads, channels) of at least {window}×{window} tokens, got "
+                f"{tuple(maps.shape)} ({name})"
+            )
+        height, width = (side // window * window for side in maps.shape[:2])
+        cut = Cut((height, width), (window, window))
+        windows = cut.windows(maps[None, :height, :width].float()).permute(2, 0, 3, 1, 4).contiguous()
+        windows[0] *= maps.shape[4] ** -0.5
+        found.append(windows)
+    return found
+
+
+def spread_windows(genuine: Sequence[Tensor], count: int) -> Tensor:
+    """Take windows evenly from all maps: (3, count, heads, N, channels).
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    every = torch.cat(list(genuine), 1)
+    if every.shape[1] < count:
+        raise ValueError(f"windows ({count}) must be at most the {every.shape[1]} that the file of queries has")
+    return every[:, torch.linspace(0, every.shape[1] - 1, count).long()]
+
+
+def mean_error(kernel: nystra.Kernel, genuine: Sequence[Tensor], geometry: nystra.WindowGeometry) -> float:
+    """Relative L2 error of a kernel's outputs against exact attention in float64, mean over the maps."""
+    errors = []
+    for windows in genuine:
+        query, key, value = windows.double().unbind(0)
+        exact = nystra.Softmax()(query, key, value, nystra.WindowGeometry(geometry.window, bias=geometry.bias))
+        given = kernel(windows[0], windows[1], windows[2], geometry).double()
+        errors.append(((given - exact).norm() / exact.norm()).item())
+    return sum(errors) / len(errors)
+
+
+def draw(path: Path, results: Mapping[str, Mapping[str, float]], title: str) -> None:
+    """Plot error against time, every kernel a point."""
+    points = {label: values for label, values in results.items() if "error" in values}
+    chart = Figure(figsize=(8, 5), layout="constrained")
+    axes = chart.subplots()
+    for label, values in points.items():
+        exact = label in (FUSED, EXACT)
+        at = (values["seconds"] * 1e3, max(values["error"], LEAST_ERROR))
+        axes.plot(*at, "s" if exact else "o", color="black" if exact else None)
+        axes.annotate(label, at, textcoords="offset points", xytext=(6, 4), fontsize=8)
+    axes.set(xscale="log", yscale="log", xlabel="milliseconds", ylabel="relative error of the outputs", title=title)
+    axes.grid(visible=True, which="both", alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        chart.savefig(file, dpi=150, format="png")
 
 
 class FusedSoftmax(nystra.Softmax):

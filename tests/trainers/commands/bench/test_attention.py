@@ -1,9 +1,11 @@
 """Window attention alone: every kernel is timed beside exact attention, on the same inputs."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import nystra
 from trainers.cli.main import main
@@ -32,11 +34,28 @@ def test_kernels_are_timed_compiled_too(monkeypatch):
     assert list(results) == [EXPLICIT, FUSED, EXACT, str(kernel), f"{kernel}, compiled"]
 
 
+def test_errors_are_measured_on_a_network_s_own_queries(tmp_path):
+    file, figure = tmp_path / "queries.safetensors", tmp_path / "errors.png"
+    generator = torch.Generator().manual_seed(0)
+    save_file({name: torch.randn(9, 8, 3, 2, 4, generator=generator).half() for name in "ab"}, file)
+    results = run_bench_attention(
+        window=4, windows=3, queries=file, kernels=[nystra.Nystrom(4, 4)], figure=figure, repeats=1, threads=1
+    )
+    assert results[EXACT]["error"] < 1e-6 > results[FUSED]["error"]
+    assert 0.01 < results[str(nystra.Nystrom(4, 4))]["error"] < 1
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"windows \(9\) must be at most the 8 that the file"):
+        run_bench_attention(window=4, windows=9, queries=file, kernels=[nystra.Nystrom(4, 4)])
+    with pytest.raises(ValueError, match=r"at least 9×9 tokens, got \(9, 8, 3, 2, 4\) \(a\)"):
+        run_bench_attention(window=9, windows=1, queries=file, kernels=[nystra.Nystrom(9, 9)])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"heads": 0}, r"heads \(0\) must be at least 1"),
         ({"window": 7}, r"landmarks \(16\) must divide the 7×7 window"),
+        ({"figure": Path("errors.png")}, r"figure \(errors.png\) must be null without queries"),
     ],
 )
 def test_what_cannot_be_timed_is_named(options, message):
