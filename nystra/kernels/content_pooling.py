@@ -9,8 +9,10 @@ from torch import Tensor
 from glmha.shared.precision import at_least_float32
 from nystra.functional import pool
 from nystra.kernels.base import Cost, Kernel
+from nystra.programs.cpu import content_pooling as native
+from nystra.programs.cpu.library import usable
 from nystra.windows.clusters import balanced_order, inverse, rows, splits
-from nystra.windows.geometry import MASKED, WindowKind
+from nystra.windows.geometry import MASKED, WindowGeometry, WindowKind
 
 # Least spread of a cell, so that its logarithm is finite.
 SPREAD_EPSILON = 1e-12
@@ -104,6 +106,21 @@ class ContentPooling(Kernel):
             for parts in zip(*channels, strict=True)
         )
         return BiasChannels(queries, keys)
+
+    def attend_natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor | None:
+        """See base class."""
+        if usable(query, key, value, *(() if geometry.bias is None else geometry.bias.parameters())) is None:
+            return None
+        self._check(geometry.window)
+        kinds = [kind for _, _, kind in geometry.kinds(query.device)]
+        further = geometry.table(
+            (self, "of all kinds"),
+            kinds[-1],
+            query.dtype,
+            lambda: native.stack_channels([self.tables(kind, torch.float32) for kind in kinds]),
+        )
+        sizes = (self.landmarks, self.cells, self.near)
+        return native.attend(query, key, value, further, geometry, sizes)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BiasChannels | None") -> Tensor:
         """See base class."""

@@ -46,7 +46,7 @@ constexpr int REGIONS = 4;
 template <class T> class Window {
 public:
   Window(const Arguments &a, int64_t head, int64_t number, float *memory)
-      : a(a), head(head), channels(a.windows.channels), tokens(a.windows.tokens()) {
+      : a(a), head(head), edges(a.windows, number), channels(a.windows.channels), tokens(a.windows.tokens()) {
     Arena arena(memory);
     place.row = arena.take<int32_t>(tokens), place.column = arena.take<int32_t>(tokens);
     offset = arena.take<int32_t>(tokens), region = arena.take<int32_t>(tokens);
@@ -54,18 +54,16 @@ public:
     query = arena.take(TILES * TILE * channels), sum = arena.take(TILES * TILE * channels);
     weight = arena.take(BLOCK * TILE), mask = arena.take(TILES * REGIONS * TILE);
     locate(a.windows, number, nullptr, place);
-    pack_rows(Tokens<T>(a.key, place, head), tokens, channels, key);
-    pack_rows(Tokens<T>(a.value, place, head), tokens, channels, value);
-    int64_t row = number / a.windows.grid[1] % a.windows.grid[0], column = number % a.windows.grid[1];
-    last[0] = row + 1 == a.windows.grid[0], last[1] = column + 1 == a.windows.grid[1];
+    pack_rows(Tokens<T>(a.key, place, head), tokens, channels, 1, key, channels);
+    pack_rows(Tokens<T>(a.value, place, head), tokens, channels, 1, value, channels);
     masked = false;
-    for (int axis = 0; axis < 2; axis++) masked |= last[axis] && a.split[axis] >= 0;
+    for (int axis = 0; axis < 2; axis++) masked |= edges.last[axis] && a.split[axis] >= 0;
     if (a.by_offset)
       for (int64_t i = 0; i < tokens; i++) {
         int64_t place[2] = {i / a.windows.window[1], i % a.windows.window[1]};
         offset[i] = place[0] * (2 * a.windows.window[1] - 1) + place[1], region[i] = 0;
         for (int axis = 0; axis < 2; axis++)
-          region[i] |= (last[axis] && a.split[axis] >= 0 && place[axis] >= a.split[axis]) << axis;
+          region[i] |= (edges.last[axis] && a.split[axis] >= 0 && place[axis] >= a.split[axis]) << axis;
       }
   }
 
@@ -79,8 +77,7 @@ public:
   void attend_tiles(int64_t first, int64_t until) {
     if (a.by_offset) run(first, until, [this](int64_t tile, int t) { return offset_bias(tile, t); });
     else if (a.bias) {
-      int64_t kind = (a.kinds[0] > 1 && last[0]) * a.kinds[1] + (a.kinds[1] > 1 && last[1]);
-      const float *table = a.bias + kind * a.bias_kind + head * a.bias_head;
+      const float *table = a.bias + edges.kind(a.kinds) * a.bias_kind + head * a.bias_head;
       run(first, until, [table, this](int64_t tile, int) { return TableBias{table + tile * tokens * TILE}; });
     } else run(first, until, [](int64_t, int) { return NoBias{}; });
   }
@@ -111,6 +108,7 @@ private:
       decltype(bias_of(0, 0)) bias[TILES];
       for (int t = 0; t < count; t++) {
         tile[t].query = query + t * TILE * channels, tile[t].sum = sum + t * TILE * channels;
+        tile[t].keys = tile[t].values = channels;
         tile[t].start();
         pack_tile(queries, (first + t) * TILE, tokens, channels, LOG2_E, query + t * TILE * channels);
         bias[t] = bias_of(first + t, t);
@@ -118,8 +116,8 @@ private:
       for (int64_t j = 0; j < tokens; j += BLOCK)
         for (int t = 0; t < count; t++) {
           int64_t keys = tokens - j < BLOCK ? tokens - j : BLOCK;
-          Run<decltype(bias_of(0, 0))> block{key + j * channels, value + j * channels, keys, bias[t].from(j)};
-          attend(tile[t], &block, 1, channels, weight);
+          Run<decltype(bias_of(0, 0))> block{key + j * channels, value + j * channels, keys, channels, bias[t].from(j)};
+          attend(tile[t], &block, 1, weight);
         }
       for (int t = 0; t < count; t++)
         unpack_tile(tile[t].sum, tile[t].total, outputs, (first + t) * TILE, tokens, channels);
@@ -128,12 +126,13 @@ private:
 
   const Arguments &a;
   int64_t head;
+  Edges edges;
   int channels;
   int64_t tokens;
   Place place;
   int32_t *offset, *region;
   float *key, *value, *query, *sum, *weight, *mask;
-  bool last[2], masked;
+  bool masked;
 };
 
 template <class T> void attend_part(const Arguments &a, int64_t head, int64_t number, int64_t part, float *memory) {

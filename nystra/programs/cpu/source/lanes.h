@@ -68,6 +68,9 @@ INLINE Floats larger(Floats a, Floats b) {
 #endif
 }
 
+// The smaller of each pair; b where either is NaN.
+INLINE Floats smaller(Floats a, Floats b) { return -larger(-a, -b); }
+
 // 2^x for x <= 0 to a relative error of 1e-7; 2^-126 below -126; NaN for NaN. The polynomial is the best of degree 5 for
 // the fraction in [-1/2, 1/2]; whole powers come from the bits that the addition of a large number leaves.
 INLINE Floats exp2(Floats x) {

@@ -23,6 +23,16 @@ struct Windows {
   int64_t tokens() const { return window[0] * window[1]; }
 };
 
+// Whether a window holds tokens of opposite edges of a shifted map, along each axis.
+struct Edges {
+  bool last[2];
+  Edges(const Windows &windows, int64_t number)
+      : last{number / windows.grid[1] % windows.grid[0] + 1 == windows.grid[0],
+             number % windows.grid[1] + 1 == windows.grid[1]} {}
+  // The number of the window's kind, of `kinds` along each axis: 2 where the last windows differ from the others, or 1.
+  int64_t kind(const int64_t *kinds) const { return (kinds[0] > 1 && last[0]) * kinds[1] + (kinds[1] > 1 && last[1]); }
+};
+
 // One window: its image and, for each of its tokens in the order of the program, row and column of the map.
 struct Place {
   int64_t image;
@@ -70,16 +80,17 @@ INLINE int first_of_part(int part, int channels) {
   return part + LANES <= channels || channels < LANES ? part : channels - LANES;
 }
 
-// Copy tokens to rows of `channels` floats.
-template <class T> INLINE void pack_rows(const Tokens<T> &from, int64_t count, int channels, float *to) {
-  for (int64_t i = 0; i < count; i++, to += channels) {
+// Copy tokens, times a factor, to rows that begin `stride` apart.
+template <class T>
+INLINE void pack_rows(const Tokens<T> &from, int64_t count, int channels, float factor, float *to, int stride) {
+  for (int64_t i = 0; i < count; i++, to += stride) {
     const T *row = from[i];
     if (channels < LANES)
-      for (int c = 0; c < channels; c++) to[c] = widened(row[c]);
+      for (int c = 0; c < channels; c++) to[c] = widened(row[c]) * factor;
     else
       for (int part = 0; part < channels; part += LANES) {
         int c = first_of_part(part, channels);
-        store(to + c, load(row + c));
+        store(to + c, load(row + c) * factor);
       }
   }
 }

@@ -30,17 +30,19 @@ struct TableBias {
   TableBias from(int64_t j) const { return {table + j * TILE}; }
 };
 
-// A run of keys and values, rows of `channels` floats.
+// A run of keys and values, rows of floats that begin `stride` apart.
 template <class Bias> struct Run {
   const float *key, *value;
   int64_t count;
+  int stride;
   Bias bias;
 };
 
-// A tile's queries (channels, TILE), and the sums of its outputs so far: softmax is normalised at the end.
+// A tile's queries, and the sums of its outputs so far: softmax is normalised at the end.
 struct Tile {
-  const float *query;
-  float *sum; // (channels, TILE)
+  const float *query; // (keys, TILE)
+  float *sum;         // (values, TILE)
+  int keys, values;   // channels
   Floats top[GROUPS], total[GROUPS];
   bool empty;
 
@@ -52,7 +54,8 @@ struct Tile {
 
 // Logits of X keys → (X, TILE), and the largest so far.
 template <int X, class Bias>
-INLINE void logits(const float *query, const float *key, int channels, const Bias &bias, float *to, Floats *top) {
+INLINE void logits(const float *query, const float *key, int channels, int stride, const Bias &bias, float *to,
+                   Floats *top) {
   Floats sum[X][GROUPS];
   UNROLL for (int x = 0; x < X; x++)
     UNROLL for (int g = 0; g < GROUPS; g++) sum[x][g] = bias.at(x, g);
@@ -60,7 +63,7 @@ INLINE void logits(const float *query, const float *key, int channels, const Bia
     Floats q[GROUPS];
     UNROLL for (int g = 0; g < GROUPS; g++) q[g] = load(query + c * TILE + g * LANES);
     UNROLL for (int x = 0; x < X; x++) {
-      Floats k = broadcast(key[x * channels + c]);
+      Floats k = broadcast(key[x * stride + c]);
       UNROLL for (int g = 0; g < GROUPS; g++) sum[x][g] += q[g] * k;
     }
   }
@@ -72,11 +75,11 @@ INLINE void logits(const float *query, const float *key, int channels, const Bia
 }
 
 template <int X, class Bias>
-static void last_logits(int count, const float *query, const float *key, int channels, const Bias &bias, float *to,
-                        Floats *top) {
+static void last_logits(int count, const float *query, const float *key, int channels, int stride, const Bias &bias,
+                        float *to, Floats *top) {
   if constexpr (X > 0) {
-    if (count == X) logits<X>(query, key, channels, bias, to, top);
-    else last_logits<X - 1>(count, query, key, channels, bias, to, top);
+    if (count == X) logits<X>(query, key, channels, stride, bias, to, top);
+    else last_logits<X - 1>(count, query, key, channels, stride, bias, to, top);
   }
 }
 
@@ -85,8 +88,9 @@ template <class Bias>
 INLINE void all_logits(const float *query, const Run<Bias> &run, int channels, float *to, Floats *top) {
   int64_t j = 0;
   for (; j + KEYS <= run.count; j += KEYS)
-    logits<KEYS>(query, run.key + j * channels, channels, run.bias.from(j), to + j * TILE, top);
-  last_logits<KEYS - 1>(run.count - j, query, run.key + j * channels, channels, run.bias.from(j), to + j * TILE, top);
+    logits<KEYS>(query, run.key + j * run.stride, channels, run.stride, run.bias.from(j), to + j * TILE, top);
+  last_logits<KEYS - 1>(run.count - j, query, run.key + j * run.stride, channels, run.stride, run.bias.from(j),
+                        to + j * TILE, top);
 }
 
 // Logits (count, TILE) → exponentials of their distances to the largest; adds them to the totals.
@@ -128,28 +132,28 @@ static void some_weighted(int channels, const float *weight, const float *value,
   }
 }
 
-// Add weights (count, TILE) times rows of `channels` floats to sums (channels, TILE).
-INLINE void add_weighted(const float *weight, const float *value, int64_t count, int channels, float *to) {
+// Add weights (count, TILE) times `channels` of rows of `stride` floats to sums (channels, TILE).
+INLINE void add_weighted(const float *weight, const float *value, int64_t count, int channels, int stride, float *to) {
   int parts = (channels + CHANNELS - 1) / CHANNELS;
   // Parts of like sizes: a small last one would load every weight for little.
   for (int part = 0; part < parts; part++) {
     int from = part * channels / parts, until = (part + 1) * channels / parts;
-    some_weighted<CHANNELS>(until - from, weight, value + from, count, channels, to + from * TILE);
+    some_weighted<CHANNELS>(until - from, weight, value + from, count, stride, to + from * TILE);
   }
 }
 
 // Attend to runs of at most BLOCK keys together; `weight` holds (BLOCK, TILE).
-template <class Bias> INLINE void attend(Tile &tile, const Run<Bias> *runs, int count, int channels, float *weight) {
+template <class Bias> INLINE void attend(Tile &tile, const Run<Bias> *runs, int count, float *weight) {
   Floats before[GROUPS];
   for (int g = 0; g < GROUPS; g++) before[g] = tile.top[g];
   float *to = weight;
-  for (int i = 0; i < count; to += runs[i].count * TILE, i++) all_logits(tile.query, runs[i], channels, to, tile.top);
-  if (tile.empty) memset(tile.sum, 0, sizeof(float) * channels * TILE);
+  for (int i = 0; i < count; to += runs[i].count * TILE, i++) all_logits(tile.query, runs[i], tile.keys, to, tile.top);
+  if (tile.empty) memset(tile.sum, 0, sizeof(float) * tile.values * TILE);
   else
     for (int g = 0; g < GROUPS; g++) {
       Floats factor = exp2(before[g] - tile.top[g]);
       tile.total[g] *= factor;
-      for (int c = 0; c < channels; c++) {
+      for (int c = 0; c < tile.values; c++) {
         float *sum = tile.sum + c * TILE + g * LANES;
         store(sum, load(sum) * factor);
       }
@@ -158,5 +162,5 @@ template <class Bias> INLINE void attend(Tile &tile, const Run<Bias> *runs, int 
   exponentials(weight, (to - weight) / TILE, tile.top, tile.total);
   to = weight;
   for (int i = 0; i < count; to += runs[i].count * TILE, i++)
-    add_weighted(to, runs[i].value, runs[i].count, channels, tile.sum);
+    add_weighted(to, runs[i].value, runs[i].count, tile.values, runs[i].stride, tile.sum);
 }

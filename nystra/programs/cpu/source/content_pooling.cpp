@@ -1,0 +1,204 @@
+// Content pooling, see `nystra/kernels/content_pooling.py`: blocks of queries and cells of keys by content.
+#include "clusters.h"
+#include "maps.h"
+#include "pooling.h"
+
+namespace {
+
+// Tiles of queries that meet a block of rows while it is in the cache.
+constexpr int TILES = 4;
+
+struct Arguments {
+  Windows windows;
+  Map query, key, value, output;
+  // Further channels of queries and keys, whose products are bias and mask: (kinds, heads or 1, N, further), or null.
+  const float *further_query, *further_key;
+  int64_t further, further_kind, further_head;
+  int64_t kinds[2]; // kinds of windows along each axis, see `Edges`
+  // Blocks of queries, cells of keys, and how each level of a tree splits every node of its.
+  int64_t blocks, cells, near;
+  const int32_t *query_parts, *key_parts;
+  int64_t query_levels, key_levels;
+  int32_t half; // whether elements are bfloat16, not float
+};
+
+struct Sizes {
+  int64_t tokens, block, cell, seen;
+  int channels, query_stride;
+  Layout layout;
+
+  explicit Sizes(const Arguments &a)
+      : tokens(a.windows.tokens()), block(tokens / a.blocks), cell(tokens / a.cells),
+        seen(a.cells - a.near + a.near * cell), channels(a.windows.channels),
+        query_stride((channels + a.further + LANES - 1) / LANES * LANES),
+        layout{channels + (int)a.further, channels} {}
+};
+
+template <class T> class Window {
+public:
+  Window(const Arguments &a, int64_t head, int64_t number, float *memory)
+      : a(a), size(a), stride(size.layout.stride()), head(head), arena(memory),
+        query_tree(size.tokens, size.query_stride, arena), key_tree(size.tokens, stride, arena) {
+    place.row = arena.take<int32_t>(size.tokens), place.column = arena.take<int32_t>(size.tokens);
+    ordered.row = arena.take<int32_t>(size.tokens), ordered.column = arena.take<int32_t>(size.tokens);
+    by_query = arena.take<int32_t>(size.tokens), by_key = arena.take<int32_t>(size.tokens);
+    query = arena.take(size.tokens * size.query_stride), pair = arena.take(size.tokens * stride);
+    scale = arena.take(2 * stride + size.query_stride);
+    mean_row = arena.take(TILE * size.query_stride), mean = arena.take(TILE * size.query_stride);
+    cell = arena.take(size.cell * stride), summary = arena.take(TILE * a.cells * stride);
+    score = arena.take(a.cells * TILE), seen = arena.take(size.seen * stride);
+    tile_query = arena.take(TILES * TILE * size.query_stride), sum = arena.take(TILES * TILE * stride);
+    weight = arena.take(BLOCK * TILE);
+    locate(a.windows, number, nullptr, place);
+    ordered.image = place.image;
+    pack(Edges(a.windows, number).kind(a.kinds));
+  }
+
+  static size_t room(const Arguments &a) {
+    Sizes size(a);
+    size_t stride = size.layout.stride(), tokens = size.tokens;
+    return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 6 * Arena::room(tokens) +
+           Arena::room(tokens * size.query_stride) + Arena::room(tokens * stride) +
+           Arena::room(2 * stride + size.query_stride) + 2 * Arena::room(TILE * size.query_stride) +
+           Arena::room(size.cell * stride) + Arena::room(TILE * a.cells * stride) + Arena::room(a.cells * TILE) +
+           Arena::room(size.seen * stride) + Arena::room(TILES * TILE * size.query_stride) +
+           Arena::room(TILES * TILE * stride) + Arena::room(BLOCK * TILE);
+  }
+
+  void attend_all() {
+    cluster();
+    for (int64_t first = 0; first < a.blocks; first += TILE) {
+      int64_t count = a.blocks - first < TILE ? a.blocks - first : TILE;
+      summarise_cells(first, count);
+      for (int64_t block = 0; block < count; block++) {
+        choose(block);
+        attend_block(first + block);
+      }
+    }
+  }
+
+private:
+  void pack(int64_t kind) {
+    const Layout &layout = size.layout;
+    memset(query, 0, sizeof(float) * size.tokens * size.query_stride);
+    memset(pair, 0, sizeof(float) * size.tokens * stride);
+    pack_rows(Tokens<T>(a.query, place, head), size.tokens, size.channels, LOG2_E, query, size.query_stride);
+    pack_rows(Tokens<T>(a.key, place, head), size.tokens, size.channels, 1, pair, stride);
+    pack_rows(Tokens<T>(a.value, place, head), size.tokens, size.channels, 1, pair + layout.keys, stride);
+    int64_t from = kind * a.further_kind + head * a.further_head;
+    for (int64_t i = 0; i < size.tokens; i++) {
+      for (int c = 0; c < a.further; c++) {
+        query[i * size.query_stride + size.channels + c] = a.further_query[from + i * a.further + c] * LOG2_E;
+        pair[i * stride + size.channels + c] = a.further_key[from + i * a.further + c];
+      }
+      float *row = pair + i * stride, length[2]{};
+      for (int c = 0; c < layout.squares(); c++) length[c >= layout.keys] += row[c] * row[c];
+      row[layout.squares()] = length[0], row[layout.squares() + 1] = length[1];
+    }
+  }
+
+  // Put queries into blocks, and keys with their values, scaled to the keys' spread, into cells.
+  void cluster() {
+    const Layout &layout = size.layout;
+    for (int c = 0; c < size.query_stride; c++) scale[c] = c < layout.keys;
+    query_tree.order({query, size.query_stride, scale}, a.query_parts, a.query_levels, by_query);
+    for (int64_t i = 0; i < size.tokens; i++) by_key[i] = i;
+    float *square = scale + stride;
+    moments({pair, stride, scale}, by_key, size.tokens, scale, square);
+    float spread[2]{};
+    for (int c = 0; c < layout.squares(); c++)
+      spread[c >= layout.keys] += square[c] - scale[c] * scale[c] / size.tokens;
+    spread[0] /= layout.keys * size.tokens, spread[1] /= layout.values * size.tokens;
+    float ratio = spread[0] / (spread[1] > SPREAD_EPSILON ? spread[1] : SPREAD_EPSILON);
+    for (int c = 0; c < stride; c++) scale[c] = c < layout.keys ? 1 : c < layout.squares() ? ratio : 0;
+    key_tree.order({pair, stride, scale}, a.key_parts, a.key_levels, by_key);
+    for (int64_t i = 0; i < size.tokens; i++)
+      ordered.row[i] = place.row[by_query[i]], ordered.column[i] = place.column[by_query[i]];
+  }
+
+  // Summaries of all cells for as many blocks from the first on as a tile has lanes.
+  void summarise_cells(int64_t first, int64_t count) {
+    int32_t number[TILE];
+    for (int64_t b = 0; b < count; b++) {
+      number[b] = b;
+      const int32_t *token = by_query + (first + b) * size.block;
+      for (int part = 0; part < size.query_stride; part += LANES) {
+        Floats sum{};
+        for (int64_t i = 0; i < size.block; i++) sum += load(query + token[i] * (int64_t)size.query_stride + part);
+        store(mean_row + b * size.query_stride + part, sum * (1.f / size.block));
+      }
+    }
+    tile_of_rows(mean_row, size.query_stride, number, count, size.layout.keys, mean);
+    for (int64_t c = 0; c < a.cells; c++) {
+      copy_rows(pair, by_key + c * size.cell, size.cell, stride, cell);
+      summarise(mean, cell, size.cell, size.layout, sum, weight, summary + c * stride, a.cells * stride,
+                score + c * TILE);
+    }
+  }
+
+  // Gather what a block sees: the tokens of the cells whose summaries would be worst, and the others' summaries.
+  void choose(int64_t block) {
+    for (int64_t c = 0; c < a.cells; c++) {
+      // Numbers, so that cells are chosen once each whatever they hold.
+      float &worst = score[c * TILE + block];
+      worst = worst > LOWEST ? worst : LOWEST;
+    }
+    float *to = seen;
+    for (int64_t i = 0; i < a.near; i++) {
+      float most = -INFINITY;
+      int64_t chosen = 0;
+      for (int64_t c = 0; c < a.cells; c++)
+        if (score[c * TILE + block] > most) most = score[c * TILE + block], chosen = c;
+      score[chosen * TILE + block] = -INFINITY;
+      copy_rows(pair, by_key + chosen * size.cell, size.cell, stride, to);
+      to += size.cell * stride;
+    }
+    for (int64_t c = 0; c < a.cells; c++) {
+      if (score[c * TILE + block] == -INFINITY) continue;
+      copy_row(summary + (block * a.cells + c) * stride, to, stride);
+      to += stride;
+    }
+  }
+
+  void attend_block(int64_t block) {
+    Tokens<T> outputs(a.output, ordered, head);
+    int64_t first = block * size.block, until = first + size.block;
+    for (; first < until; first += TILES * TILE) {
+      Tile tile[TILES];
+      int count = 0;
+      for (; count < TILES && first + count * TILE < until; count++) {
+        int64_t token = first + count * TILE;
+        float *packed = tile_query + count * TILE * size.query_stride;
+        tile[count].query = packed, tile[count].sum = sum + count * TILE * stride;
+        tile[count].keys = size.layout.keys, tile[count].values = size.layout.values;
+        tile[count].start();
+        tile_of_rows(query, size.query_stride, by_query + token, until - token, size.layout.keys, packed);
+      }
+      attend_rows(tile, count, seen, size.seen, size.layout, weight);
+      for (int t = 0; t < count; t++)
+        unpack_tile(tile[t].sum, tile[t].total, outputs, first + t * TILE, until, size.channels);
+    }
+  }
+
+  const Arguments &a;
+  Sizes size;
+  int stride;
+  int64_t head;
+  Arena arena;
+  Tree query_tree, key_tree;
+  Place place, ordered; // row by row; block by block
+  int32_t *by_query, *by_key;
+  float *query, *pair, *scale, *mean_row, *mean, *cell, *summary, *score, *seen, *tile_query, *sum, *weight;
+};
+
+} // namespace
+
+extern "C" int content_pooling(const Arguments *arguments, Parallel parallel, int threads) {
+  const Arguments &a = *arguments;
+  auto task = [&](int64_t number, float *memory) {
+    int64_t window = number / a.windows.heads, head = number % a.windows.heads;
+    if (a.half) Window<bfloat16>(a, head, window, memory).attend_all();
+    else Window<float>(a, head, window, memory).attend_all();
+  };
+  return run_tasks(task, a.windows.heads * a.windows.count(), Window<float>::room(a), parallel, threads);
+}
