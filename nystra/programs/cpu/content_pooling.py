@@ -85,7 +85,9 @@ def attend(
     """
     maps = (as_maps(windows, geometry) for windows in (query, key, value))
     further_query, further_key = further or (None, None)
-    kinds = [1 if split is None or count == 1 else 2 for split, count in zip(geometry.splits, geometry.grid, strict=True)]
+    kinds = [
+        1 if split is None or count == 1 else 2 for split, count in zip(geometry.splits, geometry.grid, strict=True)
+    ]
     window, grid = list(geometry.window), list(geometry.grid)
     output = content_pooling(*maps, further_query, further_key, window, [0, 0], grid, kinds, *sizes)
     return as_windows(output)
