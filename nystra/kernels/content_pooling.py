@@ -13,6 +13,7 @@ from nystra.programs.cpu import content_pooling as native
 from nystra.programs.cpu.library import usable
 from nystra.windows.clusters import balanced_order, inverse, rows, splits
 from nystra.windows.geometry import MASKED, WindowGeometry, WindowKind
+from nystra.windows.partition import Cut
 
 # Least spread of a cell, so that its logarithm is finite.
 SPREAD_EPSILON = 1e-12
@@ -107,7 +108,13 @@ class ContentPooling(Kernel):
         )
         return BiasChannels(queries, keys)
 
-    def attend_natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor | None:
+    def reads_maps(self, features: Tensor) -> bool:
+        """See base class."""
+        return usable(features) is not None
+
+    def attend_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
         """See base class."""
         if usable(query, key, value, *(() if geometry.bias is None else geometry.bias.parameters())) is None:
             return None
@@ -120,7 +127,7 @@ class ContentPooling(Kernel):
             lambda: native.stack_channels([self.tables(kind, torch.float32) for kind in kinds]),
         )
         sizes = (self.landmarks, self.cells, self.near)
-        return native.attend(query, key, value, further, geometry, sizes)
+        return native.attend(query, key, value, further, geometry, cut, sizes)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BiasChannels | None") -> Tensor:
         """See base class."""

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import load
-from nystra.programs.cpu.maps import Map, Pair, Windows, as_maps, as_windows, with_dense_channels
+from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
 from nystra.windows.clusters import splits
 from nystra.windows.geometry import WindowGeometry
+from nystra.windows.partition import Cut
 
 
 class Arguments(ctypes.Structure):
@@ -68,29 +69,29 @@ def attend(
     value: Tensor,
     further: tuple[Tensor, Tensor] | None,
     geometry: WindowGeometry,
+    cut: Cut,
     sizes: tuple[int, int, int],
 ) -> Tensor:
-    """Pool by content within windows (W, h, N, d), with `stack_channels`' result; see `ContentPooling`.
+    """Pool by content within the windows of maps (B, H, W, heads, d), see `ContentPooling`.
 
     Args:
-        query: (W, h, N, d), the scale folded in.
-        key: (W, h, N, d).
-        value: (W, h, N, d).
+        query: the scale folded in.
+        key: as queries.
+        value: as queries.
         further: see `stack_channels`.
         geometry: of the windows.
+        cut: of the maps into windows.
         sizes: blocks of queries, cells of keys, and cells that a block attends exactly.
 
     Returns:
-        (W, h, N, d).
+        (B, H, W, heads, d).
     """
-    maps = (as_maps(windows, geometry) for windows in (query, key, value))
     further_query, further_key = further or (None, None)
     kinds = [
         1 if split is None or count == 1 else 2 for split, count in zip(geometry.splits, geometry.grid, strict=True)
     ]
-    window, grid = list(geometry.window), list(geometry.grid)
-    output = content_pooling(*maps, further_query, further_key, window, [0, 0], grid, kinds, *sizes)
-    return as_windows(output)
+    windows = list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid)
+    return content_pooling(query, key, value, further_query, further_key, *windows, kinds, *sizes)
 
 
 @torch.library.custom_op("nystra::content_pooling", mutates_args=())
@@ -101,7 +102,8 @@ def content_pooling(
     further_query: Tensor | None,
     further_key: Tensor | None,
     window: list[int],
-    shift: list[int],
+    roll: list[int],
+    margins: list[int],
     grid: list[int],
     kinds: list[int],
     blocks: int,
@@ -116,8 +118,9 @@ def content_pooling(
         value: (B, H, W, heads, d).
         further_query: further channels of queries, (kinds, heads or 1, N, channels), float32; None: there are none.
         further_key: those of keys, whose products with the former are bias and mask.
-        window: h and w of a window, which divide H and W.
-        shift: tokens by which maps are to be rolled (up, left) before they are cut.
+        window: h and w of a window.
+        roll: see `nystra.windows.Cut`.
+        margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
         kinds: kinds of windows along each axis, 2 where the last ones differ from the others.
         blocks: of queries; divides the number of tokens.
@@ -131,7 +134,6 @@ def content_pooling(
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
     output = query.new_empty(query.shape)
-    images, height, width, heads, channels = query.shape
     if not output.numel():
         return output
     parts = [splits(blocks, 2), splits(cells, 4)]
@@ -139,7 +141,7 @@ def content_pooling(
     if further_query is not None and further_key is not None:
         further_query, further_key = further_query.contiguous(), further_key.contiguous()
     arguments = Arguments(
-        Windows(images, height, width, heads, channels, Pair(*window), Pair(*shift), Pair(*grid)),
+        Windows.of(query, window, roll, margins, grid),
         *(Map.of(maps) for maps in (query, key, value, output)),
         *(None if further is None else further.data_ptr() for further in (further_query, further_key)),
         0 if further_query is None else further_query.shape[3],

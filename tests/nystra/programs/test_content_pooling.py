@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from nystra import ContentPooling, Softmax, WindowGeometry
 from nystra.programs.cpu.library import load, plain_torch
+from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias
 
 pytestmark = pytest.mark.skipif(load() is None, reason="no native programs are built for this processor")
@@ -35,10 +36,29 @@ def assert_alike(actual: torch.Tensor, expected: torch.Tensor) -> None:
 
 def both(kernel: ContentPooling, inputs: list[torch.Tensor], geometry: WindowGeometry) -> list[torch.Tensor]:
     """Outputs of the native program and of plain torch."""
-    assert kernel.attend_natively(*inputs, geometry) is not None
     actual = kernel(*inputs, geometry)
+    assert natively(kernel, inputs, geometry) is not None
     with plain_torch():
         return [actual, kernel(*inputs, geometry)]
+
+
+def natively(kernel: ContentPooling, inputs: list[torch.Tensor], geometry: WindowGeometry) -> torch.Tensor | None:
+    """Outputs of the native program, if it takes such inputs; as maps of one window each."""
+    maps = [windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4) for windows in inputs]
+    return kernel.attend_natively(*maps, geometry, Cut(geometry.window, geometry.window))
+
+
+@pytest.mark.parametrize(
+    "cut", [Cut((16, 24), (8, 8), roll=(3, 4)), Cut((14, 21), (8, 8), margins=(0, 2, 1, 2))], ids=str
+)
+def test_maps_are_read_and_written_in_place(cut):
+    """Rolled, in windows of all kinds, or extended by reflection."""
+    kernel = ContentPooling(8, 8, 8)
+    geometry = WindowGeometry((8, 8), cut.grid, shift=cut.roll)
+    maps = list(torch.randn(2, *cut.size, 3, 2, 5, generator=torch.Generator().manual_seed(0)).unbind(3))
+    actual = kernel.over_maps(*maps, geometry, cut)
+    with plain_torch():
+        assert_close(actual, kernel.over_maps(*maps, geometry, cut), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("channels", [1, 5, 8, 16, 30, 33])
@@ -166,7 +186,7 @@ def test_what_is_no_number_stays_in_its_window(part, value):
 def test_gradients_are_those_of_plain_torch():
     kernel, geometry = ContentPooling(8, 16, 3), WindowGeometry((16, 16))
     inputs = [tensor.requires_grad_() for tensor in clustered(kernel, 256, 5)]
-    assert kernel.attend_natively(*inputs, geometry) is None
+    assert natively(kernel, inputs, geometry) is None
     kernel(*inputs, geometry).sum().backward()
     assert all(tensor.grad is not None for tensor in inputs)
 
