@@ -36,6 +36,9 @@ class ContentPooling(Kernel):
     keys)·(spread of values), with which the error of second order grows. Every output is a convex combination of
     values, finite for every input.
 
+    On processors a native program does this where no gradient is asked for. Its outputs are those of plain torch up to
+    rounding, which decides now and then which of two like tokens belongs to a cluster.
+
     A position bias enters by a low-rank factorisation of its table, as further channels of queries and keys; the mask
     of shifted windows does so exactly.
 
