@@ -16,10 +16,12 @@ import glmha
 import nystra
 from datamodules.files import write_image
 from trainers import RestorationTask, metrics
+from trainers.cli.signature import read_signature
 from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+COMMANDED = [*DOCUMENTS, *sorted(ROOT.glob("docs/**/*.py")), *sorted(ROOT.glob("configs/**/*.yaml"))]
 PACKAGES = ("glmha", "nystra", "datamodules", "trainers", "tests")
 FACES = (
     "glmha",
@@ -31,6 +33,7 @@ FACES = (
     "trainers.metrics",
 )
 LONGEST_README = 700
+OF_EVERY_VERB = {"config", "print_config", "help"}
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -115,6 +118,30 @@ def test_verbs_and_recipes_in_documents_exist(path):
     assert not [each for each in recipes if not (ROOT / "configs" / each.removeprefix("configs/")).is_file()]
 
 
+def unknown_options(text: str) -> list[str]:
+    """Options that are given to a verb of a function in a command of a text, and that it has not."""
+    wrong = []
+    # A line may go on behind a backslash.
+    for command, given in re.findall(r"lowrank ((?:[a-z]+ )?[a-z]+)([^\n`]*)", re.sub(r"\\\n\s*", " ", text)):
+        verb = command if command in FUNCTION_VERBS else command.split()[0]
+        if verb in FUNCTION_VERBS:
+            module, function = FUNCTION_VERBS[verb].module, FUNCTION_VERBS[verb].function
+            known = {argument.name for argument in read_signature(module, function).arguments}
+            options = {option.split(".")[0] for option in re.findall(r"--([\w.]+)", given)}
+            wrong += [f"lowrank {verb} --{option}" for option in sorted(options - known - OF_EVERY_VERB)]
+    return wrong
+
+
+@pytest.mark.parametrize("path", COMMANDED, ids=name)
+def test_options_in_documented_commands_exist(path):
+    assert not unknown_options(path.read_text())
+
+
+def test_an_option_that_does_not_exist_is_found():
+    text = "    lowrank compare --pretrained x.pth \\\n        --kernel Softmax --data.root y\n`lowrank runs --broken`"
+    assert unknown_options(text) == ["lowrank compare --kernel", "lowrank runs --broken"]
+
+
 def test_every_verb_is_in_the_reference():
     text = (ROOT / "docs/reference/verbs.md").read_text()
     assert not [verb for verb in (*TRAINER_VERBS, *FUNCTION_VERBS) if f"| `lowrank {verb}` |" not in text]
@@ -141,10 +168,19 @@ def test_every_public_name_is_in_the_api_reference(tmp_path):
     # Four lines of text, then the entries.
     entries = zlib.decompress((tmp_path / "site/objects.inv").read_bytes().split(b"\n", 4)[4]).decode().splitlines()
     found = {entry.split()[0] for entry in entries}
-    # Type aliases and modules stand under another path than their face's.
-    ends = {entry.rpartition(".")[2] for entry in found}
+    # Type aliases and modules stand under another path than their face's, classes and functions under the face's.
+    ends = {
+        name.rpartition(".")[2]
+        for name, role in (entry.split()[:2] for entry in entries)
+        if role in ("py:attribute", "py:module")
+    }
     public = [(face, each) for face in FACES for each in importlib.import_module(face).__all__]
-    missing = [f"{face}.{each}" for face, each in public if f"{face}.{each}" not in found and each not in ends]
+    # A function may be in the module of its name.
+    missing = [
+        f"{face}.{each}"
+        for face, each in public
+        if not {f"{face}.{each}", f"{face}.{each}.{each}"} & found and each not in ends
+    ]
     assert not missing
 
 

@@ -9,6 +9,7 @@ import pytest
 FACES = (
     "glmha",
     "glmha.complexity",
+    "glmha.hosts",
     "glmha.spectrum",
     "glmha.shared.image_network",
     "nystra",
@@ -17,6 +18,8 @@ FACES = (
     "nystra.sites",
     "nystra.windows",
     "datamodules",
+    "datamodules.cassi",
+    "datamodules.degradations",
     "trainers",
     "trainers.metrics",
     "trainers.losses",

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 import nystra
 from tests.trainers.small_networks import batch, dehazeformer, objective, swinir
 from trainers import SubstitutionTask
+from trainers.tuning.trainable import bias_parameters, disable_dropout, freeze
 
 
 @pytest.mark.parametrize("make", [swinir, dehazeformer])
@@ -50,3 +52,23 @@ def test_learning_rates_are_per_group(released):
     assert [(group["lr"], len(group["params"])) for group in groups][1:] == [(0.5, 2), (0.25, 2)]
     assert groups[0]["lr"] == 0.1
     assert sum(len(group["params"]) for group in groups) == len(list(task.net.parameters()))
+
+
+def test_dropout_is_switched_off_wherever_it_is():
+    net = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))
+    net[1].drop_path = 0.2
+    disable_dropout(net)
+    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.0, 0.0]
+    assert net[1].drop_path == 0.0
+
+
+def test_all_leaves_every_parameter_trained_and_others_freeze_the_rest():
+    net = swinir()
+    freeze(net, "all", 4)
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    freeze(net, "bias", 4)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    assert {id(parameter) for parameter in trained} == {id(parameter) for parameter in bias_parameters(net)}
+    assert len(trained) == 2
+    with pytest.raises(ValueError, match=r"trainable \(bias\) must leave something to train, Linear has no bias"):
+        freeze(nn.Linear(2, 2), "bias", 4)

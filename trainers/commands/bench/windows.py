@@ -151,17 +151,7 @@ def run_bench_windows(
     exact = NETWORKS[network]().eval().requires_grad_(False)
     exact.set_window(window, position_bias)
     image = torch.rand(1, 3, height, width)
-    nets: dict[str, tuple[nn.Module, Tensor]] = {}
-    exactly = (ExplicitSoftmax(), FusedSoftmax(), nystra.Softmax())
-    for kernel in (*exactly, *(KERNELS if kernels is None else kernels), Absent()):
-        net = copy.deepcopy(exact)
-        nystra.substitute(net, kernel)
-        label = {ExplicitSoftmax: EXPLICIT, FusedSoftmax: FUSED, Absent: ABSENT}.get(type(kernel), str(kernel))
-        nets[f"{label}, float32"] = (net, image)
-        if half:
-            low = copy.deepcopy(net).bfloat16()
-            low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
-            nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
+    nets = _variants(exact, image, KERNELS if kernels is None else kernels, half=half)
     calls: dict[str, Call] = {label: (inference, variant, x) for label, (variant, x) in nets.items()}
     every = dict(calls)
     if compiled:
@@ -184,6 +174,23 @@ def run_bench_windows(
         settings = {**numbers, "network": network, "position_bias": position_bias, "attention_share": share}
         write_results(output, settings, results)
     return results
+
+
+def _variants(
+    exact: WindowHost, image: Tensor, kernels: Sequence[nystra.Kernel], *, half: bool
+) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Each network and its input by "kernel, precision": under exact attention, the kernels, and none."""
+    nets: dict[str, tuple[nn.Module, Tensor]] = {}
+    for kernel in (ExplicitSoftmax(), FusedSoftmax(), nystra.Softmax(), *kernels, Absent()):
+        net = copy.deepcopy(exact)
+        nystra.substitute(net, kernel)
+        label = {ExplicitSoftmax: EXPLICIT, FusedSoftmax: FUSED, Absent: ABSENT}.get(type(kernel), str(kernel))
+        nets[f"{label}, float32"] = (net, image)
+        if half:
+            low = copy.deepcopy(net).bfloat16()
+            low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+            nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
+    return nets
 
 
 def compile_sites(net: nn.Module) -> nn.Module:

@@ -92,19 +92,8 @@ def run_compare(
     seconds = interleaved_medians(
         {name: functools.partial(whole_image, net, first) for name, net in variants.items()}, repeats=repeats
     )
-    figures = {}
-    for name, restored in results.items():
-        fidelities = [fidelity(image, exact) for image, exact in zip(restored, results[RELEASED], strict=True)]
-        leading = measures[0].name
-        drops = [before - after for before, after in zip(scores[RELEASED][leading], scores[name][leading], strict=True)]
-        figures[name] = Comparison(
-            scores={metric: fmean(values) for metric, values in scores[name].items()},
-            worst_drop=max(drops),
-            fidelity=fmean(fidelities),
-            worst_fidelity=min(fidelities),
-            seconds=seconds[name],
-            memory=peak_memory(whole_image, variants[name], first) if memory else None,
-        )
+    peaks = {name: peak_memory(whole_image, net, first) for name, net in variants.items()} if memory else {}
+    figures = _figures(results, scores, seconds, peaks)
     about = {
         "data": type(data).__name__,
         "partial": len(batches) < whole,
@@ -142,14 +131,36 @@ def _samples(data: LightningDataModule, count: int | None) -> tuple[list[dict[st
 
 
 def _scores(images: list[Tensor], targets: list[Tensor], metrics: list[ImageMetric]) -> dict[str, list[float]]:
-    values: dict[str, list[float]] = {}
-    for metric in metrics:
-        values[metric.name] = []
-        for image, target in zip(images, targets, strict=True):
-            metric.reset()
-            metric.update(image.unsqueeze(0), target.unsqueeze(0))
-            values[metric.name].append(float(metric.compute()))
-    return values
+    return {
+        metric.name: [
+            metric.measure(image.unsqueeze(0), target.unsqueeze(0)).item()
+            for image, target in zip(images, targets, strict=True)
+        ]
+        for metric in metrics
+    }
+
+
+def _figures(
+    results: dict[str, list[Tensor]],
+    scores: dict[str, dict[str, list[float]]],
+    seconds: dict[str, float],
+    peaks: dict[str, float],
+) -> dict[str, Comparison]:
+    """Figures of each variant from its images, scores, time and memory; the first metric is the one of the drops."""
+    figures = {}
+    leading = next(iter(scores[RELEASED]))
+    for name, restored in results.items():
+        fidelities = [fidelity(image, exact) for image, exact in zip(restored, results[RELEASED], strict=True)]
+        drops = [before - after for before, after in zip(scores[RELEASED][leading], scores[name][leading], strict=True)]
+        figures[name] = Comparison(
+            scores={metric: fmean(values) for metric, values in scores[name].items()},
+            worst_drop=max(drops),
+            fidelity=fmean(fidelities),
+            worst_fidelity=min(fidelities),
+            seconds=seconds[name],
+            memory=peaks.get(name),
+        )
+    return figures
 
 
 def _write(

@@ -11,8 +11,13 @@ from trainers.commands.demo import finetuning as demo_finetune
 
 def test_three_figures_are_given_and_a_trained_miniature_is_taken(lowrank, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_finetune, "DemoDataModule", functools.partial(DemoDataModule, eval_size=32))
+    # Epochs of one step, for that one to end with a validation.
+    fit = demo_finetune.fit
+    monkeypatch.setattr(demo_finetune, "fit", lambda options: fit([*options, "--data.epoch_length=8"]))
     output = tmp_path / "out"
     assert lowrank("demo", "finetune", "--steps", 3, "--output", output) == 0
+    [tuning] = (output / "finetune").rglob("fine_tuning.json")
+    assert json.loads(tuning.read_text())["now"]
     figures = json.loads((output / "finetune" / "metrics.json").read_text())
     assert len(figures) == 3
     assert len(set(figures.values())) == 3
