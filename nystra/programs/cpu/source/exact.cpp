@@ -119,8 +119,10 @@ private:
           Run<decltype(bias_of(0, 0))> block{key + j * channels, value + j * channels, keys, channels, bias[t].from(j)};
           attend(tile[t], &block, 1, weight);
         }
-      for (int t = 0; t < count; t++)
+      for (int t = 0; t < count; t++) {
+        tile[t].finish();
         unpack_tile(tile[t].sum, tile[t].total, outputs, (first + t) * TILE, tokens, channels);
+      }
     }
   }
 

@@ -5,14 +5,16 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#endif
+#if defined(LANES)
+// A test's, to check the programs of processors that are not at hand: the compiler makes these vectors of others.
+#elif defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX2__)
-#include <immintrin.h>
 #define LANES 8
 #elif defined(__ARM_NEON)
-#include <arm_neon.h>
 #define LANES 4
 #else
 #error "compile with -mavx2 -mfma, -mavx512f or for aarch64: without vectors the tensor path is faster"
@@ -59,9 +61,9 @@ INLINE float widened(bfloat16 x) {
 
 // The larger of each pair; b where either is NaN.
 INLINE Floats larger(Floats a, Floats b) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && LANES == 16
   return _mm512_max_ps(a, b);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && LANES == 8
   return _mm256_max_ps(a, b);
 #else
   return a > b ? a : b;

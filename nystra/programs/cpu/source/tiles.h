@@ -50,6 +50,10 @@ struct Tile {
     for (int g = 0; g < GROUPS; g++) top[g] = broadcast(LOWEST), total[g] = Floats{};
     empty = true;
   }
+  // After the last keys: a softmax of logits that are all -∞ is NaN.
+  void finish() {
+    for (int g = 0; g < GROUPS; g++) total[g] = top[g] > broadcast(LOWEST) ? total[g] : broadcast(__builtin_nanf(""));
+  }
 };
 
 // Logits of X keys → (X, TILE), and the largest so far.

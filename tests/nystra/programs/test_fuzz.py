@@ -1,0 +1,78 @@
+"""Random calls of the native programs (`fuzz.cpp`): within bounds, as plain loops, for the lanes of every processor."""
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nystra.programs.cpu import build
+
+DRIVER = Path(__file__).with_name("fuzz.cpp")
+SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+
+def fuzz(compiler: list[str], flags: list[str], folder: Path, cases: int, emulator: tuple[str, ...] = ()) -> None:
+    """Compile the driver and run so many cases."""
+    options = [flag for flag in build.FLAGS if flag not in ("-O3", "-fPIC", "-fno-exceptions", "-fno-rtti")]
+    command = [*compiler, *options, "-pthread", "-w", f"-I{build.SOURCE}", *flags, str(DRIVER), "-o", "fuzz"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([*emulator, "./fuzz", "1", str(cases)], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def compiler() -> list[str]:
+    command, names = build.find_compiler(build.this_architecture())
+    if command is None:
+        pytest.skip(f"no C++ compiler: {names}")
+    return command
+
+
+@pytest.fixture(scope="module")
+def own() -> list[str]:
+    """Flags for an instruction set that this machine has."""
+    if build.this_architecture() == "aarch64":
+        return []
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or "avx2" not in cpuinfo.read_text():
+        pytest.skip(f"this processor ({platform.machine()}) is not known to have AVX2")
+    return build.INSTRUCTION_SETS["x86_64"]["avx2"].split()
+
+
+@pytest.fixture(scope="module")
+def sanitized(compiler, tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("sanitizers")
+    (folder / "empty.cpp").write_text("int main() {}")
+    command = [*compiler, *SANITIZED, "empty.cpp", "-o", "empty"]
+    if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("the compiler has no sanitizers")
+    return SANITIZED
+
+
+def test_programs_stay_within_bounds_and_agree_with_plain_loops(compiler, sanitized, own, tmp_path):
+    fuzz(compiler, [*own, *sanitized], tmp_path, 40)
+
+
+@pytest.mark.slow
+def test_programs_stay_within_bounds_in_many_cases(compiler, sanitized, own, tmp_path):
+    fuzz(compiler, [*own, *sanitized, "-O2"], tmp_path, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lanes", "cases"), [(4, 200), (16, 30)])
+def test_programs_agree_with_plain_loops_whatever_the_lanes(compiler, own, tmp_path, lanes, cases):
+    fuzz(compiler, [*own, "-O1", f"-DLANES={lanes}"], tmp_path, cases)
+
+
+@pytest.mark.slow
+def test_programs_for_aarch64_agree_with_plain_loops(tmp_path):
+    compiler, names = build.find_compiler("aarch64")
+    if compiler is None:
+        pytest.skip(f"no C++ compiler for aarch64: {names}")
+    emulator = () if build.this_architecture() == "aarch64" else ("qemu-aarch64-static",)
+    if emulator and not shutil.which(emulator[0]):
+        pytest.skip(f"no {emulator[0]} (Debian: qemu-user-static)")
+    fuzz(compiler, ["-O2", "-static"], tmp_path, 40, emulator)
