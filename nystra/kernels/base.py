@@ -7,7 +7,6 @@ queries. Bias and mask come from the geometry, for tokens and landmarks alike.
 
 import abc
 import dataclasses
-import functools
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -61,6 +60,16 @@ class Kernel(abc.ABC):
     """
 
     sees_bias: ClassVar[bool] = True
+    _has_program: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Find out whether a class has a native program: one that attends in its own way has not its parent's."""
+
+        def depth(*names: str) -> int:
+            return next(index for index, base in enumerate(cls.__mro__) if any(name in vars(base) for name in names))
+
+        super().__init_subclass__()
+        cls._has_program = depth("attend_natively") <= depth("attend", "tables")
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows.
@@ -116,7 +125,7 @@ class Kernel(abc.ABC):
         return None
 
     def _natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor | None:
-        if not _has_program(type(self)) or not query.shape == key.shape == value.shape:
+        if not self._has_program or not query.shape == key.shape == value.shape:
             return None
         return self.attend_natively(query, key, value, geometry, cut)
 
@@ -188,13 +197,3 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
         """Attend within windows of one kind, (W, h, N, d) each, with its tables."""
-
-
-@functools.cache
-def _has_program(kernel: type[Kernel]) -> bool:
-    """Whether a class has a native program: a subclass that attends in its own way has not its parent's."""
-
-    def depth(*names: str) -> int:
-        return next(index for index, base in enumerate(kernel.__mro__) if any(name in vars(base) for name in names))
-
-    return depth("attend_natively") <= depth("attend", "tables")

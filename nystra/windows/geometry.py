@@ -186,7 +186,9 @@ class WindowGeometry:
             make: computes the result.
         """
         sources = () if self.bias is None else self.bias.parameters()
-        if self._tables is None or (torch.is_grad_enabled() and any(source.requires_grad for source in sources)):
+        learned = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
+        # A program that is traced makes its tables: it cannot ask where a parameter lies and how often it was written.
+        if self._tables is None or learned or torch.compiler.is_compiling():
             return make()
         place = (key, kind.window, kind.split, str(kind.device), dtype)
         # A parameter that was written to has another version (inference tensors have none); one that was replaced lies

@@ -53,7 +53,8 @@ class TableBias(PositionBias):
             lows.append(low)
             weights.append((place - low).to(table.dtype).unsqueeze(-1))
         (top, left), (down, right) = lows, weights
-        if bool((down == 0).all()) and bool((right == 0).all()):
+        # Which way it is depends on values, which are not known while a program is traced.
+        if not torch.compiler.is_compiling() and bool((down == 0).all()) and bool((right == 0).all()):
             return table[top, left].movedim(-1, 0)
         bottom, far = (top + 1).clamp_max(rows - 1), (left + 1).clamp_max(columns - 1)
         upper = torch.lerp(table[top, left], table[top, far], right)

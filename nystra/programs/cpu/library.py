@@ -2,9 +2,8 @@
 
 import contextlib
 import ctypes
-import functools
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +60,12 @@ def object_file() -> tuple[Path | None, str]:
     return None, f"none for this processor ({machine}, {capability})"
 
 
-@functools.cache
 def load() -> Library | None:
-    """Load the programs for this processor; None: there are none."""
+    """Give the programs for this processor; None: there are none."""
+    return _LIBRARY
+
+
+def _load() -> Library | None:
     path, _ = object_file()
     if path is None:
         return None
@@ -77,6 +79,10 @@ def _parallel() -> int | None:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
     except (AttributeError, OSError):
         return None
+
+
+# At the import: torch.compile could not trace how an object is found and loaded.
+_LIBRARY = _load()
 
 
 class _State:
@@ -93,11 +99,17 @@ def plain_torch() -> Iterator[None]:
         _State.allowed = before
 
 
-def usable(*tensors: Tensor) -> Library | None:
-    """Give the programs if they can take tensors: of one dtype that they know, on the processor, without gradients."""
+def usable(*tensors: Tensor, parameters: Iterable[Tensor] = ()) -> Library | None:
+    """Give the programs if they can take tensors: of one dtype that they know, on the processor, without gradients.
+
+    Args:
+        *tensors: inputs.
+        parameters: what tables are made of: of any dtype, on the processor, without gradients.
+    """
     library = load() if _State.allowed else None
-    if library is None or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+    every = (*tensors, *parameters)
+    if library is None or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in every)):
         return None
-    first = tensors[0]
-    fits = all(tensor.device.type == "cpu" and tensor.dtype == first.dtype for tensor in tensors)
-    return library if fits and first.dtype in DTYPES else None
+    dtype = tensors[0].dtype
+    fits = all(tensor.device.type == "cpu" for tensor in every) and all(tensor.dtype == dtype for tensor in tensors)
+    return library if fits and dtype in DTYPES else None
