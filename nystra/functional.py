@@ -109,8 +109,10 @@ def random_features(tokens: Tensor, directions: Tensor, *, keys: bool) -> Tensor
 
 def orthogonal_directions(count: int, channels: int, generator: torch.Generator) -> Tensor:
     """Random directions for `random_features`, orthogonal in blocks of `channels`, of Gaussian length: (count, d)."""
-    blocks = [
-        torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q.T for _ in range(-(-count // channels))
-    ]
+    blocks = []
+    for _ in range(-(-count // channels)):
+        basis, triangle = torch.linalg.qr(torch.randn(channels, channels, generator=generator))
+        # Without these signs some directions would be more frequent than their opposites (Mezzadri, 2007).
+        blocks.append((basis * triangle.diagonal().sign()).T)
     lengths = torch.randn(count, channels, generator=generator).norm(dim=1)
     return torch.cat(blocks)[:count] * lengths.unsqueeze(1)

@@ -59,9 +59,18 @@ def test_directions_are_orthogonal_in_blocks(count):
     assert_close(gram, gram.diagonal().diag(), rtol=0, atol=1e-5)
 
 
-def test_features_estimate_the_exponential_kernel():
+def test_directions_are_as_frequent_as_their_opposites():
+    directions = orthogonal_directions(4096, 4, torch.Generator().manual_seed(0))
+    # The mean of 4096 independent ones is 1/64 an entry; without correct signs it is 0.17 and more.
+    assert directions.mean(0).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_features_estimate_the_exponential_kernel(orthogonal):
     query, key = 0.3 * normal(1, 1, 5, 4), 0.3 * normal(1, 1, 6, 4, seed=1)
     directions = normal(16384, 4, seed=2)
+    if orthogonal:
+        directions = orthogonal_directions(8192, 4, torch.Generator().manual_seed(2)).to(directions)
     weights = random_features(query, directions, keys=False) @ random_features(key, directions, keys=True).mT
     exact = (query @ key.mT).softmax(-1)
     assert_close(weights / weights.sum(-1, keepdim=True), exact, rtol=0, atol=0.02)

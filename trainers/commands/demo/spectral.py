@@ -88,6 +88,8 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
             [
                 f"--config={recipe}",
                 f"--trainer.max_steps={steps}",
+                # One epoch, and one validation at its end.
+                f"--data.epoch_length={STEP_SHAPE[0] * steps}",
                 f"--model.scheduler.init_args.total={steps}",
                 f"--model.scheduler.init_args.warmup={steps // 15}",
                 f"--trainer.logger.init_args.save_dir={output}",

@@ -23,8 +23,7 @@ def stopped(monkeypatch):
         monkeypatch.setattr(module, "fit", stop)
 
 
-# The spectral part is validated after an epoch, 150 of its 200 steps.
-@pytest.mark.parametrize("part", [part for part in command.PARTS if part != "spectral"])
+@pytest.mark.parametrize("part", command.PARTS)
 def test_a_training_of_the_default_length_ends_with_a_validation(stopped, lowrank, part, tmp_path, monkeypatch, capsys):
     # Fine-tuning is what the last part trains beside the miniature of the one before.
     monkeypatch.setattr(finetuning, "train_miniature", lambda output, steps: tmp_path / "last.ckpt")
