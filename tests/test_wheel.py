@@ -70,3 +70,9 @@ def test_the_command_runs_from_it_and_finds_recipes(unpacked, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "glmha.GLMHA" in done.stdout
+
+
+def test_without_native_programs_it_is_for_every_machine(unpacked):
+    tags = next(unpacked.glob("*.dist-info/WHEEL")).read_text()
+    assert "Tag: py3-none-any\n" in tags
+    assert not list(unpacked.rglob("*.so"))

@@ -149,6 +149,12 @@ FUNCTION_VERBS = {
         "trainers.commands.export",
         "export_weights",
     ),
+    "info": FunctionVerb(
+        "what this installation has: versions, devices, threads, native programs",
+        ("lowrank info", "lowrank info --json true"),
+        "trainers.commands.info",
+        "run_info",
+    ),
     "prepare": FunctionVerb(
         "check a downloaded data set, and cut the crops to train on",
         (
