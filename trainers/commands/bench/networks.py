@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -97,16 +98,22 @@ def type_of(net: nn.Module) -> glmha.AttentionFactory:
     return next(type(module) for module in net.modules() if isinstance(module, glmha.ChannelAttention))
 
 
-def load_baseline(path: str, dense: nn.Module) -> nn.Module:
-    """Import a class and give it the weights of the full-attention network.
+def load_baseline(path: str, exact: nn.Module, **arguments: Any) -> nn.Module:
+    """Import a class and give it the weights of a network.
+
+    Args:
+        path: import path of the class.
+        exact: the network.
+        **arguments: of the class' constructor.
 
     Raises:
         ValueError: if there is no such class or the weights do not fit.
     """
     module, _, name = path.rpartition(".")
     try:
-        net = getattr(import_module(module), name)()
-        net.load_state_dict(dense.state_dict())
+        net = getattr(import_module(module), name)(**arguments)
+        net.load_state_dict(exact.state_dict())
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"baseline ({path}) must be the import path of a class like Restormer: {error}") from None
+        like = type(exact).__name__
+        raise ValueError(f"baseline ({path}) must be the import path of a class like {like}: {error}") from None
     return net

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
 from nystra.windows.partition import Cut
 from trainers.commands.bench.attention import FusedSoftmax, explicit_softmax
+from trainers.commands.bench.networks import load_baseline
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed
 from trainers.reports.tables import MEMORY, NAME, SECONDS, Column, labelled, results_table, write_results
 
 # Released sizes. Times do not depend on the weights.
-NETWORKS: dict[str, Callable[[], WindowHost]] = {
+NETWORKS: dict[str, functools.partial[WindowHost]] = {
     "swinir-light-x2": functools.partial(
         SwinIR, embed_dim=60, window_size=8, mlp_ratio=2, upscale=2, upsampler="pixelshuffledirect"
     ),
@@ -47,7 +48,7 @@ NETWORKS: dict[str, Callable[[], WindowHost]] = {
         depths=(4, 4, 4, 2, 2),
         attn_ratio=(0, 0.5, 1, 0, 0),
     ),
-    "dehazeformer-b": DehazeFormer,
+    "dehazeformer-b": functools.partial(DehazeFormer),
 }
 KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.Nystrom.as_published(16, 2),
@@ -90,10 +91,11 @@ class Absent(nystra.Kernel):
 
 
 RECOMPILE_LIMIT = 256
-EXPLICIT, FUSED, ABSENT = "explicit softmax", "fused softmax", "attention taken out"
+BASELINE, EXPLICIT, FUSED, ABSENT = "baseline", "explicit softmax", "fused softmax", "attention taken out"
 COLUMNS = (
     NAME,
     SECONDS,
+    Column("× baseline", "baseline", ".2f"),
     Column("× explicit", "explicit", ".2f"),
     Column("× fused", "fused", ".2f"),
     MEMORY,
@@ -108,6 +110,7 @@ def run_bench_windows(
     height: int = 96,
     width: int = 96,
     kernels: Sequence[nystra.Kernel] | None = None,
+    baseline: str | None = None,
     half: bool = True,
     compiled: bool = False,
     memory: bool = False,
@@ -128,19 +131,24 @@ def run_bench_windows(
         height: of the image, in pixels; the network's own padding counts.
         width: of the image.
         kernels: to be timed; null: the authors' arithmetic, Nystrom and LandmarkPooling, with 16 landmarks.
-        half: whether all of them are also timed in bfloat16, with channels-last weights.
-        compiled: whether all but explicit softmax are also timed with `torch.compile` of the modules around each site,
-            which needs a C++ compiler.
+        baseline: import path of a class with the network's constructor arguments and state-dict keys, found from the
+            working directory, as in tests.reference.swinir.SwinIR; it gets the network's weights and is timed too, in
+            windows as trained only.
+        half: whether all of them are also timed in bfloat16, with channels-last weights except the baseline's.
+        compiled: whether all but the baseline and explicit softmax are also timed with `torch.compile` of the modules
+            around each site, which needs a C++ compiler.
         memory: whether peak memory is measured, in a process for each.
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
         output: JSON file for the figures; null: only the table.
 
     Returns:
-        "kernel, precision" → seconds, times faster than explicit and fused softmax in float32, bytes where measured.
+        "kernel, precision" → seconds, times faster than the baseline, explicit and fused softmax in float32, bytes
+        where measured.
 
     Raises:
-        ValueError: if there is no such network, a number is below 1 or a kernel does not fit the windows.
+        ValueError: if there is no such network, a number is below 1, a kernel does not fit the windows, or the baseline
+            cannot be imported or loaded, or windows or bias are not the trained ones.
     """
     if network not in NETWORKS:
         raise ValueError(f"network ({network}) must be one of {', '.join(NETWORKS)}")
@@ -151,27 +159,43 @@ def run_bench_windows(
     exact = NETWORKS[network]().eval().requires_grad_(False)
     exact.set_window(window, position_bias)
     image = torch.rand(1, 3, height, width)
-    nets = _variants(exact, image, KERNELS if kernels is None else kernels, half=half)
+    console = Console()
+    nets: dict[str, tuple[nn.Module, Tensor]] = {}
+    if baseline is not None:
+        published = published_structure(baseline, exact, NETWORKS[network].keywords)
+        nets[f"{BASELINE}, float32"] = (published, image)
+        if half:
+            nets[f"{BASELINE}, bfloat16"] = (copy.deepcopy(published).bfloat16(), image.bfloat16())
+        difference = (inference(published, image) - inference(exact, image)).abs().max()
+        console.print(f"the network and the baseline differ by at most {difference:.1e} on the same weights")
+    nets |= _variants(exact, image, KERNELS if kernels is None else kernels, half=half)
     calls: dict[str, Call] = {label: (inference, variant, x) for label, (variant, x) in nets.items()}
     every = dict(calls)
     if compiled:
         for label, (variant, x) in nets.items():
-            if EXPLICIT not in label:
+            if not label.startswith((BASELINE, EXPLICIT)):
                 every[f"{label}, compiled"] = (inference, compile_sites(variant), x)
     results = profile([timed(every)], repeats=repeats, memory=calls if memory else None)
+    if baseline is not None:
+        add_ratio(results, "baseline", to=f"{BASELINE}, float32")
     add_ratio(results, "explicit", to=f"{EXPLICIT}, float32")
     add_ratio(results, "fused", to=f"{FUSED}, float32")
     share = 1 - 1 / results[f"{ABSENT}, float32"]["explicit"]
     bias = {"keep": "position bias", "interpolate": "interpolated position bias", "drop": "no position bias"}
     title = f"{network}, window {window}, {bias[position_bias]}, 1×3×{height}×{width}, {threads} threads, medians"
-    console = Console()
     console.print(results_table(title, labelled(results), COLUMNS))
     console.print(
         f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
         "times faster, which only a kernel that absorbs the linear maps around it can surpass"
     )
     if output is not None:
-        settings = {**numbers, "network": network, "position_bias": position_bias, "attention_share": share}
+        settings = {
+            **numbers,
+            "network": network,
+            "position_bias": position_bias,
+            "baseline": baseline,
+            "attention_share": share,
+        }
         write_results(output, settings, results)
     return results
 
@@ -191,6 +215,19 @@ def _variants(
             low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
             nets[f"{label}, bfloat16"] = (low, image.bfloat16().to(memory_format=torch.channels_last))
     return nets
+
+
+def published_structure(path: str, exact: WindowHost, arguments: dict[str, Any]) -> nn.Module:
+    """Import a class, build it with a network's arguments and give it the network's weights.
+
+    Raises:
+        ValueError: if it cannot be imported or loaded, or the network's windows or bias are not those of the arguments.
+    """
+    for site in find_sites(exact).values():
+        if site.window_size != site.trained_window_size or site.bias_mode == "drop":
+            window, bias = site.trained_window_size[0], "keep"
+            raise ValueError(f"baseline ({path}) needs the trained windows and bias: window {window}, {bias}")
+    return load_baseline(path, exact, **arguments).eval().requires_grad_(False)
 
 
 def compile_sites(net: nn.Module) -> nn.Module:

@@ -1,6 +1,8 @@
 """The verb `bench windows`: every kernel in a whole network, exact where it should be, and its errors."""
 
+import functools
 import json
+import re
 
 import pytest
 import torch
@@ -11,12 +13,15 @@ from trainers.cli.main import main
 from trainers.commands.bench import windows as bench_windows
 from trainers.commands.bench.windows import Absent, ExplicitSoftmax, run_bench_windows
 
+SWINIR = "tests.reference.swinir.SwinIR"
+
 
 @pytest.fixture
 def small(monkeypatch):
     """A network that is timed in moments."""
-    arguments = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "upscale": 1}
-    monkeypatch.setitem(bench_windows.NETWORKS, "small", lambda: nystra.hosts.swinir.SwinIR(**arguments))
+    arguments = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "upscale": 2}
+    arguments["upsampler"] = "pixelshuffledirect"
+    monkeypatch.setitem(bench_windows.NETWORKS, "small", functools.partial(nystra.hosts.swinir.SwinIR, **arguments))
 
 
 @pytest.mark.slow
@@ -49,6 +54,35 @@ def test_networks_are_timed_compiled_too(small, monkeypatch):
     assert compiled == ["SwinBlock"] * 8
 
 
+def test_a_baseline_is_timed_with_the_networks_arguments_and_weights(small, tmp_path, capsys):
+    file = tmp_path / "times.json"
+    settings = {"network": "small", "window": 4, "height": 16, "width": 16, "repeats": 1, "kernels": []}
+    results = run_bench_windows(**settings, baseline=SWINIR, output=file)
+    assert list(results)[:3] == ["baseline, float32", "baseline, bfloat16", "explicit softmax, float32"]
+    assert results["baseline, float32"]["baseline"] == 1
+    for values in results.values():
+        assert values["baseline"] == pytest.approx(results["baseline, float32"]["seconds"] / values["seconds"])
+    assert json.loads(file.read_text())["baseline"] == SWINIR
+    (difference,) = re.findall(r"differ by at most (\S+) on the same weights", capsys.readouterr().out)
+    assert float(difference) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("swinir-light-x2", SWINIR),
+        ("dehazeformer-t", "tests.reference.dehazeformer.DehazeFormer"),
+        ("uformer-t", "tests.reference.uformer.Uformer"),
+    ],
+)
+def test_networks_have_a_published_structure(name, path):
+    make = bench_windows.NETWORKS[name]
+    exact = make()
+    published = bench_windows.published_structure(path, exact, make.keywords)
+    torch.testing.assert_close(published.state_dict(), exact.state_dict(), rtol=0, atol=0)
+    assert not published.training
+
+
 def test_explicit_softmax_is_exact_attention_and_absent_attention_gives_the_values():
     query, key, value = torch.randn(3, 4, 2, 16, 4).unbind(0)
     geometry = nystra.WindowGeometry((4, 4), (2, 2), (2, 2))
@@ -69,6 +103,15 @@ def test_networks_have_the_released_sizes(name):
         ({"network": "vgg"}, r"network \(vgg\) must be one of swinir-light-x2, "),
         ({"network": "small", "repeats": 0}, r"repeats \(0\) must be at least 1"),
         ({"network": "small", "window": 6}, r"landmarks \(16\) must divide the 6×6 window"),
+        ({"network": "small", "window": 8, "baseline": SWINIR}, r"baseline \(.*\) needs .* bias: window 4, keep"),
+        (
+            {"network": "small", "window": 4, "position_bias": "drop", "baseline": SWINIR},
+            r"baseline \(.*\) needs .* bias: window 4, keep",
+        ),
+        (
+            {"network": "small", "window": 4, "baseline": "tests.reference.uformer.Uformer"},
+            r"baseline \(tests.reference.uformer.Uformer\) must be the import path of a class like SwinIR",
+        ),
     ],
 )
 def test_what_cannot_be_timed_is_refused(small, arguments, message):
