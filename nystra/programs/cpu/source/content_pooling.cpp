@@ -42,6 +42,7 @@ public:
     place.row = arena.take<int32_t>(size.tokens), place.column = arena.take<int32_t>(size.tokens);
     ordered.row = arena.take<int32_t>(size.tokens), ordered.column = arena.take<int32_t>(size.tokens);
     by_query = arena.take<int32_t>(size.tokens), by_key = arena.take<int32_t>(size.tokens);
+    near = arena.take<int32_t>(a.near * TILE);
     query = arena.take(size.tokens * size.query_stride), pair = arena.take(size.tokens * stride);
     scale = arena.take(2 * stride + size.query_stride);
     mean_row = arena.take(TILE * size.query_stride), mean = arena.take(TILE * size.query_stride);
@@ -57,7 +58,7 @@ public:
   static size_t room(const Arguments &a) {
     Sizes size(a);
     size_t stride = size.layout.stride(), tokens = size.tokens;
-    return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 6 * Arena::room(tokens) +
+    return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 6 * Arena::room(tokens) + Arena::room(a.near * TILE) +
            Arena::room(tokens * size.query_stride) + Arena::room(tokens * stride) +
            Arena::room(2 * stride + size.query_stride) + 2 * Arena::room(TILE * size.query_stride) +
            Arena::room(size.cell * stride) + Arena::room(TILE * a.cells * stride) + Arena::room(a.cells * TILE) +
@@ -70,8 +71,9 @@ public:
     for (int64_t first = 0; first < a.blocks; first += TILE) {
       int64_t count = a.blocks - first < TILE ? a.blocks - first : TILE;
       summarise_cells(first, count);
+      choose();
       for (int64_t block = 0; block < count; block++) {
-        choose(block);
+        gather(block);
         attend_block(first + block);
       }
     }
@@ -80,8 +82,12 @@ public:
 private:
   void pack(int64_t kind) {
     const Layout &layout = size.layout;
-    memset(query, 0, sizeof(float) * size.tokens * size.query_stride);
-    memset(pair, 0, sizeof(float) * size.tokens * stride);
+    // Zeros behind the channels, in at most two vectors.
+    int last = stride - LANES, behind = layout.squares() < last ? layout.squares() : last;
+    for (int64_t i = 0; i < size.tokens; i++) {
+      store(query + (i + 1) * size.query_stride - LANES, Floats{});
+      store(pair + i * stride + behind, Floats{}), store(pair + i * stride + last, Floats{});
+    }
     pack_rows(Tokens<T>(a.query, place, head), size.tokens, size.channels, LOG2_E, query, size.query_stride);
     pack_rows(Tokens<T>(a.key, place, head), size.tokens, size.channels, 1, pair, stride);
     pack_rows(Tokens<T>(a.value, place, head), size.tokens, size.channels, 1, pair + layout.keys, stride);
@@ -91,9 +97,28 @@ private:
         query[i * size.query_stride + size.channels + c] = a.further_query[from + i * a.further + c] * LOG2_E;
         pair[i * stride + size.channels + c] = a.further_key[from + i * a.further + c];
       }
-      float *row = pair + i * stride, length[2]{};
-      for (int c = 0; c < layout.squares(); c++) length[c >= layout.keys] += row[c] * row[c];
-      row[layout.squares()] = length[0], row[layout.squares() + 1] = length[1];
+    }
+    square(0, layout.keys, layout.squares());
+    square(layout.keys, layout.squares(), layout.squares() + 1);
+  }
+
+  // Write the square of each row's length from one channel to before another.
+  void square(int from, int until, int to) {
+    int first = from / LANES * LANES;
+    for (int c = first; c < until + LANES; c++) scale[c] = c >= from && c < until;
+    for (int64_t i = 0; i < size.tokens; i += LANES) {
+      int count = size.tokens - i < LANES ? size.tokens - i : LANES;
+      Floats x[LANES];
+      UNROLL for (int l = 0; l < LANES; l++) {
+        const float *row = pair + (i + (l < count ? l : 0)) * stride;
+        x[l] = Floats{};
+        for (int part = first; part < until; part += LANES) {
+          Floats y = load(row + part);
+          x[l] += y * y * load(scale + part);
+        }
+      }
+      Floats squares = sums(x);
+      for (int l = 0; l < count; l++) pair[(i + l) * stride + to] = squares[l];
     }
   }
 
@@ -136,23 +161,29 @@ private:
     }
   }
 
-  // Gather what a block sees: the tokens of the cells whose summaries would be worst, and the others' summaries.
-  void choose(int64_t block) {
-    for (int64_t c = 0; c < a.cells; c++) {
-      // Numbers, so that cells are chosen once each whatever they hold.
-      float &worst = score[c * TILE + block];
-      worst = worst > LOWEST ? worst : LOWEST;
-    }
+  // Choose the cells whose summaries would be worst, for each block of a tile: `near` and, as scores, -inf.
+  void choose() {
+    for (int g = 0; g < GROUPS; g++)
+      for (int64_t i = 0; i < a.near; i++) {
+        Floats most = broadcast(-INFINITY);
+        Ints chosen{};
+        for (int64_t c = 0; c < a.cells; c++) {
+          Floats x = load(score + c * TILE + g * LANES);
+          chosen = x > most ? Ints{} + (int32_t)c : chosen;
+          most = larger(x, most);
+        }
+        for (int l = 0; l < LANES; l++) {
+          near[i * TILE + g * LANES + l] = chosen[l];
+          score[chosen[l] * TILE + g * LANES + l] = -INFINITY;
+        }
+      }
+  }
+
+  // Gather the rows that a block sees: the tokens of its near cells, and the others' summaries.
+  void gather(int64_t block) {
     float *to = seen;
-    for (int64_t i = 0; i < a.near; i++) {
-      float most = -INFINITY;
-      int64_t chosen = 0;
-      for (int64_t c = 0; c < a.cells; c++)
-        if (score[c * TILE + block] > most) most = score[c * TILE + block], chosen = c;
-      score[chosen * TILE + block] = -INFINITY;
-      copy_rows(pair, by_key + chosen * size.cell, size.cell, stride, to);
-      to += size.cell * stride;
-    }
+    for (int64_t i = 0; i < a.near; i++, to += size.cell * stride)
+      copy_rows(pair, by_key + near[i * TILE + block] * size.cell, size.cell, stride, to);
     for (int64_t c = 0; c < a.cells; c++) {
       if (score[c * TILE + block] == -INFINITY) continue;
       copy_row(summary + (block * a.cells + c) * stride, to, stride);
@@ -187,7 +218,7 @@ private:
   Arena arena;
   Tree query_tree, key_tree;
   Place place, ordered; // row by row; block by block
-  int32_t *by_query, *by_key;
+  int32_t *by_query, *by_key, *near;
   float *query, *pair, *scale, *mean_row, *mean, *cell, *summary, *score, *seen, *tile_query, *sum, *weight;
 };
 

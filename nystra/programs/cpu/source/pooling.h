@@ -62,8 +62,8 @@ INLINE void attend_rows(Tile *tile, int tiles, const float *row, int64_t count, 
 // Summarise the rows of one cell for a tile, whose lanes are the mean queries of blocks. Each sees, as one key, the mean
 // of the keys by the block's own weights, with a logit that is right for the mean query.
 //
-// Args: `sum` room for (stride, TILE), `weight` for (BLOCK, TILE). Writes a row for each lane, `lane_stride` apart, and how
-// much a summary would err, up to a factor: (TILE).
+// Args: `sum` room for (stride, TILE), `weight` for (BLOCK, TILE). Writes a row for each lane, `lane_stride` apart, and the
+// logarithm of how much a summary errs, up to a constant: (TILE).
 INLINE void summarise(const float *mean, const float *row, int64_t count, const Layout &layout, float *sum,
                       float *weight, float *to, int64_t lane_stride, float *score) {
   // Values of these tiles: keys, values and squares.
@@ -89,7 +89,8 @@ INLINE void summarise(const float *mean, const float *row, int64_t count, const 
       Floats square = load(sum + (layout.squares() + i) * TILE + g * LANES) * scale;
       spread *= larger(square - length[i], broadcast(SPREAD_EPSILON));
     }
-    store(score + g * LANES, mass + 0.5f * log2(spread));
+    // A number, so that cells are chosen once each whatever they hold.
+    store(score + g * LANES, larger(mass + 0.5f * log2(spread), broadcast(LOWEST)));
     store(sum + layout.offset() * TILE + g * LANES, mass - product);
     for (int part = 0; part < stride; part += LANES) {
       Floats x[LANES];
