@@ -119,7 +119,8 @@ class ContentPooling(Kernel):
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """See base class."""
-        if usable(query, key, value, *(() if geometry.bias is None else geometry.bias.parameters())) is None:
+        parameters = () if geometry.bias is None else geometry.bias.parameters()
+        if usable(query, key, value, parameters=parameters) is None:
             return None
         self._check(geometry.window)
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]

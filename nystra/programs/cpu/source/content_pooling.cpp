@@ -206,8 +206,10 @@ private:
         tile_of_rows(query, size.query_stride, by_query + token, until - token, size.layout.keys, packed);
       }
       attend_rows(tile, count, seen, size.seen, size.layout, weight);
-      for (int t = 0; t < count; t++)
+      for (int t = 0; t < count; t++) {
+        tile[t].finish();
         unpack_tile(tile[t].sum, tile[t].total, outputs, first + t * TILE, until, size.channels);
+      }
     }
   }
 
