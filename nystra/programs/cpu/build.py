@@ -15,6 +15,7 @@ The file is read by the build before the package can be imported, so that it imp
 """
 
 import concurrent.futures
+import importlib.util
 import itertools
 import os
 import platform
@@ -32,7 +33,6 @@ from setuptools.command.build import build
 from setuptools.errors import CompileError
 
 FOLDER = Path("nystra/programs/cpu")
-SOURCE = Path(__file__).parent / "source"
 VARIABLE = "NYSTRA_PROGRAMS"
 LANGUAGE = ["-std=c++17", "-fPIC", "-fno-exceptions", "-fno-rtti"]
 FLAGS = [*LANGUAGE, "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
@@ -44,6 +44,15 @@ INSTRUCTION_SETS = {
 LINK = ["-shared", "-static-libgcc", "-Wl,--as-needed,--no-undefined"] if sys.platform == "linux" else ["-shared"]
 # The newest symbols that the objects need are of glibc 2.17, the oldest of any wheel's tag: a test reads them.
 PUBLISHED = "manylinux_2_17_{}"
+
+
+# As this file itself, by its path.
+_spec = importlib.util.spec_from_file_location("digest", Path(__file__).with_name("digest.py"))
+assert _spec is not None
+assert _spec.loader is not None
+_digest = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_digest)
+SOURCE = _digest.SOURCE
 
 
 class Programs(NamedTuple):
@@ -101,7 +110,8 @@ def _compile(compiler: list[str], folder: Path, sets: dict[str, str]) -> Program
         def compile_one(job: tuple[str, Path]) -> tuple[str, str, str]:
             name, source = job
             to = f"{temporary}/{source.stem}_{name}.o"
-            return name, to, _run([*compiler, "-c", "-w", *FLAGS, *sets[name].split(), str(source), "-o", to])
+            flags = [*FLAGS, f'-DDIGEST="{_digest.digest_sources()}"', *sets[name].split()]
+            return name, to, _run([*compiler, "-c", "-w", *flags, str(source), "-o", to])
 
         # The largest sources take longest, and begin.
         sources = sorted(SOURCE.glob("*.cpp"), key=lambda path: -path.stat().st_size)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nystra.programs.cpu.digest import digest_sources
+
 FOLDER = Path(__file__).parent
 # Objects by torch's name for what the processor has, the widest vectors first.
 OBJECTS = {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",), "aarch64": ("neon",)}
@@ -54,10 +56,22 @@ def object_file() -> tuple[Path | None, str]:
     for name in names:
         path = FOLDER / f"programs_{name}.so"
         if path.exists():
+            if not _is_of_these_sources(path):
+                return None, "none: they are of other sources; compile them: python -m nystra.programs.cpu.build"
             return path, name
     if names:
         return None, "none: they are compiled where a C++ compiler is there when this package is installed"
     return None, f"none for this processor ({machine}, {capability})"
+
+
+def _is_of_these_sources(path: Path) -> bool:
+    """Whether an object is of the present sources: after an update of a checkout its entry points may be others."""
+    try:
+        entry = ctypes.CDLL(str(path)).sources_digest
+    except (AttributeError, OSError):
+        return False
+    entry.restype = ctypes.c_char_p
+    return digest_sources() in ("", entry().decode())
 
 
 def load() -> Library | None:

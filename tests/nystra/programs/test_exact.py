@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from nystra import Softmax, WindowGeometry
 from nystra.hosts.swinir.network import SwinIR
-from nystra.programs.cpu import exact
+from nystra.programs.cpu import exact, library
 from nystra.programs.cpu.library import load, plain_torch
 from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias
@@ -236,3 +236,10 @@ def test_the_kernel_is_compiled_and_exported_with_the_operator():
     program = torch.export.export(Module(), inputs)
     assert any("exact_attention" in str(node.target) for node in program.graph.nodes)
     assert_close(program.module()(*inputs), expected)
+
+
+def test_an_object_of_other_sources_is_not_used(monkeypatch):
+    monkeypatch.setattr(library, "digest_sources", lambda: "another")
+    path, phrase = library.object_file()
+    assert path is None
+    assert "python -m nystra.programs.cpu.build" in phrase

@@ -156,5 +156,11 @@ extern "C" int exact_attention(const Arguments *arguments, Parallel parallel, in
   return run_tasks(task, a.windows.heads * a.windows.count() * a.parts, Window<float>::room(a), parallel, threads);
 }
 
+#ifndef DIGEST
+#define DIGEST ""
+#endif
+// Of the sources that this object was made of.
+extern "C" const char *sources_digest() { return DIGEST; }
+
 extern "C" int tile_size() { return TILE; }
 extern "C" int lane_count() { return LANES; }
