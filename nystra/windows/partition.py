@@ -19,7 +19,8 @@ class Cut:
         margins: tokens by which reflection extends the maps: top, bottom, left, right; less than the map has.
 
     Raises:
-        ValueError: if `window` does not divide the extended maps or reflection cannot extend them so far.
+        ValueError: if `window` does not divide the extended maps, reflection cannot extend them so far, or they are to be
+            both rolled and extended.
 
     Example:
         >>> import torch
@@ -38,6 +39,8 @@ class Cut:
 
     def __post_init__(self) -> None:
         """Refuse what is no cut."""
+        if any(self.roll) and any(self.margins):
+            raise ValueError(f"roll ({self.roll}) must be (0, 0) for maps that are extended, by {self.margins}")
         for side, extended, window, margins in zip(
             self.size, self.extended, self.window, (self.margins[:2], self.margins[2:]), strict=True
         ):
