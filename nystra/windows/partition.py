@@ -19,8 +19,8 @@ class Cut:
         margins: tokens by which reflection extends the maps: top, bottom, left, right; less than the map has.
 
     Raises:
-        ValueError: if `window` does not divide the extended maps, reflection cannot extend them so far, or they are to be
-            both rolled and extended.
+        ValueError: if `window` does not divide the extended maps, reflection cannot extend them so far, or they are to
+            be rolled as well as extended.
 
     Example:
         >>> import torch
