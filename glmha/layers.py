@@ -46,13 +46,13 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return to_image(tokens if bias is None else tokens + bias, x)
 
 
-def spread(count: int, source: int) -> list[int]:
+def channels_read(count: int, source: int) -> list[int]:
     """List the channel ⌊i·source/count⌋ that each of `count` channels reads: evenly, within heads that divide both."""
     return [index * source // count for index in range(count)]
 
 
 def take_channels(x: Tensor, count: int) -> Tensor:
-    """Repeat or subsample channels by the rule of `spread`: (B, C, H, W) → (B, count, H, W), channels-last."""
+    """Repeat or subsample channels by the rule of `channels_read`: (B, C, H, W) → (B, count, H, W), channels-last."""
     source = x.shape[1]
     if count == source:
         return x
@@ -198,7 +198,7 @@ class MaskGuidance(nn.Module):
         weight = torch.sigmoid(self.depth_conv(self.conv2(features)))
         features = take_channels(features, weight.shape[1])
         features = torch.addcmul(features, features, weight)
-        return shift_back(features, spread(weight.shape[1], mask.shape[1])) if self.dispersed else features
+        return shift_back(features, channels_read(weight.shape[1], mask.shape[1])) if self.dispersed else features
 
 
 def shift_back(x: Tensor, channels: Sequence[int]) -> Tensor:

@@ -61,7 +61,7 @@ def load_pretrained(
             another family, or does not fit the inferred architecture, or its record is of another net.
         ValueError: if `window_size` or `position_bias` is out of range.
 
-    Example:
+    Examples:
         >>> from nystra import SwinIR, load_pretrained
         >>> weights = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=4).state_dict()
         >>> net = load_pretrained({"params": weights})

@@ -1,4 +1,4 @@
-"""Tasks, metrics, losses and the command line."""
+"""Training, evaluation and the command line."""
 
 import lazy_loader
 

@@ -12,7 +12,7 @@ UNION_MISMATCH = "Does not validate against any of the Union subtypes"
 class NonFiniteError(RuntimeError):
     """Training met NaN or infinity; the weights are still those of the step before.
 
-    Example:
+    Examples:
         >>> from trainers import NonFiniteError
         >>> issubclass(NonFiniteError, RuntimeError)
         True

@@ -20,7 +20,7 @@ class Charbonnier(nn.Module):
     Raises:
         ValueError: if `eps` is not positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.losses import Charbonnier
         >>> target = torch.full((1, 3, 8, 8), 0.5)
@@ -55,7 +55,7 @@ class PSNRLoss(nn.Module):
 
     It is minus the PSNR in decibels for images in [0, 1], bounded at -80. BasicSR's loss, as NAFNet uses it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.losses import PSNRLoss
         >>> target = torch.full((1, 3, 8, 8), 0.5)
@@ -95,7 +95,7 @@ class FourierL1(nn.Module):
     Raises:
         ValueError: if `weight` is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.losses import FourierL1
         >>> target = torch.full((1, 3, 8, 8), 0.5)
@@ -134,7 +134,7 @@ class MRAELoss(nn.Module):
     Where the target is 0 no error is relative to it: such elements are left out of the mean. (Upstream divides by them,
     and one of them makes its loss infinite or NaN.)
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.losses import MRAELoss
         >>> target = torch.full((1, 3, 8, 8), 0.5)
@@ -164,7 +164,7 @@ class MRAELoss(nn.Module):
 class RootMSELoss(nn.Module):
     """Root of the mean squared error over the whole batch, the loss of MST for CASSI.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.losses import RootMSELoss
         >>> target = torch.full((1, 3, 8, 8), 0.5)

@@ -55,7 +55,7 @@ def input_channels(net: nn.Module) -> int:
     taken = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), 0)
     if taken not in (1, 3):
         raise ValueError(
-            f"pretrained must restore images of 1 or 3 channels, got a network that takes {taken}; "
+            f"the network must restore images of 1 or 3 channels, got a network that takes {taken}; "
             "evaluate it with its own data module: lowrank test"
         )
     return taken

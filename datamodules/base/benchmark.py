@@ -18,16 +18,16 @@ class BenchmarkDataModule(PairedImageDataModule):
     A folder with some of the test sets is evaluated on those, and the others are named. Inputs may be made from the
     targets as they are read (`CleanImages`).
 
-    Attributes:
-        counts: images of each published set; others may have any number.
-        aliases: other names of the sets' folders.
-        absent_test_sets: test sets that are not there, after `setup("test")` or `setup("predict")`.
-
     Args:
         root: the folder that holds the sets.
         test_sets: their names.
         val_sets: those that validate during training.
         **kwargs: of `PairedImageDataModule`.
+
+    Attributes:
+        counts: images of each published set; others may have any number.
+        aliases: other names of the sets' folders.
+        absent_test_sets: test sets that are not there, after `setup("test")` or `setup("predict")`.
     """
 
     counts: ClassVar[Mapping[str, int]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Window = tuple[slice, slice]
+Region = tuple[slice, slice]
 """Rows and columns of a crop."""
 
 
@@ -25,7 +25,7 @@ class Cut:
     random: int | None = None
     seed: int = 0
 
-    def windows(self, height: int, width: int, name: str, scale: int = 1) -> list[Window]:
+    def regions(self, height: int, width: int, name: str, scale: int = 1) -> list[Region]:
         """List the rows and columns of every crop.
 
         Args:

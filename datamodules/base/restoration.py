@@ -35,14 +35,14 @@ class RestorationDataModule(LightningDataModule):
     A training sample depends on the run's seed and its number in the run alone, whatever the number of workers: a run
     that is resumed, also within an epoch, sees what it would have seen without the interruption.
 
-    Attributes:
-        val_set_names: names of the sets of `val_dataloader()`, in its order; empty before `setup`.
-        test_set_names: names of the sets of `test_dataloader()` and `predict_dataloader()`, in their order.
-
     Args:
         patch_size: side of a training patch, in pixels of the input.
         batch_size: training patches in a step of the optimiser, over all devices.
         num_workers: processes that load data, at most one a core; 0 loads in the main process.
+
+    Attributes:
+        val_set_names: names of the sets of `val_dataloader()`, in its order; empty before `setup`.
+        test_set_names: names of the sets of `test_dataloader()` and `predict_dataloader()`, in their order.
 
     Raises:
         ValueError: if a number is out of range.

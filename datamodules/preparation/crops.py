@@ -126,12 +126,12 @@ def _cut_pair(pair: _UncutPair) -> int | str:
     except DataError as error:
         return str(error)
     height, width = (side // pair.scale for side in arrays[-1].shape[:2])
-    windows = pair.cut.windows(height, width, pair.name, pair.scale)
+    regions = pair.cut.regions(height, width, pair.name, pair.scale)
     for folder, array, factor in zip(pair.folders, arrays, (1, pair.scale)[-len(arrays) :], strict=True):
-        for number, window in enumerate(windows):
-            rows, columns = (slice(factor * edge.start, factor * edge.stop) for edge in window)
+        for number, region in enumerate(regions):
+            rows, columns = (slice(factor * edge.start, factor * edge.stop) for edge in region)
             write_image(folder / f"{_crop_name(pair.name, number)}.png", array[rows, columns])
-    return len(windows)
+    return len(regions)
 
 
 def _crop_name(name: str, number: int) -> str:

@@ -87,7 +87,11 @@ class PairedFolderDataModule(OwnImagesDataModule):
         )
 
     def find(self, part: PartName) -> tuple[str, Pairs]:
-        """Match the two folders of a part."""
+        """Match the two folders of a part.
+
+        Raises:
+            DataError: if a folder is missing or empty, or an image has no counterpart.
+        """
         inputs, targets = self.folders[part]
         if inputs is None and targets is None and self.root is not None:
             inputs, targets = self._halves(self.root, part)
@@ -154,7 +158,11 @@ class DegradedFolderDataModule(OwnImagesDataModule):
         return find_part(self.root, "val") is not None
 
     def find(self, part: PartName) -> tuple[str, Pairs]:
-        """List the images of a part."""
+        """List the images of a part.
+
+        Raises:
+            DataError: if the folder is missing or empty.
+        """
         folder = find_part(self.root, part)
         if folder is None and part != "train":
             raise DataError(f"root ({self.root}) must hold {part} with clean images, got none; add the folder")

@@ -117,7 +117,11 @@ class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
         return counted("SIDD-Medium", medium_pairs(folder), cls.medium_count)
 
     def train_pairs(self) -> Pairs:
-        """Find the training crops."""
+        """Find the training crops.
+
+        Raises:
+            DataError: if the root holds none.
+        """
         pairs = self._folders("train")
         if pairs is None:
             halves = ", ".join("{" + ",".join(pair) + "}" for pair in _HALVES)
@@ -132,7 +136,11 @@ class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
         return self.test_pairs()
 
     def test_pairs(self) -> dict[str, Pairs]:
-        """Find the validation blocks, as released or as images."""
+        """Find the validation blocks, as released or as images.
+
+        Raises:
+            DataError: if the root holds neither.
+        """
         pairs = self._blocks() or next(filter(None, map(self._folders, _VALIDATION)), None)
         if pairs is None:
             raise DataError(

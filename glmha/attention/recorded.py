@@ -36,7 +36,10 @@ class RecordedAttention(ChannelAttention):
         """
         recorded, own = decode_options(state), {"class": type(self).__name__, **self.options}
         if recorded != own:
-            raise ValueError(f"attention must be the checkpoint's, {recorded}, got {own}")
+            raise ValueError(
+                f"attention must be the checkpoint's, {recorded}, got {own}: load it by glmha.load_pretrained, which "
+                "reads the options"
+            )
 
 
 def decode_options(state: Tensor) -> dict[str, Any]:

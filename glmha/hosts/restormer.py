@@ -165,7 +165,7 @@ class Restormer(nn.Module):
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
                 f"image height and width must be multiples of {self.size_multiple}, got {height}×{width}: pad it, "
-                "or use trainers.tiling.restore, which pads and crops"
+                "or use trainers.restore, which pads and crops"
             )
         image = image.contiguous(memory_format=torch.channels_last)
         embedded = self.patch_embed(image)

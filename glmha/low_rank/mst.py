@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glmha.attention.base import ChannelAttention
-from glmha.layers import depthwise, spread, take_channels
+from glmha.layers import channels_read, depthwise, take_channels
 from glmha.low_rank.moments import second_moments
 from glmha.low_rank.weights import ConventionWeights, Fit
 
@@ -51,7 +51,7 @@ class MSTWeights(ConventionWeights):
         module.pos_emb.get_parameter("0.weight").copy_(first)
         module.pos_emb.get_parameter("2.weight").copy_(second)
         if hasattr(module, "mm"):
-            read = spread(module.key_channels, module.channels)
+            read = channels_read(module.key_channels, module.channels)
             module.mm.conv1.load_state_dict(dense.mm.conv1.state_dict())
             for name in ("conv2", "depth_conv"):
                 layer, source = getattr(module.mm, name), getattr(dense.mm, name)

@@ -37,7 +37,7 @@ class NystromError(NamedTuple):
         bound: on `error`; infinite where A is singular.
         rank: of the extended kernel; where it is m and A is regular, K̂ = K (Corollary 2.2).
 
-    Example:
+    Examples:
         >>> from nystra.analysis import NystromError
         >>> NystromError._fields
         ('error', 'norm', 'next_singular_value', 'bound', 'rank')
@@ -65,7 +65,7 @@ def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) 
     Raises:
         ValueError: if `landmarks` does not divide the window.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra.analysis import nystrom_error
         >>> from nystra.windows import WindowKind
@@ -114,7 +114,7 @@ class SiteBound(NamedTuple):
         bound: median of the bound over ‖K‖₂.
         rank: mean rank of the extended kernel.
 
-    Example:
+    Examples:
         >>> from nystra.analysis import SiteBound
         >>> SiteBound(error=0.1, worst=0.3, next_singular_value=0.05, bound=4.0, rank=16.0).worst
         0.3
@@ -146,7 +146,7 @@ def site_bounds(
     Raises:
         ValueError: if there are no sites or images, or `landmarks` does not divide a site's window.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import SwinIR
         >>> from nystra.analysis import site_bounds

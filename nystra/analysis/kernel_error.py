@@ -28,7 +28,7 @@ def kernel_error(
     Raises:
         ValueError: if `windows` is below 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import LandmarkPooling, WindowGeometry
         >>> from nystra.analysis import kernel_error

@@ -41,7 +41,7 @@ class Choice:
         exact_seconds: median time of exact attention on the same inputs.
         error: change of the net's output that this kernel alone makes: sum of squared differences.
 
-    Example:
+    Examples:
         >>> from nystra import LandmarkPooling
         >>> from nystra.analysis import Choice
         >>> choice = Choice(LandmarkPooling(), seconds=0.002, exact_seconds=0.005, error=0.1)
@@ -66,7 +66,7 @@ class Plan:
         seconds: median time of the planned net on the sample.
         exact_seconds: median time of the exact net.
 
-    Example:
+    Examples:
         >>> from nystra import LandmarkPooling, Plan
         >>> from nystra.analysis import Choice
         >>> choice = Choice(LandmarkPooling(4, 16, "own"), seconds=0.002, exact_seconds=0.005, error=0.1)
@@ -132,7 +132,7 @@ def plan(
     Raises:
         ValueError: if there are no sites, or a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import LandmarkPooling, SwinIR, find_sites, plan, substitute
         >>> net = SwinIR(img_size=32, embed_dim=8, depths=[1], num_heads=[2], window_size=16).eval()

@@ -24,7 +24,7 @@ class Cost(NamedTuple):
         macs: multiply-adds per token.
         floats: numbers in the largest intermediate result.
 
-    Example:
+    Examples:
         >>> from nystra import Softmax
         >>> Softmax().cost((8, 8), channels=16)
         Cost(macs=2048, floats=1024)
@@ -41,7 +41,7 @@ class Kernel(abc.ABC):
     Attributes:
         sees_bias: whether position bias and masks enter the outputs.
 
-    Example:
+    Examples:
         A kernel of your own gives every token the mean of its window's values:
 
         >>> import torch
@@ -186,14 +186,39 @@ class Kernel(abc.ABC):
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """Cost of attention in a window of h×w tokens with d channels a head, without bias.
 
+        Args:
+            window: height and width in tokens.
+            channels: of a head.
+
+        Returns:
+            Multiply-adds a token, and numbers in the largest intermediate result.
+
         Raises:
             ValueError: if the kernel does not fit the window.
         """
 
     @abc.abstractmethod
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:
-        """Compute what depends on positions alone, once for a kind of window."""
+        """Compute what depends on positions alone, once for a kind of window.
+
+        Args:
+            kind: positions, bias and mask of these windows.
+            dtype: of the queries.
+
+        Returns:
+            What `attend` takes as `tables`, of the kernel's own choice.
+        """
 
     @abc.abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
-        """Attend within windows of one kind, (W, h, N, d) each, with its tables."""
+        """Attend within windows of one kind.
+
+        Args:
+            query: shape (W, h, N, d), the scale folded in.
+            key: shape (W, h, N, d).
+            value: shape (W, h, N, d).
+            tables: what `tables` made for this kind of window.
+
+        Returns:
+            Shape (W, h, N, d), dtype of `value`.
+        """

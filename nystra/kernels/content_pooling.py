@@ -51,7 +51,7 @@ class ContentPooling(Kernel):
     Raises:
         ValueError: if a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import ContentPooling, Softmax, WindowGeometry
         >>> query, key, value = torch.rand(3, 1, 2, 64, 8)

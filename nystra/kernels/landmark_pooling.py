@@ -50,7 +50,7 @@ class LandmarkPooling(Kernel):
     Raises:
         ValueError: if a number is below 1, `cells` is no multiple of `landmarks` or `near` is unknown.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import LandmarkPooling, Softmax, WindowGeometry
         >>> kernel = LandmarkPooling(landmarks=4, cells=16, near="cross")

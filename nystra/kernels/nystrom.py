@@ -35,7 +35,7 @@ class Nystrom(Kernel):
     Raises:
         ValueError: if a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import Nystrom, WindowGeometry
         >>> kernel = Nystrom(landmarks=4, key_landmarks=16)
@@ -65,7 +65,7 @@ class Nystrom(Kernel):
         return PublishedNystrom(landmarks, iterations, threshold)
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class."""
+        """Cost: 3d + 2d(m + s) + core/N multiply-adds a token (m landmarks, s cells, N tokens); N·max(m, s) numbers."""
         queries = Cells.landmarks(window, self.landmarks)
         keys = Cells.landmarks(window, self.key_landmarks, "key_landmarks")
         tokens, m, s = window[0] * window[1], queries.num_blocks, keys.num_blocks
@@ -92,7 +92,7 @@ class Nystrom(Kernel):
         return NystromTables(queries, keys, token_bias, to_cells(centres), kind.logits(centres, ordered).to(wide))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables") -> Tensor:
-        """See base class."""
+        """Attend (W, h, N, d) through cells of keys, corrected at the landmark queries by a regularised solve."""
         cells = tables.keys.num_blocks
         key, value = tables.keys.gather(key), tables.keys.gather(value)
         landmark = tables.queries.means(query)

@@ -22,7 +22,7 @@ class Nystromformer(IteratedNystrom):
     Raises:
         ValueError: if a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import Nystromformer, Softmax, WindowGeometry
         >>> query, key, value = torch.rand(3, 1, 2, 64, 8, generator=torch.Generator().manual_seed(0))
@@ -33,7 +33,7 @@ class Nystromformer(IteratedNystrom):
     """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
-        """See base class."""
+        """Attend (W, h, N, d) through landmarks: three softmax blocks, the core's pseudo-inverse by iteration."""
         cross, core, landmarks = (block.softmax(3) for block in tables.logits(query, key))
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
         return (cross @ (inverse @ (landmarks @ at_least_float32(value)))).to(value.dtype)

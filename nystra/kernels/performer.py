@@ -25,7 +25,7 @@ class Performer(Kernel):
     Raises:
         ValueError: if `features` is below 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import Performer, Softmax, WindowGeometry
         >>> query, key, value = torch.rand(3, 1, 2, 64, 8, generator=torch.Generator().manual_seed(0))
@@ -58,7 +58,7 @@ class Performer(Kernel):
         return (logits - logits.amax(2, keepdim=True)).exp()
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
-        """See base class."""
+        """Attend (W, h, N, d) through M random features; a bias multiplies their products, which are N×N then."""
         channels = query.shape[3]
         directions = orthogonal_directions(self.features, channels, torch.Generator().manual_seed(self.seed))
         # The scale, usually d^-½ and folded into the queries, is shared out evenly: both then have small norms.

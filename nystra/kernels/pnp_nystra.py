@@ -35,7 +35,7 @@ class PublishedNystrom(IteratedNystrom):
     Raises:
         ValueError: if a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import PublishedNystrom, WindowGeometry
         >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
@@ -58,7 +58,7 @@ class PublishedNystrom(IteratedNystrom):
         return Cells.landmarks(kind.window, self.landmarks)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Cells) -> Tensor:
-        """See base class."""
+        """Attend (W, h, N, d) in the authors' arithmetic: the core's pseudo-inverse by iteration, then normalised."""
         query_mark, key_mark = tables.means(query), tables.means(key).transpose(2, 3)
         core = self._kernel(query_mark @ key_mark)
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
@@ -112,7 +112,7 @@ class PrintedNystrom(IteratedNystrom):
     Raises:
         ValueError: if a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import PrintedNystrom, Softmax, WindowGeometry
         >>> generator = torch.Generator().manual_seed(0)
@@ -124,7 +124,7 @@ class PrintedNystrom(IteratedNystrom):
     """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
-        """See base class."""
+        """Attend (W, h, N, d) through landmarks, exponentials scaled by their largest, rows normalised at the end."""
         cross, core, landmarks = tables.logits(query, key)
         most = torch.maximum(core.amax(3, keepdim=True), landmarks.amax(3, keepdim=True))
         core, landmarks = (core - most).exp(), (landmarks - most).exp()

@@ -20,7 +20,7 @@ class Softmax(Kernel):
     On processors that is a native program of this package where there is one and no gradient is asked for; elsewhere
     torch's fused one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import Softmax, WindowGeometry
         >>> query, key, value = torch.rand(3, 1, 2, 64, 8)
@@ -30,7 +30,7 @@ class Softmax(Kernel):
     """
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
-        """See base class."""
+        """Cost: 2·N·d multiply-adds a token for N tokens; N·d numbers."""
         tokens = window[0] * window[1]
         return Cost(2 * tokens * channels, tokens * channels)
 
@@ -41,13 +41,13 @@ class Softmax(Kernel):
         return kind.all_logits().to(dtype).unsqueeze(0)
 
     def reads_maps(self, features: Tensor) -> bool:
-        """See base class."""
+        """Whether a native program is built and takes features of this device and type."""
         return usable(features) is not None
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
-        """See base class."""
+        """Attend by the exact program over maps (B, H, W, h, d); None where there is no program for them."""
         library = usable(query, key, value, parameters=() if geometry.bias is None else geometry.bias.parameters())
         if library is None:
             return None
@@ -58,5 +58,5 @@ class Softmax(Kernel):
         return exact.attend(query, key, value, table, geometry, cut)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
-        """See base class."""
+        """Attend exactly: (W, h, N, d) by the fused product, with bias and mask (1, heads, N, N) or None."""
         return F.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)

@@ -122,5 +122,8 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
     sites = find_sites(net)
     kernels = {name: decode_kernel(kernel) for name, kernel in record.get("kernels", {}).items()}
     if strange := sorted(set(kernels) - set(sites)):
-        raise ValueError(f"record of the attention must be of this net, got the unknown site {strange[0]}")
+        raise ValueError(
+            f"record of the attention must be of this net, got the unknown site {strange[0]}; use the checkpoint's own "
+            "network"
+        )
     substitute(net, {name: kernels.get(name, Softmax()) for name in sites})

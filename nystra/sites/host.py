@@ -16,7 +16,7 @@ class WindowHost(nn.Module):
         scale: height of the output over the height of the input; the same for widths.
         value_range: smallest and largest value of the images that the network was trained on.
 
-    Example:
+    Examples:
         >>> from nystra import DehazeFormer
         >>> net = DehazeFormer(embed_dims=(4, 8, 8, 8, 4), num_heads=(1, 2, 2, 1, 1), depths=(1, 2, 2, 1, 1))
         >>> net.window_size, net.size_multiple, net.scale, net.value_range

@@ -31,7 +31,7 @@ class WindowAttention(nn.Module):
             is stretched to the window's), "drop" (neither bias nor mask, at any window: PnP-Nystra's "original", in
             which shifted windows mix the image's opposite edges).
 
-    Example:
+    Examples:
         >>> from nystra import SwinIR, find_sites
         >>> net = SwinIR(img_size=8, embed_dim=8, depths=[1], num_heads=[2], window_size=4)
         >>> (site,) = find_sites(net).values()
@@ -109,7 +109,7 @@ class AttendedMap(nn.Identity):
     A forward hook on this module sees maps that do not depend on the cut into windows, except at an edge to which the
     host pads its features.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import SwinIR
         >>> from nystra.sites import AttendedMap

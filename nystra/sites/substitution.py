@@ -46,7 +46,7 @@ class SubstitutionReport:
     Attributes:
         sites: one report for each exchanged site, in the order of the network.
 
-    Example:
+    Examples:
         >>> from nystra import LandmarkPooling, SwinIR, substitute
         >>> net = SwinIR(img_size=32, embed_dim=8, depths=[1], num_heads=[2], window_size=16)
         >>> print(substitute(net, LandmarkPooling(4, 16, "own")))
@@ -86,7 +86,7 @@ def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention
     Raises:
         ValueError: if the net has no window attention, or a pattern matches none.
 
-    Example:
+    Examples:
         >>> from nystra import SwinIR, find_sites
         >>> net = SwinIR(img_size=8, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4)
         >>> len(find_sites(net))
@@ -97,7 +97,8 @@ def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention
     every = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
     if not every:
         raise ValueError(
-            f"net ({type(net).__name__}) must have softmax window attention (nystra.sites.WindowAttention), found none"
+            f"net ({type(net).__name__}) must have softmax window attention (nystra.sites.WindowAttention), found "
+            "none; choose a SwinIR, Uformer or DehazeFormer, or derive the attention from that class"
         )
     if sites is None:
         return every
@@ -135,7 +136,7 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
         ValueError: if no site matches, or a kernel does not fit a site's window.
         TypeError: if a kernel is no `Kernel`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import LandmarkPooling, Softmax, SwinIR, substitute
         >>> net = SwinIR(img_size=32, embed_dim=8, depths=[2], num_heads=[2], window_size=16).eval()

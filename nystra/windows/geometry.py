@@ -34,7 +34,7 @@ class WindowKind:
         bias: of the site; None: none.
         device: on which positions and bias are made.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra.windows import WindowKind
         >>> kind = WindowKind((2, 2), split=(None, 1), bias=None, device=torch.device("cpu"))
@@ -126,7 +126,7 @@ class WindowGeometry:
         tables: dictionary in which kernels keep what they compute once for a kind of window; that of the site, so that
             it lives as long as the site. None: nothing is kept.
 
-    Example:
+    Examples:
         Four windows whose feature map was rolled by half a window: inner ones, and those that hold opposite edges.
 
         >>> import torch

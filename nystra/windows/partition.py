@@ -22,7 +22,7 @@ class Cut:
         ValueError: if `window` does not divide the extended maps, reflection cannot extend them so far, or they are to
             be rolled as well as extended.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra.windows import Cut
         >>> cut = Cut((6, 4), window=(3, 2), roll=(1, 1))

@@ -62,12 +62,12 @@ class TableBias(PositionBias):
         return torch.lerp(upper, lower, down).movedim(-1, 0)
 
     def parameters(self) -> tuple[Tensor, ...]:
-        """See base class."""
+        """The table, shape as given."""
         return (self.table,)
 
     @property
     def options(self) -> tuple[Any, ...]:
-        """See base class."""
+        """The trained window and the stretch of offsets."""
         return (self.window, self.stretch)
 
 
@@ -101,10 +101,10 @@ class LogOffsetBias(PositionBias):
         return self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype)).movedim(-1, 0)
 
     def parameters(self) -> tuple[Tensor, ...]:
-        """See base class."""
+        """Weights and biases of the network."""
         return tuple(self.network.parameters())
 
     @property
     def options(self) -> tuple[Any, ...]:
-        """See base class."""
+        """The stretch of offsets."""
         return (self.stretch,)

@@ -2,7 +2,7 @@
 
 import torch
 
-from glmha.layers import shift_back, spread, take_channels, to_tokens
+from glmha.layers import channels_read, shift_back, take_channels, to_tokens
 from tests.glmha.randomised import inputs
 from tests.reference import glmha as reference_glmha
 
@@ -13,12 +13,12 @@ def test_tokens_are_views_of_channels_last_images():
 
 
 def test_channels_are_repeated_and_left_out_evenly():
-    assert spread(12, 4) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert spread(6, 4) == reference_glmha.position_sources(channels=6, reduced=4, heads=2) == [0, 0, 1, 2, 2, 3]
-    assert spread(4, 12) == [0, 3, 6, 9]
+    assert channels_read(12, 4) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert channels_read(6, 4) == reference_glmha.position_sources(channels=6, reduced=4, heads=2) == [0, 0, 1, 2, 2, 3]
+    assert channels_read(4, 12) == [0, 3, 6, 9]
     (x,) = inputs([(2, 4, 3, 5)])
     for count in (2, 4, 7):
-        assert torch.equal(take_channels(x, count), x[:, spread(count, 4)])
+        assert torch.equal(take_channels(x, count), x[:, channels_read(count, 4)])
 
 
 def test_shift_back_moves_channels_by_their_own_index():

@@ -35,7 +35,7 @@ class LastCheckpoint(Checkpoint):
     waited for. Where a validation is due, a run that goes on from the checkpoint begins with it.
 
     Args:
-        every_n_train_steps: save also whenever this many optimiser steps were taken; None: not so.
+        every_n_train_steps: save also whenever this many optimiser steps were taken; null: never.
         keep_last: how many of the last checkpoints to keep, besides `last.ckpt` as `last-step=….ckpt`.
 
     Attributes:
@@ -69,7 +69,7 @@ class LastCheckpoint(Checkpoint):
         return {"validation_due": self._validation_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore whether a validation is due."""
         self._validation_due = state_dict.get("validation_due", False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -119,11 +119,28 @@ def _run_recipe(verb: str, arguments: list[str]) -> None:
 
         print(describe_classes())
         return
+    if _describes_classes(arguments):
+        return
     from trainers.recipes.find import find_configs
     from trainers.recipes.lightning_cli import LowrankCLI
 
     arguments = ["--help" if argument == f"--{ALL}" else argument for argument in arguments]
     LowrankCLI(args=[verb, *find_configs(arguments)])
+
+
+def _describes_classes(arguments: list[str]) -> bool:
+    """Answer `--X.help` without a class, of an option that takes one of this package's."""
+    asked = [word[2:-5] for word in arguments if word.startswith("--") and word.endswith(".help")]
+    options = [option for option in asked if _without_value(arguments, f"--{option}.help")]
+    if not options:
+        return False
+    from trainers.recipes.classes import CHOICES, describe_classes
+
+    option = options[0]
+    if option.rpartition(".")[2] not in CHOICES:
+        return False
+    print(describe_classes(option))
+    return True
 
 
 def _without_value(arguments: list[str], option: str) -> bool:
@@ -137,6 +154,8 @@ def _run_function(name: str, arguments: list[str]) -> None:
     verb = FUNCTION_VERBS[name]
     if any(flag in arguments for flag in FLAGS):
         print(function_help(name, verb))
+        return
+    if _describes_classes(arguments):
         return
     from trainers.cli.function_verb import call_function
 

@@ -137,8 +137,8 @@ def _definition(name: str, module: str) -> tuple[ast.expr, str] | None:
             return node.value, module
         if isinstance(node, ast.ImportFrom) and node.module and name in [alias.name for alias in node.names]:
             # Of other libraries nothing but classes is taken.
-            ours = node.module.split(".")[0] in ("trainers", "datamodules", "glmha", "nystra")
-            return _definition(name, node.module) if ours else None
+            own = node.module.split(".")[0] in ("trainers", "datamodules", "glmha", "nystra")
+            return _definition(name, node.module) if own else None
     return None
 
 

@@ -38,7 +38,10 @@ def diff_results(
             out of range.
     """
     if len(results) != 2:
-        raise ValueError(f"results ({', '.join(map(str, results))}) must be two, got {len(results)}")
+        raise ValueError(
+            f"results ({', '.join(map(str, results))}) must be two, got {len(results)}; "
+            "give the metrics.json of two evaluations"
+        )
     if rows is not None and rows < 1:
         raise ValueError(f"rows ({rows}) must be at least 1, or null for all images")
     if output.suffix.lower() != ".png":

@@ -18,7 +18,7 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
     `nystra.load_pretrained` restores both, upstream's code does not know of them.
 
     Args:
-        checkpoint: of `lowrank fit`, or any that this package loads.
+        checkpoint: of `lowrank fit`, or any that this package loads; as --pretrained elsewhere.
         output: .pth file to write; replaced if it is there.
 
     Raises:

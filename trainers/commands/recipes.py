@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.recipes.find import PARTS, find_config, installed_configs
+from trainers.recipes.find import INCLUDED, find_config, installed_configs
 
 
 def run_recipes(names: Sequence[str] = ()) -> None:
@@ -22,13 +22,13 @@ def run_recipes(names: Sequence[str] = ()) -> None:
             print(Path(path).read_text(encoding="utf-8"), end="")
         return
     installed = installed_configs()
-    ordered = sorted(installed, key=lambda name: (name.startswith(PARTS), name))
+    ordered = sorted(installed, key=lambda name: (name.startswith(INCLUDED), name))
     width = max(map(len, installed))
     folder = None
     for name in ordered:
         if name.partition("/")[0] != folder:
             folder = name.partition("/")[0]
-            note = " (parts: given beside a recipe, or included by one)" if name.startswith(PARTS) else ""
+            note = " (included by a recipe, or given beside one)" if name.startswith(INCLUDED) else ""
             print(f"{folder}{note}")
         print(f"  {name:{width}}  {headline(installed[name])}")
     print("\nlowrank recipes NAME prints one; lowrank fit, test or compare --config NAME runs it.")

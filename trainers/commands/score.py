@@ -45,7 +45,8 @@ def score_folders(
     """
     if len(folders) != 2:
         raise ValueError(
-            f"folders ({', '.join(map(str, folders))}) must be two, restored images and clean ones, got {len(folders)}"
+            f"folders ({', '.join(map(str, folders))}) must be two, restored images and clean ones, got "
+            f"{len(folders)}; give RESTORED TARGET"
         )
     if (protocol is None) == (metrics is None):
         raise ValueError(

@@ -21,7 +21,7 @@ class FullySharded(ModelParallelStrategy):
     Args:
         timeout: after which a process that waits for another one gives up.
 
-    Example:
+    Examples:
         >>> from trainers import FullySharded
         >>> strategy = FullySharded()
         >>> strategy.lightning_restore_optimizer

@@ -9,7 +9,7 @@ from typing import Any
 from datamodules.files.atomic import atomic_file
 from trainers.evaluation.scores import Evaluation, ImageScore
 
-NAME = "fine_tuning.json"
+FIGURES_FILE = "fine_tuning.json"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class TuningFigures:
 
     def write(self, folder: Path) -> None:
         """Write `fine_tuning.json` into a log folder."""
-        with atomic_file(folder / NAME) as file:
+        with atomic_file(folder / FIGURES_FILE) as file:
             file.write(json.dumps(self.state(), indent=2).encode())
 
 

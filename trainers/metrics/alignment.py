@@ -27,7 +27,7 @@ class Aligned:
         target: levels of the ground truth, 0 outside the mask, same shape.
         mask: 1 where the warped image has a pixel, 0 elsewhere, shape (H, W), float64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import align
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -58,7 +58,7 @@ def align(preds: Tensor, target: Tensor) -> Aligned:
     Raises:
         ValueError: if they cannot be aligned, because one of them is uniform or they show different things.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import align
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -103,7 +103,7 @@ def aligned_psnr(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
     Raises:
         ValueError: as `psnr`, if the images are smaller than 11 × 11 pixels or cannot be aligned.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import aligned_psnr, psnr
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -135,7 +135,7 @@ def aligned_ssim(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
     Raises:
         ValueError: as `aligned_psnr`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import aligned_ssim
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -157,7 +157,7 @@ class AlignedPSNR(ImageMetric):
     Args:
         quantise: round to 8 bits first.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import AlignedPSNR
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -186,7 +186,7 @@ class AlignedSSIM(ImageMetric):
     Args:
         quantise: round to 8 bits first.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import AlignedSSIM
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")

@@ -36,7 +36,7 @@ def band_psnr(preds: Tensor, target: Tensor, *, script: Script = "python") -> Te
     Raises:
         ValueError: if the tensors are no such cubes or there is no such script.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import band_psnr
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -69,7 +69,7 @@ def band_ssim(preds: Tensor, target: Tensor, *, script: Script = "python") -> Te
     Raises:
         ValueError: as `band_psnr`, or if the cubes have fewer than 11 × 11 pixels for windows inside.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import band_ssim
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -93,7 +93,7 @@ class BandPSNR(ImageMetric):
     Raises:
         ValueError: if there is no such script.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import BandPSNR
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -127,7 +127,7 @@ class BandSSIM(ImageMetric):
     Raises:
         ValueError: if there is no such script.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import BandSSIM
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)

@@ -24,7 +24,7 @@ class ImageMetric(Metric):
     Attributes:
         per_image: the values of the last update, shape (B,), float64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import ImageMetric
         >>> class MeanError(ImageMetric):
@@ -163,5 +163,5 @@ def levels(image: Tensor, quantise: bool) -> Tensor:
     """Clamp to [0, 1] and scale to levels from 0 to 255, float64; `quantise` rounds as a PNG's writer does."""
     if not quantise:
         return image.double().clamp(0, 1) * PEAK
-    # Scaled in float32, as the scripts do: the nearest level must be theirs for values halfway between two.
+    # Scaled in float32, as the scripts do: of two levels equally near it must be that of the scripts.
     return (image.to(torch.promote_types(image.dtype, torch.float32)).clamp(0, 1) * PEAK).round().double()

@@ -34,7 +34,7 @@ def ssim_3d(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Tensor:
     Raises:
         ValueError: as `psnr`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import ssim_3d
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -62,7 +62,7 @@ def pooled_ssim(preds: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: as `ssim`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import pooled_ssim
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -96,7 +96,7 @@ def psnr_b(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int =
     Raises:
         ValueError: as `psnr`, or if the images have fewer than two blocks a side.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import psnr_b
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -128,7 +128,7 @@ class SSIM3D(ImageMetric):
     Args:
         quantise: round to 8 bits first (GoPro, HIDE); False: SIDD.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import SSIM3D
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -154,7 +154,7 @@ class SSIM3D(ImageMetric):
 class PooledSSIM(ImageMetric):
     """Average DehazeFormer's SSIM over images (see `pooled_ssim`).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import PooledSSIM
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -188,7 +188,7 @@ class PSNRB(ImageMetric):
     Raises:
         ValueError: if no such protocol exists.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import PSNRB
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)

@@ -28,7 +28,7 @@ def as_images(images: Tensor | NDArray[Any]) -> Tensor:
     Raises:
         ValueError: if the images have another type or shape.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from trainers.metrics import as_images, psnr
         >>> restored = np.full((48, 64, 3), 102, np.uint8)

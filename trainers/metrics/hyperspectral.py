@@ -24,7 +24,7 @@ def mrae(preds: Tensor, target: Tensor, *, border: int = 0, floor: float = 0.0) 
         ValueError: if the tensors are no such cubes (shape, empty, type, NaN or infinite, a target outside [0, 1]), an
             option is negative, or a cube has no label to divide by.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import mrae
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -56,7 +56,7 @@ def rmse(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
     Raises:
         ValueError: if the tensors are no such cubes or the border is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import rmse
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -81,7 +81,7 @@ def cube_psnr(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
     Raises:
         ValueError: as `rmse`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import cube_psnr
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -109,7 +109,7 @@ def sam(preds: Tensor, target: Tensor, *, border: int = 0) -> Tensor:
     Raises:
         ValueError: as `rmse`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import sam
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -134,7 +134,7 @@ class MRAE(ImageMetric):
     Raises:
         ValueError: if one of them is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import MRAE
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -168,7 +168,7 @@ class RMSE(ImageMetric):
     Raises:
         ValueError: if it is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import RMSE
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -200,7 +200,7 @@ class CubePSNR(ImageMetric):
     Raises:
         ValueError: if it is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import CubePSNR
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)
@@ -232,7 +232,7 @@ class SAM(ImageMetric):
     Raises:
         ValueError: if it is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import SAM
         >>> target = torch.linspace(0.1, 1, 4 * 256).reshape(1, 4, 16, 16)

@@ -26,7 +26,7 @@ def protocol_metrics(protocol: Protocol, scale: int | None = None) -> list[Image
     Raises:
         ValueError: if the protocol is unknown, or `scale` is missing or given where it has no meaning.
 
-    Example:
+    Examples:
         >>> from trainers.metrics import protocol_metrics
         >>> [metric.protocol for metric in protocol_metrics("super_resolution", scale=4)][0]
         "PSNR on BasicSR's unrounded Y, uint8, border 4"

@@ -35,7 +35,7 @@ def luma(image: Tensor, *, rounded: bool = False) -> Tensor:
     Returns:
         Levels, shape (B, 1, H, W), float64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import luma
         >>> white = torch.full((1, 3, 1, 1), 255.0)
@@ -66,7 +66,7 @@ def psnr(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int = 0
         ValueError: if the tensors are no such images (shape, empty, type, NaN or infinite, a target outside [0, 1]),
             or no such protocol exists.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import psnr
         >>> target = torch.full((1, 3, 16, 16), 0.5)
@@ -96,7 +96,7 @@ def ssim(preds: Tensor, target: Tensor, *, space: Space = "rgb", border: int = 0
     Raises:
         ValueError: as `psnr`, or if the images are smaller than the window.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import ssim
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -119,7 +119,7 @@ class PSNR(ImageMetric):
     Raises:
         ValueError: if no such protocol exists.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import PSNR
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
@@ -152,7 +152,7 @@ class SSIM(ImageMetric):
     Raises:
         ValueError: if no such protocol exists.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers.metrics import SSIM
         >>> target = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)

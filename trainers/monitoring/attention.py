@@ -101,17 +101,17 @@ class AttentionWatcher(Callback):
 
     def _watch(self, net: nn.Module) -> None:
         """Install hooks, and collect functions that write their values once the image has been restored."""
-        channels = spread(named(net, ChannelAttention), self.sites)
+        channels = evenly_chosen(named(net, ChannelAttention), self.sites)
         if channels:
             energies = self._watched.enter_context(spectrum.recorded(net, channels))
             full = {name for name, module in channels.items() if module.key_channels == module.channels}
             self._writes.append(lambda writer, step: _write_spectra(writer, step, energies, full))
-        for name, calibration in spread(named(net, Calibration), self.sites).items():
+        for name, calibration in evenly_chosen(named(net, Calibration), self.sites).items():
             self._watch_calibration(name, calibration)
         windows = named(net, WindowAttention)
         approximated = {name: site for name, site in windows.items() if not isinstance(site.kernel, Softmax)}
         if approximated:
-            self._watch_kernels(spread(approximated, self.sites))
+            self._watch_kernels(evenly_chosen(approximated, self.sites))
 
     def _watch_calibration(self, name: str, calibration: nn.Module) -> None:
         vectors: list[Tensor] = []
@@ -147,7 +147,7 @@ def named(net: nn.Module, kind: type[Module]) -> dict[str, Module]:
     return {name: module for name, module in net.named_modules() if isinstance(module, kind)}
 
 
-def spread(modules: Mapping[str, Module], number: int) -> dict[str, Module]:
+def evenly_chosen(modules: Mapping[str, Module], number: int) -> dict[str, Module]:
     """Choose at most `number` modules, evenly spread, the first and the last among them."""
     names = list(modules)
     places = torch.linspace(0, len(names) - 1, min(len(names), number)).round().long()

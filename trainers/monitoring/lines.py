@@ -16,7 +16,7 @@ from trainers.errors import Stopped, explain
 from trainers.monitoring.remaining import duration, last_step, remaining_seconds
 from trainers.monitoring.throughput import memory, throughput
 
-NAME = "train.log"
+LOG_FILE = "train.log"
 _logger = logging.getLogger(__name__)
 
 
@@ -47,7 +47,7 @@ class ProgressLines(Callback):
         """Choose the file; evaluations and rehearsals have none."""
         folder = log_folder(trainer)
         rehearsal: int = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
-        self._file = folder / NAME if stage == TrainerFn.FITTING and not rehearsal else None
+        self._file = folder / LOG_FILE if stage == TrainerFn.FITTING and not rehearsal else None
         self._put_off()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pkgutil import iter_modules
 
 _FACES = ("glmha", "nystra", "datamodules", "trainers", "trainers.losses", "trainers.schedules", "trainers.metrics")
 
@@ -86,20 +85,27 @@ def listed_classes(option: str, known: Iterable[str]) -> list[str]:
     return [*own_classes(option), *(path for path in known if re.fullmatch(choice.library, path))]
 
 
-def describe_classes() -> str:
-    """List this package's classes under the option that takes them, each with the first sentence of its docstring."""
+def describe_classes(option: str | None = None) -> str:
+    """List this package's classes under the option that takes them, each with the first sentence of its docstring.
+
+    Args:
+        option: one of `CHOICES`, or a path that ends in one; None: all options.
+    """
     lines = []
-    for option, choice in CHOICES.items():
-        paths = own_classes(option)
-        if option != "kernels":
-            lines += [f"{choice.title}:", *(f"  {path}: {_summary(_import(path))}" for path in paths), ""]
-    return "\n".join([*lines, "Options of one: --model.help CLASS, --data.help CLASS, --model.net.help CLASS, …"])
+    shown = [name for name in CHOICES if name != "kernels"] if option is None else [option.rpartition(".")[2]]
+    for name in shown:
+        choice, paths = CHOICES[name], own_classes(name)
+        lines += [f"{choice.title}:", *(f"  {path}: {_summary(_import(path))}" for path in paths), ""]
+    options = (
+        "--model.help CLASS, --data.help CLASS, --model.net.help CLASS, …"
+        if option is None
+        else f"--{option}.help CLASS"
+    )
+    return "\n".join([*lines, f"Options of one: {options}"])
 
 
 def _public_classes() -> Iterator[tuple[str, type]]:
-    hosts = import_module("nystra.hosts")
-    faces = [*_FACES, *(f"nystra.hosts.{module.name}" for module in iter_modules(hosts.__path__) if module.ispkg)]
-    for face in map(import_module, faces):
+    for face in map(import_module, _FACES):
         names = getattr(face, "__all__", None) or [name for name in vars(face) if not name.startswith("_")]
         for name in names:
             owner = getattr(face, name)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from trainers.errors import nearest
 
-PARTS = ("net/", "data/", "attention/")
+INCLUDED = ("net/", "data/", "attention/")
 """Folders of files that recipes include, or that are given beside a recipe; none of them is a recipe."""
 
 
 def installed_configs() -> dict[str, Path]:
-    """Find the installed recipes and parts of recipes: name, such as `demo/swinir.yaml`, → file."""
+    """Find the installed recipes and included files: name, such as `demo/swinir.yaml`, → file."""
     folder = Path(str(files("configs")))
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
@@ -36,7 +36,7 @@ def find_config(name: str) -> str:
         Path of the file.
 
     Raises:
-        FileNotFoundError: if there is neither; the message lists the installed recipes.
+        FileNotFoundError: if there is neither; the message names the nearest installed one.
     """
     path = Path(name)
     if path.is_file():
@@ -46,8 +46,8 @@ def find_config(name: str) -> str:
     installed = installed_configs()
     if inner.as_posix() in installed:
         return str(installed[inner.as_posix()])
-    recipes = [recipe for recipe in installed if not recipe.startswith(PARTS)]
+    recipes = [recipe for recipe in installed if not recipe.startswith(INCLUDED)]
     raise FileNotFoundError(
-        f"config ({name}) must be a file, got none of that name here or among the installed recipes "
-        f"({', '.join(recipes)}){nearest(str(inner), recipes)}"
+        f"config ({name}) must be a file, got none of that name here or among the installed recipes"
+        f"{nearest(str(inner), recipes)}; all recipes: lowrank recipes"
     )

@@ -79,7 +79,12 @@ class SaveConfig(SaveConfigCallback):
 
 
 class LowrankCLI(LightningCLI):
-    """Lightning's command line with this package's callbacks, defaults and records."""
+    """Lightning's command line with this package's callbacks, defaults and records.
+
+    Args:
+        args: the verb and what follows it; recipes are paths of files.
+        summarise: whether a training ends with a summary.
+    """
 
     def __init__(self, args: list[str], *, summarise: bool = True) -> None:
         self.summarise = summarise
@@ -179,7 +184,7 @@ class LowrankCLI(LightningCLI):
         options = self.config_init.fit
         # Its check is asked for also where it is no callback (enable_checkpointing false).
         record: RunRecord = options.run
-        # Plain values, as files hold them; the recipes' own names say nothing.
+        # Plain values, as files hold them; the recipe's file name is left out: it does not matter to the weights.
         record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
         check_before_training(
             self.trainer,

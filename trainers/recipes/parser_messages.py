@@ -98,7 +98,7 @@ def _class_unknown(where: str, name: str) -> str | None:
         return None
     similar = nearest_name(name, known)
     if similar is None:
-        remedy = f"give the path of one, such as {', '.join(known.values())}"
+        remedy = f"for a class of your own MODULE.{name}; this package's: {', '.join(known.values())}"
     else:
         remedy = f"did you mean {known[similar]}?"
     return f"{where} ({name}) must name a class by its path, got a name without a module; {remedy}"

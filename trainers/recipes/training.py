@@ -43,7 +43,7 @@ class FinishedRun:
         folder: the log folder, with `run.json`, `checkpoints` and TensorBoard's events.
         trainer: the trainer, for instance to test with: `finished.trainer.test(task, data)`.
 
-    Example:
+    Examples:
         >>> import contextlib, io, glmha, datamodules, trainers
         >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
         >>> data = datamodules.DemoDataModule(patch_size=16, batch_size=1, epoch_length=2, eval_size=16)
@@ -85,7 +85,7 @@ def run(
         logs: folder for all runs.
         ckpt_path: checkpoint to resume: a file; "last", the newest below `logs/name`; or "auto", the same, but a
             fresh start where there is none. None: a fresh start.
-        seed: of what is random in the order of the data and in the steps. (The network is initialised before.)
+        seed: seed of the data's order and of the steps. (The network is initialised before.)
         ema_decay: decay of the average of the weights that is validated and kept, such as 0.999; None: no average.
         max_batch_per_device: samples that one device holds at once; a larger step is accumulated from several batches.
         best_checkpoint: which checkpoints are kept for their score; None: the one with the highest `val/psnr`, or
@@ -104,7 +104,7 @@ def run(
         KeyboardInterrupt: after Ctrl-C; its notes name the last checkpoint.
         Stopped: after SIGTERM, or the signal that announces the end of a SLURM job.
 
-    Example:
+    Examples:
         >>> import contextlib, io, glmha, datamodules, trainers
         >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
         >>> task = trainers.RestorationTask(net)
@@ -180,7 +180,8 @@ def find_checkpoint(given: str | None, trainer: Trainer, *, resumes: bool = True
         trainer: its logger determines where runs are kept.
         resumes: whether training goes on from it.
     """
-    # The record gets the file: its next user may find a newer one. Lightning knows of this process's own only.
+    # The file's path goes into the record, because "last" may mean a newer file later. Lightning's own "last" knows
+    # this process's checkpoints only.
     if resumes and (given == "auto" or requeued()):
         given = checkpoint_to_resume(given, trainer)
     return str(newest_checkpoint(cast(Kept, given), trainer)) if given in get_args(Kept) else given

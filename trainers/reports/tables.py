@@ -44,7 +44,7 @@ class Column:
         return f"{value * self.factor if self.form else value:{self.form}}{self.suffix}"
 
 
-NAME = Column("", LABEL)
+NAME_COLUMN = Column("", LABEL)
 SECONDS = Column("seconds", "seconds", ".3f")
 MILLISECONDS = Column("ms", "seconds", ".2f", 1e3)
 MEMORY = Column("memory MiB", "bytes", ".0f", 2**-20)

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.checkpoints.folders import folder_of_run
 from trainers.runs.configuration import flatten
-from trainers.runs.run import NAME, Run, read_run
+from trainers.runs.run import RUN_FILE, Run, read_run
 
 CONFIG = "config.yaml"
 NOT_COMPARED = ("ckpt_path", "run.", "trainer.logger.", "trainer.default_root_dir", "weights_only")
@@ -86,11 +86,11 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"folder ({folder}) must exist, got nothing there: name one that runs log to")
-        candidates = {path.parent for name in (NAME, CONFIG) for path in folder.rglob(name)}
+        candidates = {path.parent for name in (RUN_FILE, CONFIG) for path in folder.rglob(name)}
         found |= {
             path: read_run(path)
             for path in candidates
-            if (path / NAME).is_file() or any(path.glob("checkpoints/*.ckpt"))
+            if (path / RUN_FILE).is_file() or any(path.glob("checkpoints/*.ckpt"))
         }
     if not found:
         raise FileNotFoundError(

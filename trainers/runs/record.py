@@ -26,7 +26,7 @@ from trainers.errors import Stopped
 from trainers.evaluation.data_sets import data_module
 from trainers.monitoring.lines import last_message
 from trainers.runs.configuration import Configuration, decisive, differences
-from trainers.runs.run import HEARTBEAT_SECONDS, NAME, Run, process_start, read_run, utc_now
+from trainers.runs.run import HEARTBEAT_SECONDS, RUN_FILE, Run, process_start, read_run, utc_now
 
 Kind = TypeVar("Kind", bound=Checkpoint)
 _logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class RunRecord(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count this run's batches, where a step accumulates another number of them."""
         before = checkpoint.get("accumulated", self._accumulated)
-        # Batches of other data are what they were.
+        # Data of other packages choose their batches themselves, so their counts stay.
         if before != self._accumulated and isinstance(data_module(trainer), RestorationDataModule):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             recount(progress, before, self._accumulated)
@@ -180,11 +180,11 @@ class RunRecord(Checkpoint):
         )
         if trainer.is_global_zero:
             try:
-                with atomic_file(self._folder / NAME) as file:
+                with atomic_file(self._folder / RUN_FILE) as file:
                     file.write(json.dumps(asdict(self._run), indent=2).encode())
             except OSError as error:
                 # Training goes on as long as its checkpoints can be written.
-                _logger.warning("the run's record (%s) could not be written: %s", self._folder / NAME, error)
+                _logger.warning("the run's record (%s) could not be written: %s", self._folder / RUN_FILE, error)
 
 
 def clear_unfinished(folder: Path) -> None:

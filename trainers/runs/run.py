@@ -11,7 +11,7 @@ from typing import Literal
 from trainers.runs.configuration import Configuration
 
 State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
-NAME = "run.json"
+RUN_FILE = "run.json"
 HEARTBEAT_SECONDS = 30.0
 """Seconds between two signs of life in the record."""
 DEAD_AFTER_SECONDS = 300.0
@@ -75,7 +75,7 @@ def read_run(folder: Path) -> Run | None:
         The record; None if there is none, or none that this version can read.
     """
     try:
-        values = json.loads((folder / NAME).read_text())
+        values = json.loads((folder / RUN_FILE).read_text())
         run = Run(**{field.name: values[field.name] for field in fields(Run)})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,12 @@ from trainers.networks import load_network
 
 
 def initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
-    """The network that a task starts from: given, or loaded, or given and filled with loaded weights."""
+    """The network that a task starts from: given, or loaded, or given and filled with loaded weights.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or is of no network of this package.
+        ValueError: if there is neither, or the weights do not fit the network.
+    """
     if pretrained is None:
         if net is None:
             raise ValueError("net (null) must be a network, or pretrained a checkpoint to infer it from, got neither")
@@ -69,7 +74,11 @@ def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
 
 
 def check_shapes(restored: Tensor, target: Tensor) -> None:
-    """Refuse a restored image of another shape than its target's."""
+    """Refuse a restored image of another shape than its target's.
+
+    Raises:
+        ValueError: if it has.
+    """
     # L1 and mean squared error would broadcast, with no more than a warning.
     if restored.shape != target.shape:
         raise ValueError(

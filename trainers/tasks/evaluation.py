@@ -92,9 +92,18 @@ class EvaluationTask(LightningModule, ABC):
             map_location: device of the task; None: the CPU.
             **options: arguments of the task. A `net` may be of any class, if it is the one that was trained.
 
+        Returns:
+            The task, with its network in the state of the checkpoint.
+
         Raises:
             CheckpointError: if the file cannot be read, or holds no network of this package and `net` is not given.
             ValueError: if `net` has other tensors, windows or kernels than the checkpoint.
+
+        Examples:
+            A run from Python, and its network again:
+
+                finished = trainers.run(task, data, name="mine", max_steps=500)
+                task = trainers.RestorationTask.load_from_checkpoint(finished.folder / "checkpoints/last.ckpt")
         """
         path = Path(checkpoint_path)
         if options.get("net") is None:

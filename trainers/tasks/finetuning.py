@@ -109,7 +109,11 @@ class FineTuningTask(RestorationTask):
         self.teacher.to(self.device)
 
     def trained_parameters(self) -> list[dict[str, Any]]:
-        """Return the parameters that require gradients, in groups by learning rate."""
+        """Return the parameters that require gradients, in groups by learning rate.
+
+        Raises:
+            ValueError: if a rate is negative, or its pattern matches no trained parameter.
+        """
         trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         groups: list[dict[str, Any]] = []
         for pattern, rate in self.learning_rates.items():

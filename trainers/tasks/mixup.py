@@ -22,7 +22,7 @@ class Mixup:
     Raises:
         ValueError: if a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from trainers import Mixup
         >>> _ = torch.manual_seed(0)

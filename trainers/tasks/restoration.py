@@ -27,7 +27,7 @@ class RestorationTask(ImageTask):
     Its loss is the mean absolute error and its metrics are PSNR and SSIM on RGB, if it is given none. Arguments are
     those of `ImageTask`.
 
-    Example:
+    Examples:
         >>> import glmha, torch
         >>> from trainers import RestorationTask
         >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)

@@ -41,7 +41,7 @@ class SpectralTask(ImageTask):
         ValueError: if `cube_format` is unknown, or as of `ImageTask`.
         CheckpointError: if `pretrained` cannot be read.
 
-    Example:
+    Examples:
         >>> import glmha, torch
         >>> from trainers import SpectralTask
         >>> net = glmha.MSTPlusPlus(3, 31, n_feat=31, stage=1)

@@ -38,7 +38,7 @@ class SubstitutionTask(FineTuningTask):
         ValueError: if a kernel does not fit a window or cannot be recorded, a step is below 1, or teacher and student
             are of different networks.
 
-    Example:
+    Examples:
         >>> import nystra, torch
         >>> from nystra.hosts.swinir.network import SwinIR
         >>> from trainers import SubstitutionTask

@@ -32,7 +32,7 @@ class WarmStartTask(FineTuningTask):
         CheckpointError: if the checkpoint cannot be read or is of no such network.
         ValueError: if `calibration` is below 1.
 
-    Example:
+    Examples:
         >>> import glmha, torch
         >>> from trainers import WarmStartTask
         >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)

@@ -104,7 +104,7 @@ def restore(
         TypeError: if an image is of another kind or pixel type.
         ValueError: if shapes, channels, tile and overlap do not fit.
 
-    Example:
+    Examples:
         >>> import glmha, numpy as np, torch, trainers
         >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
         >>> photograph = np.zeros((37, 50, 3), np.uint8)
@@ -190,7 +190,11 @@ def restore_array(
         progress=tile_done,
     ):
         if not band.isfinite().all():
-            remedy = "choose another checkpoint" if options.autocast is None else "try --precision float32"
+            remedy = (
+                "choose another checkpoint"
+                if options.autocast is None
+                else "compute it in float32 (--precision float32, autocast=None)"
+            )
             raise DataError(f"image {name} must have a finite result, got NaN or Inf; {remedy}")
         bottom = top + band.shape[-2]
         result[top:bottom, :, :3] = to_array(band[0], array.dtype)
@@ -225,7 +229,7 @@ class _Colours(nn.Module):
             result = in_unit_range(self.net, image)
         if result.shape[1] != self.channels:
             raise ValueError(
-                f"pretrained must give as many channels as it takes ({self.taken}), got {result.shape[1]}; "
+                f"the network must give as many channels as it takes ({self.taken}), got {result.shape[1]}; "
                 "evaluate it with its own data module: lowrank test"
             )
         return result

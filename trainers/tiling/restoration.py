@@ -3,13 +3,6 @@
 The image stays where it is (on the CPU); one tile at a time goes to the network's device. Along each axis the
 tiles' weights are a smooth partition of unity that is exact in floating point, so results are summed without a
 second buffer of weights and without a division.
-
-How an overlap of `overlap` pixels between neighbours is spent: the outer third of it, at each tile's border, is
-discarded; the middle third is a raised-cosine ramp from one tile to the other. A pixel within `overlap // 3`
-pixels of a tile's inner border therefore never counts, and a network whose receptive radius is at most
-`overlap // 3` gives the same result tiled and whole, up to rounding. (Where tiles happen to overlap by more, the
-ramp keeps its width and the discarded margins grow.) A network that looks at the whole image, as channel
-attention does, gives a different result for each tiling.
 """
 
 from collections.abc import Callable, Iterator
@@ -116,11 +109,17 @@ def restore(
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Restore an image of any size, whole or in blended tiles.
+    """Restore an image of any size, whole or in blended tiles: on tensors, for code that has its network at hand.
 
-    Tiled equals whole, up to rounding, for a network of receptive radius at most `overlap // 3` (see the module's
-    docstring). What the network demands of images (`glmha.shared.image_network.image_rules`) is honoured: the image is
-    reflected at the bottom and on the right up to a size that the network takes, and the result is cropped.
+    What the network demands of images (`glmha.shared.image_network.image_rules`) is honoured: the image is reflected at
+    the bottom and on the right up to a size that the network takes, and the result is cropped.
+
+    An overlap of `overlap` pixels between neighbours is spent in thirds. The outer third, at each tile's border, is
+    discarded; the middle third is a raised-cosine ramp from one tile to the other. A pixel within `overlap // 3`
+    pixels of a tile's inner border therefore never counts. A network whose receptive radius is at most `overlap // 3`
+    gives the same result tiled and whole, up to rounding. (Where tiles overlap by more, the ramp keeps its width and
+    the discarded margins grow.) A network that looks at the whole image, as channel attention does, gives a different
+    result for each tiling.
 
     Memory, beside the image, the result and what the network needs for one tile: the tile, its result, and a
     band of the output of the tile's height and the image's width, float32.
@@ -142,6 +141,13 @@ def restore(
     Raises:
         ValueError: if the image is not a float image of one of those shapes, if tile and overlap do not fit
             together, or if the network's output is not `scale` times its input.
+
+    Examples:
+        >>> import torch
+        >>> from trainers.tiling import restore
+        >>> net = torch.nn.Conv2d(3, 3, 3, padding=1).eval()
+        >>> restore(net, torch.zeros(3, 20, 30), tile=16, overlap=4).shape
+        torch.Size([3, 20, 30])
     """
     if image.ndim not in (3, 4) or not image.is_floating_point():
         raise ValueError(

@@ -36,7 +36,7 @@ class LowRank(nn.Module):
         except ImportError as error:
             raise ValueError(
                 "trainable (adapters) must have peft to make them, which is not installed: "
-                'pip install "lowrank-attention[finetune]"'
+                'pip install --editable ".[finetune]"'
             ) from error
         shell = nn.ModuleDict({"weight": nn.Linear(weight.shape[1], weight.shape[0], bias=False)})
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=["weight"]), shell)

@@ -43,7 +43,7 @@ class DehazeFormer(WindowHost):
     Raises:
         ValueError: if an argument has not five entries or does not fit the others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import DehazeFormer
         >>> net = DehazeFormer(embed_dims=(4, 8, 8, 8, 4), num_heads=(1, 2, 2, 1, 1), depths=(1, 2, 2, 1, 1))

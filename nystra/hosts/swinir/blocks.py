@@ -36,7 +36,7 @@ class SwinAttention(TableAttention):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
 
     def maps(self) -> tuple[Tensor, Tensor | None]:
-        """See base class."""
+        """Weight (3·C, C) and bias (3·C) of queries, keys and values, the scale folded into the queries'."""
         weight, bias = (
             None if whole is None else torch.cat([whole[: self.dim] * self.scale, whole[self.dim :]])
             for whole in (self.qkv.weight, self.qkv.bias)

@@ -53,7 +53,7 @@ class SwinIR(WindowHost):
     Raises:
         ValueError: if an argument is out of range or does not fit the others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import SwinIR
         >>> net = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=4, upsampler="pixelshuffle")

@@ -40,7 +40,7 @@ class UformerAttention(TableAttention):
         self.qkv = Projection(dim, qkv_bias)
 
     def maps(self) -> tuple[Tensor, Tensor | None]:
-        """See base class."""
+        """Weight (3·C, C) and bias (3·C) of queries, keys and values, the scale folded into the queries'."""
         query, both = self.qkv.to_q, self.qkv.to_kv
         bias = None if query.bias is None else torch.cat([query.bias * self.scale, both.bias])
         return torch.cat([query.weight * self.scale, both.weight]), bias

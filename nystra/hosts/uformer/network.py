@@ -62,7 +62,7 @@ class Uformer(WindowHost):
     Raises:
         ValueError: if an argument is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nystra import Uformer
         >>> net = Uformer(embed_dim=4, depths=[1] * 9, num_heads=[1] * 9, win_size=4)

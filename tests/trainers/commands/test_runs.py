@@ -20,7 +20,7 @@ from trainers.runs.configuration import decisive, differences
 from trainers.runs.listing import find_runs
 from trainers.runs.record import RunRecord, clear_unfinished
 from trainers.runs.resumption import checkpoint_to_resume
-from trainers.runs.run import NAME, Run, read_run
+from trainers.runs.run import RUN_FILE, Run, read_run
 
 RUN = Run(
     state="running",
@@ -35,7 +35,7 @@ RUN = Run(
 
 def write(folder: Path, run: Run, *, checkpoint: bool = False) -> Path:
     folder.mkdir(parents=True)
-    (folder / NAME).write_text(json.dumps(asdict(run)))
+    (folder / RUN_FILE).write_text(json.dumps(asdict(run)))
     if checkpoint:
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints/last.ckpt").touch()
@@ -183,7 +183,7 @@ def test_older_runs_without_a_record_can_be_resumed_and_broken_records_do_no_har
         (tmp_path / name / "checkpoints/last.ckpt").touch()
         (tmp_path / name / "config.yaml").touch()
         if record is not None:
-            (tmp_path / name / NAME).write_text(record)
+            (tmp_path / name / RUN_FILE).write_text(record)
     assert {listed.state for listed in find_runs([tmp_path])} == {"keeps no record; resumable from last.ckpt"}
 
 

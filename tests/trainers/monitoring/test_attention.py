@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 import nystra
 from nystra.hosts.swinir.network import SwinIR
 from trainers import RestorationTask
-from trainers.monitoring.attention import AttentionWatcher, spread
+from trainers.monitoring.attention import AttentionWatcher, evenly_chosen
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -119,10 +119,10 @@ def test_an_interruption_leaves_the_network_as_it_was(task, tmp_path, monkeypatc
 
 def test_sites_are_spread_evenly():
     modules = {str(number): torch.nn.Identity() for number in range(9)}
-    assert list(spread(modules, 3)) == ["0", "4", "8"]
-    assert list(spread(modules, 20)) == list(modules)
-    assert list(spread(modules, 1)) == ["0"]
-    assert spread({}, 3) == {}
+    assert list(evenly_chosen(modules, 3)) == ["0", "4", "8"]
+    assert list(evenly_chosen(modules, 20)) == list(modules)
+    assert list(evenly_chosen(modules, 1)) == ["0"]
+    assert evenly_chosen({}, 3) == {}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from trainers.recipes.classes import CHOICES, listed_classes, own_classes
         ("data", "datamodules.PairedFolderDataModule", "datamodules.RestorationDataModule"),
         ("model", "trainers.RestorationTask", "trainers.Mixup"),
         ("model.net", "glmha.Restormer", "glmha.GLMHA"),
-        ("model.net", "nystra.hosts.swinir.SwinIR", "torch.nn.Identity"),
+        ("model.net", "nystra.SwinIR", "torch.nn.Identity"),
         ("model.net.attention", "glmha.GLMHA", "glmha.Restormer"),
         ("kernels", "nystra.LandmarkPooling", "nystra.Kernel"),
         ("model.loss", "trainers.losses.Charbonnier", "torch.nn.L1Loss"),
@@ -54,6 +54,23 @@ def test_help_without_a_class_lists_all_of_this_package(lowrank, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["restore", "--kernel.help"], "kernel"),
+        (["restore", "--kernel.help", "--tile", "64"], "kernel"),
+        (["compare", "--kernels.help"], "kernels"),
+        (["score", "--metrics.help"], "metrics"),
+        (["fit", "--model.net.help"], "net"),
+    ],
+)
+def test_help_on_one_option_without_a_class_lists_its_classes(lowrank, capsys, arguments, option):
+    assert lowrank(*arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{CHOICES[option].title}:"
+    assert [line.strip().partition(": ")[0] for line in lines if line.startswith("  ")] == own_classes(option)
+
+
+@pytest.mark.parametrize(
     ("arguments", "path"),
     [
         (["--data", "PairedFolder"], "datamodules.PairedFolderDataModule"),
@@ -81,4 +98,4 @@ def test_a_kernel_alone_is_answered_with_the_nearest_class(lowrank, capsys):
 
 def test_a_name_that_is_like_none_is_answered_with_all(lowrank, recipe, capsys):
     assert lowrank("fit", "--config", recipe, "--model.net", "Zz") == 2
-    assert re.search(r"give the path of one, such as .*glmha\.Restormer", capsys.readouterr().err)
+    assert re.search(r"this package's: .*glmha\.Restormer", capsys.readouterr().err)

@@ -52,12 +52,12 @@ def analyze_spectrum(
     inputs = (_central_crop(file, channels, size, multiple) for file in shown)
     energies = spectrum(net, inputs)
     ranks = {name: [rank_for_energy(energy, share) for share in SHARES] for name, energy in energies.items()}
-    record = {
+    results = {
         name: {"energy": energy.tolist(), "rank": dict(zip(map(str, SHARES), ranks[name], strict=True))}
         for name, energy in energies.items()
     }
     with atomic_file(output / "spectrum.json") as file:
-        file.write(json.dumps({"images": [str(path) for path in files], "blocks": record}, indent=1).encode())
+        file.write(json.dumps({"images": [str(path) for path in files], "blocks": results}, indent=1).encode())
     _draw_spectrum(output / "spectrum.png", energies)
     table = Table(title=f"rank that holds a share of the spectrum's energy, {len(files)} images")
     table.add_column("block")

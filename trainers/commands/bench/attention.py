@@ -15,7 +15,7 @@ from datamodules.files.atomic import atomic_file
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile
-from trainers.reports.tables import MILLISECONDS, NAME, Column, labelled, results_table, write_results
+from trainers.reports.tables import MILLISECONDS, NAME_COLUMN, Column, labelled, results_table, write_results
 
 FUSED, EXPLICIT, EXACT = "softmax, fused", "softmax, explicit", "Softmax()"
 # Below this the plot tells nothing apart.
@@ -30,7 +30,7 @@ KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.Nystromformer(),
 )
 COLUMNS = (
-    NAME,
+    NAME_COLUMN,
     MILLISECONDS,
     Column("× fused", "fused", ".2f"),
     Column("× explicit", "explicit", ".1f"),

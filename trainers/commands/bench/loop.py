@@ -72,7 +72,7 @@ def run_bench_loop(
         block: steps of a block, >= 1; a multiple of the recipe's `log_every_n_steps` counts its logging evenly.
         threads: of the processor.
         accelerator: "cpu" or "cuda".
-        output: JSON file for the figures; None: only the table.
+        output: JSON file for the figures; null: only the table.
 
     Returns:
         Batch size → "wall" (elapsed time) and "cpu" (processor time of all threads).
@@ -99,7 +99,19 @@ def run_bench_loop(
 
 
 def time_loop(recipe: str, size: int, batch_size: int, blocks: int, block: int, accelerator: str) -> dict[str, Share]:
-    """Run one recipe with one batch size; see `run_bench_loop`."""
+    """Run one recipe with one batch size.
+
+    Args:
+        recipe: file, or name of an installed recipe, of a task that calls its network with the input only.
+        size: height and width of the patches.
+        batch_size: patches of a batch, >= 1.
+        blocks: counted blocks of either kind, >= 1.
+        block: steps of a block, >= 1.
+        accelerator: "cpu" or "cuda".
+
+    Returns:
+        "wall" (elapsed time) and "cpu" (processor time of all threads).
+    """
     from trainers.recipes.lightning_cli import train
 
     with TemporaryDirectory() as folder:

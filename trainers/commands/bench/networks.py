@@ -12,9 +12,9 @@ import glmha
 from glmha.complexity import count
 from trainers.metrics.psnr_ssim import psnr
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, training_step
-from trainers.reports.tables import MEMORY, NAME, SECONDS, Column, labelled, results_table, write_results
+from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
 
-COLUMNS = (NAME, SECONDS, Column("times faster", "ratio", ".2f"), MEMORY)
+COLUMNS = (NAME_COLUMN, SECONDS, Column("times faster", "ratio", ".2f"), MEMORY)
 
 
 def run_bench(
@@ -37,10 +37,10 @@ def run_bench(
         threads: of the processor.
         baseline: import path of a class with Restormer's constructor and state-dict keys, found from the working
             directory, as in tests.reference.restormer.Restormer; it gets the full-attention network's weights, and
-            ratios are against it. None: ratios are against full attention.
+            ratios are against it. null: ratios are against full attention.
         training: whether training steps (forward, L1, backward) are timed too.
         memory: whether peak memory is measured, each call once in a fresh process.
-        output: JSON file for the figures; None: only the table.
+        output: JSON file for the figures; null: only the table.
 
     Returns:
         "network, precision, what" → figures: seconds, ratio, bytes of memory where measured.

@@ -24,7 +24,7 @@ from nystra.windows.partition import Cut
 from trainers.commands.bench.attention import FusedSoftmax, explicit_softmax
 from trainers.commands.bench.networks import load_baseline
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed
-from trainers.reports.tables import MEMORY, NAME, SECONDS, Column, labelled, results_table, write_results
+from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
 
 # Released sizes. Times do not depend on the weights.
 NETWORKS: dict[str, functools.partial[WindowHost]] = {
@@ -93,7 +93,7 @@ class Absent(nystra.Kernel):
 RECOMPILE_LIMIT = 256
 BASELINE, EXPLICIT, FUSED, ABSENT = "baseline", "explicit softmax", "fused softmax", "attention taken out"
 COLUMNS = (
-    NAME,
+    NAME_COLUMN,
     SECONDS,
     Column("× baseline", "baseline", ".2f"),
     Column("× explicit", "explicit", ".2f"),

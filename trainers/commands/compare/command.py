@@ -26,7 +26,7 @@ from trainers.evaluation.provenance import current_seed, provenance
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.psnr_ssim import PSNR, SSIM
 from trainers.reports.comparison import RELEASED, Comparison, comparison_table, draw, fidelity
-from trainers.reports.profiling import interleaved_medians, peak_memory
+from trainers.reports.profiling import check_counts, interleaved_medians, peak_memory
 from trainers.tiling.restoration import restore, whole_image
 
 
@@ -45,8 +45,8 @@ def run_compare(
 ) -> dict[str, Comparison]:
     """Compare a released window-attention model with itself under other kernels, on a data module's test images.
 
-    Baselines are never one: the released model as it is; with `window_size`, exact attention in enlarged windows
-    without bias (PnP-Nystra's "original") and with it; then every kernel, in those windows, with the bias.
+    Baselines come first: the released model as it is and, with `window_size`, exact attention in enlarged windows,
+    without bias (PnP-Nystra's "original") and with it. Then every kernel follows, in those windows, with the bias.
 
     Args:
         data: data module; its test sets are used.
@@ -75,8 +75,7 @@ def run_compare(
             "add --window_size or leave it out"
         )
     mode: BiasMode = position_bias or "keep"
-    if repeats < 1 or (images is not None and images < 1):
-        raise ValueError(f"repeats ({repeats}) and images ({images}) must be at least 1")
+    check_counts(repeats=repeats, **({} if images is None else {"images": images}))
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
     variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode)
     batches, whole = _samples(data, images)
@@ -175,6 +174,6 @@ def _write(
         # JSON has no infinity: the released model's fidelity to itself is left out.
         values = {key: value for key, value in asdict(comparison).items() if value != math.inf}
         variants[name] = {**values, "per_image": scores[name]}
-    record = {**about, "protocol": {metric.name: metric.protocol for metric in metrics}, "variants": variants}
+    results = {**about, "protocol": {metric.name: metric.protocol for metric in metrics}, "variants": variants}
     with atomic_file(folder / "metrics.json") as file:
-        file.write(json.dumps(record, indent=1).encode())
+        file.write(json.dumps(results, indent=1).encode())

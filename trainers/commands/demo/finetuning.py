@@ -16,6 +16,7 @@ from trainers.commands.demo.learned import score
 from trainers.commands.demo.substitution import SIGMA, train_miniature
 from trainers.networks import load_network
 from trainers.recipes.lightning_cli import fit
+from trainers.reports.profiling import check_counts
 from trainers.tiling.restoration import whole_image
 
 # The authors' arithmetic, without the position bias, of few landmarks: of the kernels here the one that costs most.
@@ -38,8 +39,7 @@ def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int =
     Raises:
         ValueError: if `steps` is below 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps ({steps}) must be at least 1")
+    check_counts(steps=steps)
     console = Console()
     found = sorted(output.parent.glob("substitution/SwinIR/**/last.ckpt"), key=lambda path: path.stat().st_mtime)
     if found:

@@ -18,7 +18,7 @@ from glmha.complexity import count
 from trainers.metrics.psnr_ssim import PSNR, SSIM, psnr
 from trainers.recipes.lightning_cli import fit
 from trainers.reports.profiling import Call, check_counts, inference, profile, timed, training_step
-from trainers.reports.tables import NAME, Column, labelled, results_table, write_results
+from trainers.reports.tables import NAME_COLUMN, Column, labelled, results_table, write_results
 from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/restormer_csa.yaml", "GLMHA": "demo/restormer_glmha.yaml"}
@@ -27,7 +27,7 @@ STEP_SHAPE = (BATCH, 3, 64, 64)
 MACS_SHAPE = (1, 3, 256, 256)
 BFLOAT16_SIDE = 64
 COLUMNS = (
-    NAME,
+    NAME_COLUMN,
     Column("PSNR dB", "psnr", ".2f"),
     Column("SSIM", "ssim", ".4f"),
     Column("param. M", "parameters", ".3f", 1e-6),

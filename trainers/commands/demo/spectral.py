@@ -18,14 +18,14 @@ from glmha.complexity import count
 from trainers.metrics.hyperspectral import MRAE, RMSE, SAM, CubePSNR
 from trainers.recipes.lightning_cli import fit
 from trainers.reports.profiling import check_counts, profile, timed, training_step
-from trainers.reports.tables import NAME, Column, labelled, results_table, write_results
+from trainers.reports.tables import NAME_COLUMN, Column, labelled, results_table, write_results
 from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/mst_plus_plus_csa.yaml", "GLMHA": "demo/mst_plus_plus_glmha.yaml"}
 STEP_SHAPE = (8, 3, 32, 32)
 MACS_SHAPE = (1, 3, 256, 256)
 COLUMNS = (
-    NAME,
+    NAME_COLUMN,
     Column("MRAE", "mrae", ".4f"),
     Column("RMSE", "rmse", ".4f"),
     Column("PSNR dB", "psnr", ".2f"),

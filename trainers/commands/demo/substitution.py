@@ -17,6 +17,7 @@ from trainers.commands.compare.variants import KERNELS
 from trainers.commands.demo.learned import score
 from trainers.recipes.lightning_cli import fit
 from trainers.reports.comparison import RELEASED, Comparison, comparison_table
+from trainers.reports.profiling import check_counts
 
 RECIPE = "demo/swinir.yaml"
 SIGMA = 25.0
@@ -52,8 +53,7 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
     Raises:
         ValueError: if `steps` is below 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps ({steps}) must be at least 1")
+    check_counts(steps=steps)
     console = Console()
     checkpoint = train_miniature(output, steps)
     data = DemoDataModule(GaussianNoise((SIGMA, SIGMA)))

@@ -13,7 +13,7 @@ from rich.table import Table
 import nystra
 from datamodules.errors import DataError
 from trainers.commands.restore.image_file import RestoredImage, out_of_memory_explained, restore_file
-from trainers.commands.restore.targets import plan_targets
+from trainers.commands.restore.targets import name_targets
 from trainers.networks import load_network
 from trainers.tiling.arrays import RestoreOptions
 
@@ -63,7 +63,7 @@ def restore_images(
             all others were restored, if some images could not be read or restored.
         ValueError: if the checkpoint, its channels, the device, the kernel or the tiles do not fit, or memory ran out.
     """
-    targets = plan_targets(images, output, suffix)
+    targets = name_targets(images, output, suffix)
     waiting = {source: target for source, target in targets.items() if overwrite or not target.exists()}
     restored: list[RestoredImage] = []
     failures: list[str] = []

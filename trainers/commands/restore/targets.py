@@ -9,7 +9,7 @@ from datamodules.files.images import IMAGE_SUFFIXES, list_images
 _KEPT_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp")
 
 
-def plan_targets(images: list[Path], output: Path, suffix: str) -> dict[Path, Path]:
+def name_targets(images: list[Path], output: Path, suffix: str) -> dict[Path, Path]:
     """Find the images and name their results, before anything is read or loaded."""
     if output.exists() and not output.is_dir():
         raise DataError(f"output ({output}) must be a folder, got a file; give a folder for the results")
