@@ -48,6 +48,6 @@ def find_config(name: str) -> str:
         return str(installed[inner.as_posix()])
     recipes = [recipe for recipe in installed if not recipe.startswith(INCLUDED)]
     raise FileNotFoundError(
-        f"config ({name}) must be a file, got none of that name here or among the installed recipes"
-        f"{nearest(str(inner), recipes)}; all recipes: lowrank recipes"
+        f"config ({name}) must be a file, got none of that name here or among the installed recipes "
+        f"(lowrank recipes lists them){nearest(str(inner), recipes)}"
     )

@@ -194,7 +194,7 @@ def test_results_that_are_not_finite_are_bad_images(use, tmp_path):
     net = use(Net())
     nn.init.constant_(net.convolution.weight, float("nan"))
     write_image(tmp_path / "a.png", picture())
-    for precision, remedy in (("float32", "choose another checkpoint"), ("bf16", "--precision float32")):
+    for precision, remedy in (("float32", "choose another checkpoint"), ("bf16", "compute it in float32")):
         with pytest.raises(DataError, match=r"images \(1 of 1\) could not be restored:\n") as caught:
             run([tmp_path / "a.png"], tmp_path / "out", precision=precision)
         assert f"finite result, got NaN or Inf; {remedy}" in str(caught.value)
