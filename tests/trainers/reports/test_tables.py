@@ -4,15 +4,15 @@ import json
 
 from rich.console import Console
 
-from trainers.reports.tables import MEMORY, MILLISECONDS, NAME, Column, labelled, results_table, write_results
+from trainers.reports.tables import MEMORY, MILLISECONDS, NAME_COLUMN, Column, labelled, results_table, write_results
 
 RESULTS = {"fast": {"seconds": 0.0125, "bytes": 3 * 2**20}, "slow": {"seconds": 2.0}}
 
 
 def test_cells_have_their_column_s_unit_or_nothing():
     fast, slow = labelled(RESULTS)
-    assert [column.cell(fast) for column in (NAME, MILLISECONDS, MEMORY)] == ["fast", "12.50", "3"]
-    assert [column.cell(slow) for column in (NAME, MILLISECONDS, MEMORY)] == ["slow", "2000.00", ""]
+    assert [column.cell(fast) for column in (NAME_COLUMN, MILLISECONDS, MEMORY)] == ["fast", "12.50", "3"]
+    assert [column.cell(slow) for column in (NAME_COLUMN, MILLISECONDS, MEMORY)] == ["slow", "2000.00", ""]
     assert Column("", "share", ".0f", 100, " %").cell({"share": 0.25}) == "25 %"
     assert Column("", "share", ".0f").cell({"share": None}) == ""
 
@@ -20,7 +20,7 @@ def test_cells_have_their_column_s_unit_or_nothing():
 def test_a_table_has_a_line_for_each_result():
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(results_table("times", labelled(RESULTS), (NAME, MILLISECONDS)))
+        console.print(results_table("times", labelled(RESULTS), (NAME_COLUMN, MILLISECONDS)))
     lines = capture.get().splitlines()
     assert "times" in lines[0]
     assert [name for line in lines for name in RESULTS if name in line] == list(RESULTS)
