@@ -119,8 +119,7 @@ class ContentPooling(Kernel):
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """See base class."""
-        parameters = () if geometry.bias is None else geometry.bias.parameters()
-        if usable(query, key, value, parameters=parameters) is None:
+        if usable(query, key, value, parameters=geometry.parameters) is None:
             return None
         self._check(geometry.window)
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]

@@ -9,8 +9,11 @@ from torch import Tensor
 from glmha.shared.precision import at_least_float32
 from nystra.functional import add, pool
 from nystra.kernels.base import Cost, Kernel
+from nystra.programs.cpu import landmark_pooling as native
+from nystra.programs.cpu.library import usable
 from nystra.windows.cells import Cells, cell_grid
-from nystra.windows.geometry import WindowKind
+from nystra.windows.geometry import WindowGeometry, WindowKind
+from nystra.windows.partition import Cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +145,28 @@ class LandmarkPooling(Kernel):
         if self.near == "block":
             return torch.arange(cells).unflatten(0, (blocks, -1))
         return torch.empty(blocks, 0, dtype=torch.long)
+
+    def reads_maps(self, features: Tensor) -> bool:
+        """See base class."""
+        return usable(features) is not None
+
+    def attend_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
+        """Attend by the program over maps (B, H, W, h, d); None where there is no program for them."""
+        library = usable(query, key, value, parameters=geometry.parameters)
+        if library is None:
+            return None
+
+        def plan(kind: WindowKind) -> native.Plan:
+            tables = self.tables(kind, query.dtype)
+            return native.Plan.of(tables.layout, tables.near, tables.mean, tables.bias, library.tile)
+
+        plans = [
+            geometry.table((self, library.tile), kind, query.dtype, lambda kind=kind: plan(kind))
+            for _, _, kind in geometry.kinds(query.device)
+        ]
+        return native.attend(query, key, value, plans, self.layout(geometry.window), geometry, cut)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "PoolingTables") -> Tensor:
         """See base class."""

@@ -48,7 +48,7 @@ class Softmax(Kernel):
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """Attend by the exact program over maps (B, H, W, h, d); None where there is no program for them."""
-        library = usable(query, key, value, parameters=() if geometry.bias is None else geometry.bias.parameters())
+        library = usable(query, key, value, parameters=geometry.parameters)
         if library is None:
             return None
         *_, (_, _, last) = geometry.kinds(query.device)

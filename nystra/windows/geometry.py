@@ -174,6 +174,11 @@ class WindowGeometry:
         vertical, horizontal = (list(self._runs(axis))[-1][1] for axis in (0, 1))
         return vertical, horizontal
 
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Tensors from which the bias is computed; none without bias."""
+        return () if self.bias is None else self.bias.parameters()
+
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
         """Give the result of `make` for a kind of window; keep it until the bias changes, if no gradient must reach it.
 
@@ -185,7 +190,7 @@ class WindowGeometry:
             dtype: of the result.
             make: computes the result.
         """
-        sources = () if self.bias is None else self.bias.parameters()
+        sources = self.parameters
         learned = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
         # A program that is traced makes its tables: it cannot ask where a parameter lies and how often it was written.
         if self._tables is None or learned or torch.compiler.is_compiling():

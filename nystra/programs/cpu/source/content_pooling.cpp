@@ -88,9 +88,9 @@ private:
       store(query + (i + 1) * size.query_stride - LANES, Floats{});
       store(pair + i * stride + behind, Floats{}), store(pair + i * stride + last, Floats{});
     }
-    pack_rows(Tokens<T>(a.query, place, head), size.tokens, size.channels, LOG2_E, query, size.query_stride);
-    pack_rows(Tokens<T>(a.key, place, head), size.tokens, size.channels, 1, pair, stride);
-    pack_rows(Tokens<T>(a.value, place, head), size.tokens, size.channels, 1, pair + layout.keys, stride);
+    pack_rows(Tokens<T>(a.query, place, head), 0, size.tokens, size.channels, LOG2_E, query, size.query_stride);
+    pack_rows(Tokens<T>(a.key, place, head), 0, size.tokens, size.channels, 1, pair, stride);
+    pack_rows(Tokens<T>(a.value, place, head), 0, size.tokens, size.channels, 1, pair + layout.keys, stride);
     int64_t from = kind * a.further_kind + head * a.further_head;
     for (int64_t i = 0; i < size.tokens; i++) {
       for (int c = 0; c < a.further; c++) {

@@ -54,8 +54,8 @@ public:
     query = arena.take(TILES * TILE * channels), sum = arena.take(TILES * TILE * channels);
     weight = arena.take(BLOCK * TILE), mask = arena.take(TILES * REGIONS * TILE);
     locate(a.windows, number, nullptr, place);
-    pack_rows(Tokens<T>(a.key, place, head), tokens, channels, 1, key, channels);
-    pack_rows(Tokens<T>(a.value, place, head), tokens, channels, 1, value, channels);
+    pack_rows(Tokens<T>(a.key, place, head), 0, tokens, channels, 1, key, channels);
+    pack_rows(Tokens<T>(a.value, place, head), 0, tokens, channels, 1, value, channels);
     masked = false;
     for (int axis = 0; axis < 2; axis++) masked |= edges.last[axis] && a.split[axis] >= 0;
     if (a.by_offset)

@@ -59,6 +59,40 @@ INLINE float widened(bfloat16 x) {
   return result;
 }
 
+
+// The first `count` < LANES of a vector, zeros behind them; nothing else is read or written.
+INLINE Floats load_first(const float *from, int count) {
+#if defined(__AVX512F__) && LANES == 16
+  return _mm512_maskz_loadu_ps((1 << count) - 1, from);
+#elif defined(__AVX2__) && LANES == 8
+  return _mm256_maskload_ps(from, (__m256i)(Ints{0, 1, 2, 3, 4, 5, 6, 7} < count));
+#else
+  Floats x{};
+  for (int i = 0; i < count; i++) x[i] = from[i];
+  return x;
+#endif
+}
+INLINE Floats load_first(const bfloat16 *from, int count) {
+  Floats x{};
+  for (int i = 0; i < count; i++) x[i] = widened(from[i]);
+  return x;
+}
+template <class T> INLINE Floats load_some(const T *from, int count) {
+  return count == LANES ? load(from) : load_first(from, count);
+}
+template <class T> INLINE void store_some(T *to, Floats x, int count) {
+  if (count == LANES) return store(to, x);
+  T whole[LANES];
+  store(whole, x);
+  // By halves: copies of sizes that are known need no call.
+  const T *from = whole;
+  UNROLL for (int half = LANES / 2; half; half /= 2) {
+    if (!(count & half)) continue;
+    memcpy(to, from, half * sizeof(T));
+    to += half, from += half;
+  }
+}
+
 // The larger of each pair; b where either is NaN.
 INLINE Floats larger(Floats a, Floats b) {
 #if defined(__AVX512F__) && LANES == 16

@@ -80,18 +80,17 @@ INLINE int first_of_part(int part, int channels) {
   return part + LANES <= channels || channels < LANES ? part : channels - LANES;
 }
 
-// Copy tokens, times a factor, to rows that begin `stride` apart.
+// Copy tokens from the first to before the last, times a factor, to rows that begin `stride` apart.
 template <class T>
-INLINE void pack_rows(const Tokens<T> &from, int64_t count, int channels, float factor, float *to, int stride) {
-  for (int64_t i = 0; i < count; i++, to += stride) {
+INLINE void pack_rows(const Tokens<T> &from, int64_t first, int64_t until, int channels, float factor, float *to,
+                      int stride) {
+  int width = channels < LANES ? channels : LANES;
+  for (int64_t i = first; i < until; i++, to += stride) {
     const T *row = from[i];
-    if (channels < LANES)
-      for (int c = 0; c < channels; c++) to[c] = widened(row[c]) * factor;
-    else
-      for (int part = 0; part < channels; part += LANES) {
-        int c = first_of_part(part, channels);
-        store(to + c, load(row + c) * factor);
-      }
+    for (int part = 0; part < channels; part += LANES) {
+      int start = first_of_part(part, channels);
+      store_some(to + start, load_some(row + start, width) * factor, width);
+    }
   }
 }
 
@@ -107,16 +106,24 @@ INLINE void pack_tile(const Tokens<T> &from, int64_t first, int64_t count, int c
     for (int part = 0; part < channels; part += LANES) {
       int start = first_of_part(part, channels), width = channels < LANES ? channels : LANES;
       Floats x[LANES];
-      UNROLL for (int l = 0; l < LANES; l++) {
-        x[l] = Floats{};
-        if (!row[l]) continue;
-        if (width == LANES) x[l] = load(row[l] + start) * factor;
-        else
-          for (int c = 0; c < width; c++) x[l][c] = widened(row[l][c]) * factor;
-      }
+      UNROLL for (int l = 0; l < LANES; l++)
+        x[l] = row[l] ? load_some(row[l] + start, width) * factor : Floats{};
       transpose(x);
       for (int c = 0; c < width; c++) store(to + (start + c) * TILE + g * LANES, x[c]);
     }
+  }
+}
+
+// Write LANES columns of (channels, TILE), times a factor each, to rows; null: this one is not wanted.
+template <class T> INLINE void unpack(const float *from, Floats factor, T *const *row, int channels) {
+  int width = channels < LANES ? channels : LANES;
+  for (int part = 0; part < channels; part += LANES) {
+    int start = first_of_part(part, channels);
+    Floats x[LANES];
+    UNROLL for (int c = 0; c < LANES; c++) x[c] = c < width ? load(from + (start + c) * TILE) * factor : Floats{};
+    transpose(x);
+    UNROLL for (int l = 0; l < LANES; l++)
+      if (row[l]) store_some(row[l] + start, x[l], width);
   }
 }
 
@@ -126,27 +133,11 @@ template <class T>
 INLINE void unpack_tile(const float *from, const Floats *total, const Tokens<T> &to, int64_t first, int64_t count,
                         int channels) {
   for (int g = 0; g < GROUPS; g++) {
-    Floats scale = 1.f / total[g];
     T *row[LANES];
     for (int l = 0; l < LANES; l++) {
       int64_t i = first + g * LANES + l;
       row[l] = i < count && to.place.inside(i) ? to[i] : nullptr;
     }
-    for (int part = 0; part < channels; part += LANES) {
-      int start = first_of_part(part, channels), width = channels < LANES ? channels : LANES;
-      Floats x[LANES];
-      UNROLL for (int c = 0; c < LANES; c++)
-        x[c] = c < width ? load(from + (start + c) * TILE + g * LANES) * scale : Floats{};
-      transpose(x);
-      UNROLL for (int l = 0; l < LANES; l++) {
-        if (!row[l]) continue;
-        if (width == LANES) store(row[l] + start, x[l]);
-        else {
-          T whole[LANES];
-          store(whole, x[l]);
-          memcpy(row[l], whole, width * sizeof(T));
-        }
-      }
-    }
+    unpack(from + g * LANES, 1.f / total[g], row, channels);
   }
 }

@@ -91,10 +91,14 @@ static void last_logits(int count, const float *query, const float *key, int cha
 template <class Bias>
 INLINE void all_logits(const float *query, const Run<Bias> &run, int channels, float *to, Floats *top) {
   int64_t j = 0;
-  for (; j + KEYS <= run.count; j += KEYS)
+  for (; run.count - j >= 2 * KEYS || run.count - j == KEYS; j += KEYS)
     logits<KEYS>(query, run.key + j * run.stride, channels, run.stride, run.bias.from(j), to + j * TILE, top);
-  last_logits<KEYS - 1>(run.count - j, query, run.key + j * run.stride, channels, run.stride, run.bias.from(j),
-                        to + j * TILE, top);
+  // The last keys in parts of like sizes: a small one would load every query for little.
+  while (j < run.count) {
+    int some = run.count - j > KEYS ? (run.count - j + 1) / 2 : run.count - j;
+    last_logits<KEYS>(some, query, run.key + j * run.stride, channels, run.stride, run.bias.from(j), to + j * TILE, top);
+    j += some;
+  }
 }
 
 // Logits (count, TILE) → exponentials of their distances to the largest; adds them to the totals.
@@ -110,50 +114,54 @@ INLINE void exponentials(float *weight, int64_t count, const Floats *top, Floats
   UNROLL for (int g = 0; g < GROUPS; g++) total[g] = sum[g];
 }
 
-// Add weights (count, TILE) times C channels of rows of `stride` floats to sums (C, TILE).
-template <int C>
-INLINE void weighted(const float *weight, const float *value, int64_t count, int stride, float *to) {
+// Sums (C, TILE), or nothing yet, plus the weights (keys, TILE) times C channels of the runs' values from the given one.
+template <int C, class Run>
+INLINE void weighted(const float *weight, const Run *runs, int count, int from, bool nothing, float *to) {
   Floats sum[C][GROUPS];
   UNROLL for (int c = 0; c < C; c++)
-    UNROLL for (int g = 0; g < GROUPS; g++) sum[c][g] = load(to + c * TILE + g * LANES);
-  for (int64_t j = 0; j < count; j++) {
-    Floats w[GROUPS];
-    UNROLL for (int g = 0; g < GROUPS; g++) w[g] = load(weight + j * TILE + g * LANES);
-    UNROLL for (int c = 0; c < C; c++) {
-      Floats v = broadcast(value[j * stride + c]);
-      UNROLL for (int g = 0; g < GROUPS; g++) sum[c][g] += w[g] * v;
+    UNROLL for (int g = 0; g < GROUPS; g++) sum[c][g] = nothing ? Floats{} : load(to + c * TILE + g * LANES);
+  for (int i = 0; i < count; i++) {
+    const float *value = runs[i].value + from;
+    for (int64_t j = 0; j < runs[i].count; j++, value += runs[i].stride, weight += TILE) {
+      Floats w[GROUPS];
+      UNROLL for (int g = 0; g < GROUPS; g++) w[g] = load(weight + g * LANES);
+      UNROLL for (int c = 0; c < C; c++) {
+        Floats v = broadcast(value[c]);
+        UNROLL for (int g = 0; g < GROUPS; g++) sum[c][g] += w[g] * v;
+      }
     }
   }
   UNROLL for (int c = 0; c < C; c++)
     UNROLL for (int g = 0; g < GROUPS; g++) store(to + c * TILE + g * LANES, sum[c][g]);
 }
 
-template <int C>
-static void some_weighted(int channels, const float *weight, const float *value, int64_t count, int stride, float *to) {
+template <int C, class Run>
+static void some_weighted(int channels, const float *weight, const Run *runs, int count, int from, bool nothing,
+                          float *to) {
   if constexpr (C > 0) {
-    if (channels == C) weighted<C>(weight, value, count, stride, to);
-    else some_weighted<C - 1>(channels, weight, value, count, stride, to);
+    if (channels == C) weighted<C>(weight, runs, count, from, nothing, to);
+    else some_weighted<C - 1>(channels, weight, runs, count, from, nothing, to);
   }
 }
 
-// Add weights (count, TILE) times `channels` of rows of `stride` floats to sums (channels, TILE).
-INLINE void add_weighted(const float *weight, const float *value, int64_t count, int channels, int stride, float *to) {
-  int parts = (channels + CHANNELS - 1) / CHANNELS;
+// Add weights (keys, TILE) times the values of runs to the tile's sums.
+template <class Run> INLINE void add_weighted(Tile &tile, const float *weight, const Run *runs, int count) {
+  int parts = (tile.values + CHANNELS - 1) / CHANNELS;
   // Parts of like sizes: a small last one would load every weight for little.
   for (int part = 0; part < parts; part++) {
-    int from = part * channels / parts, until = (part + 1) * channels / parts;
-    some_weighted<CHANNELS>(until - from, weight, value + from, count, stride, to + from * TILE);
+    int from = part * tile.values / parts, until = (part + 1) * tile.values / parts;
+    some_weighted<CHANNELS>(until - from, weight, runs, count, from, tile.empty, tile.sum + from * TILE);
   }
+  tile.empty = false;
 }
 
-// Attend to runs of at most BLOCK keys together; `weight` holds (BLOCK, TILE).
+// Attend to runs of keys together; `weight` holds (keys, TILE), those of all of them.
 template <class Bias> INLINE void attend(Tile &tile, const Run<Bias> *runs, int count, float *weight) {
   Floats before[GROUPS];
   for (int g = 0; g < GROUPS; g++) before[g] = tile.top[g];
   float *to = weight;
   for (int i = 0; i < count; to += runs[i].count * TILE, i++) all_logits(tile.query, runs[i], tile.keys, to, tile.top);
-  if (tile.empty) memset(tile.sum, 0, sizeof(float) * tile.values * TILE);
-  else
+  if (!tile.empty)
     for (int g = 0; g < GROUPS; g++) {
       Floats factor = exp2(before[g] - tile.top[g]);
       tile.total[g] *= factor;
@@ -162,9 +170,6 @@ template <class Bias> INLINE void attend(Tile &tile, const Run<Bias> *runs, int 
         store(sum, load(sum) * factor);
       }
     }
-  tile.empty = false;
   exponentials(weight, (to - weight) / TILE, tile.top, tile.total);
-  to = weight;
-  for (int i = 0; i < count; to += runs[i].count * TILE, i++)
-    add_weighted(to, runs[i].value, runs[i].count, tile.values, runs[i].stride, tile.sum);
+  add_weighted(tile, weight, runs, count);
 }
