@@ -1,6 +1,7 @@
 """Landmark-centred pooling: window attention of linear cost without an inverse matrix."""
 
 import dataclasses
+import functools
 from typing import Literal, NamedTuple
 
 import torch
@@ -163,7 +164,7 @@ class LandmarkPooling(Kernel):
             return native.Plan.of(tables.layout, tables.near, tables.mean, tables.bias, library.tile)
 
         plans = [
-            geometry.table((self, library.tile), kind, query.dtype, lambda kind=kind: plan(kind))
+            geometry.table((self, library.tile), kind, query.dtype, functools.partial(plan, kind))
             for _, _, kind in geometry.kinds(query.device)
         ]
         return native.attend(query, key, value, plans, self.layout(geometry.window), geometry, cut)

@@ -81,7 +81,9 @@ class Plan(NamedTuple):
         """
         sets = [[cell for cell in cells if cell >= 0] for cells in near.tolist()]
         steps, same = _steps(layout, sets, tile)
-        tiles, runs, row = [], [], 0
+        tiles: list[tuple[int, ...]] = []
+        runs: list[tuple[int, int]] = []
+        row = 0
         size = math.prod(layout.window) // layout.num_cells
         for first, count, cells in steps:
             joined = _runs(cells)

@@ -209,7 +209,7 @@ def test_a_baseline_of_another_constructor_is_named(lowrank: Lowrank, capsys, mo
     monkeypatch.setattr("trainers.commands.bench.networks.build", lambda attention: nn.Linear(1, 1))
     for baseline in ("torch.nn.Linear", "Linear"):
         message = failing(capsys, lowrank("bench", "--baseline", baseline, "--size", 8))
-        assert message.startswith(f"baseline ({baseline}) must be the import path of a class like Restormer")
+        assert message.startswith(f"baseline ({baseline}) must be the import path of a class like Linear: ")
 
 
 def test_released_weights_as_a_run_s_checkpoint_point_to_pretrained(lowrank: Lowrank, recipe, capsys, tmp_path):
