@@ -64,5 +64,5 @@ def test_without_peft_adapters_say_what_to_install(released, monkeypatch):
         return take(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ValueError, match=r"must have peft.*lowrank-attention\[finetune\]"):
+    with pytest.raises(ValueError, match=r'must have peft.*pip install --editable "\.\[finetune\]"'):
         SubstitutionTask(released, trainable="adapters")

@@ -22,7 +22,8 @@ from trainers.reports.tables import NAME_COLUMN, Column, labelled, results_table
 from trainers.tiling.restoration import restore
 
 RECIPES = {"CSA": "demo/mst_plus_plus_csa.yaml", "GLMHA": "demo/mst_plus_plus_glmha.yaml"}
-STEP_SHAPE = (8, 3, 32, 32)
+BATCH = 8
+STEP_SHAPE = (BATCH, 3, 32, 32)
 MACS_SHAPE = (1, 3, 256, 256)
 COLUMNS = (
     NAME_COLUMN,
@@ -89,7 +90,8 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
                 f"--config={recipe}",
                 f"--trainer.max_steps={steps}",
                 # One epoch, and one validation at its end.
-                f"--data.epoch_length={STEP_SHAPE[0] * steps}",
+                f"--data.batch_size={BATCH}",
+                f"--data.epoch_length={BATCH * steps}",
                 f"--model.scheduler.init_args.total={steps}",
                 f"--model.scheduler.init_args.warmup={steps // 15}",
                 f"--trainer.logger.init_args.save_dir={output}",

@@ -26,6 +26,7 @@ def small(monkeypatch, tmp_path):
         recipes[name].write_text(yaml.safe_dump(content))
     monkeypatch.setattr(demo_spectral, "RECIPES", recipes)
     monkeypatch.setattr(demo_spectral, "SpectralDemoDataModule", lambda: SpectralDemoDataModule(**options))
+    monkeypatch.setattr(demo_spectral, "BATCH", 4)
     monkeypatch.setattr(demo_spectral, "STEP_SHAPE", (1, 3, 16, 16))
     monkeypatch.setattr(demo_spectral, "MACS_SHAPE", (1, 3, 32, 32))
 
