@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -259,3 +260,8 @@ def test_the_host_of_contributing_takes_every_attention(contributed):
         net = contributed["ThreeLayers"](attention=attention)
         assert net(x).shape == x.shape
         assert list(glmha.spectrum.spectrum(net, [x])) == ["attention"]
+
+
+def test_pictures_are_of_networks_that_have_learned_something():
+    networks = json.loads((ROOT / "docs/images/figures.json").read_text())["networks"]
+    assert all(network["steps"] >= 200 for network in networks.values())
