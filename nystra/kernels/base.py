@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nystra.kernels.projections import Projections
+from nystra.programs.cpu.library import usable
 from nystra.windows.geometry import WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 
@@ -116,7 +117,7 @@ class Kernel(abc.ABC):
 
     def reads_maps(self, features: Tensor) -> bool:
         """Whether `over_maps` reads windows from maps like these where they lie, instead of cutting them out."""
-        return False
+        return self._has_program and usable(features) is not None
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut

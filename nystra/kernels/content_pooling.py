@@ -111,10 +111,6 @@ class ContentPooling(Kernel):
         )
         return BiasChannels(queries, keys)
 
-    def reads_maps(self, features: Tensor) -> bool:
-        """See base class."""
-        return usable(features) is not None
-
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
@@ -124,7 +120,7 @@ class ContentPooling(Kernel):
         self._check(geometry.window)
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]
         further = geometry.table(
-            (self, "of all kinds"),
+            (self, geometry.kind_counts),
             kinds[-1],
             query.dtype,
             lambda: native.stack_channels([self.tables(kind, torch.float32) for kind in kinds]),

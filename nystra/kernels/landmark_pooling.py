@@ -147,10 +147,6 @@ class LandmarkPooling(Kernel):
             return torch.arange(cells).unflatten(0, (blocks, -1))
         return torch.empty(blocks, 0, dtype=torch.long)
 
-    def reads_maps(self, features: Tensor) -> bool:
-        """See base class."""
-        return usable(features) is not None
-
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:

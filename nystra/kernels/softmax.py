@@ -40,10 +40,6 @@ class Softmax(Kernel):
             return None
         return kind.all_logits().to(dtype).unsqueeze(0)
 
-    def reads_maps(self, features: Tensor) -> bool:
-        """Whether a native program is built and takes features of this device and type."""
-        return usable(features) is not None
-
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
@@ -53,7 +49,10 @@ class Softmax(Kernel):
             return None
         *_, (_, _, last) = geometry.kinds(query.device)
         table = geometry.table(
-            (self, library.tile), last, query.dtype, lambda: exact.bias_table(geometry, query.device, library)
+            (self, library.tile, geometry.kind_counts),
+            last,
+            query.dtype,
+            lambda: exact.bias_table(geometry, query.device, library),
         )
         return exact.attend(query, key, value, table, geometry, cut)
 

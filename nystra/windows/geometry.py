@@ -179,6 +179,12 @@ class WindowGeometry:
         """Tensors from which the bias is computed; none without bias."""
         return () if self.bias is None else self.bias.parameters()
 
+    @property
+    def kind_counts(self) -> tuple[int, int]:
+        """Kinds of windows along each axis, which `kinds` combines: 2 where the last windows differ from the rest."""
+        vertical, horizontal = (len(list(self._runs(axis))) for axis in (0, 1))
+        return vertical, horizontal
+
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
         """Give the result of `make` for a kind of window; keep it until the bias changes, if no gradient must reach it.
 

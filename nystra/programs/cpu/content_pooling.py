@@ -87,11 +87,8 @@ def attend(
         (B, H, W, heads, d).
     """
     further_query, further_key = further or (None, None)
-    kinds = [
-        1 if split is None or count == 1 else 2 for split, count in zip(geometry.splits, geometry.grid, strict=True)
-    ]
     windows = list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid)
-    return content_pooling(query, key, value, further_query, further_key, *windows, kinds, *sizes)
+    return content_pooling(query, key, value, further_query, further_key, *windows, list(geometry.kind_counts), *sizes)
 
 
 @torch.library.custom_op("nystra::content_pooling", mutates_args=())

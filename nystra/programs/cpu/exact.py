@@ -37,9 +37,9 @@ class Arguments(ctypes.Structure):
     )
 
 
-def by_offset(geometry: WindowGeometry, library: Library) -> bool:
-    """Whether the program takes the bias of offsets: it needs rows of whole vectors, and far less memory."""
-    return geometry.window[1] % library.lanes == 0
+def by_offset(width: int, library: Library) -> bool:
+    """Whether the program takes the bias of offsets in windows of a width: it needs whole vectors, far less memory."""
+    return width % library.lanes == 0
 
 
 def bias_table(geometry: WindowGeometry, device: torch.device, library: Library) -> Tensor | None:
@@ -50,7 +50,7 @@ def bias_table(geometry: WindowGeometry, device: torch.device, library: Library)
         pair of tokens, with the mask: (kinds, heads or 1, tiles, N, queries of a tile).
     """
     kinds = [kind for _, _, kind in geometry.kinds(device)]
-    if by_offset(geometry, library):
+    if by_offset(geometry.window[1], library):
         bias = kinds[-1].offset_logits()
         return None if bias is None else (bias.float() / math.log(2)).contiguous()
     if not kinds[-1].has_bias:
@@ -109,7 +109,8 @@ def exact_attention(
     tiles = -(-window[0] * window[1] // library.tile)
     # Parts of a window take its keys together anew, so that there are only as many as threads need to share evenly.
     parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
-    offsets = window[1] % library.lanes == 0
+    offsets = by_offset(window[1], library)
+    bias = None if bias is None else bias.contiguous()
     arguments = Arguments(
         windows,
         *(Map.of(maps) for maps in (query, key, value, output)),

@@ -172,7 +172,6 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, plans: list[Plan], layout: Cells, geometry: WindowGeometry, cut: Cut
 ) -> Tensor:
     """Attend within the windows of maps (B, H, W, heads, d) by the plans of all kinds; see `LandmarkPooling`."""
-    split = [side is not None and count > 1 for side, count in zip(geometry.splits, geometry.grid, strict=True)]
     return landmark_pooling(
         query,
         key,
@@ -183,7 +182,7 @@ def attend(
         list(cut.roll),
         list(cut.margins),
         list(geometry.grid),
-        [1 + axis for axis in split],
+        list(geometry.kind_counts),
     )
 
 

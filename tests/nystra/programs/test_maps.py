@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from nystra import Softmax, WindowGeometry
+from nystra import ContentPooling, LandmarkPooling, Softmax, WindowGeometry
 from nystra.programs.cpu.library import load, plain_torch
 from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias
@@ -52,3 +52,30 @@ def test_a_subclass_that_attends_in_its_own_way_does():
         assert torch.equal(Values()(query, key, value, WindowGeometry((4, 4))), value)
         maps = [part.transpose(1, 2).unflatten(1, (4, 4)) for part in (query, key, value)]
         assert torch.equal(Values().over_maps(*maps, WindowGeometry((4, 4)), Cut((4, 4), (4, 4))), maps[2])
+
+
+@pytest.mark.parametrize(
+    "kernel", [Softmax(), ContentPooling(7, 7, 7, bias_rank=49), LandmarkPooling(1, 49, "block")], ids=str
+)
+def test_tables_that_are_kept_are_of_as_many_kinds_as_the_maps_have(kernel):
+    """A shifted map of one window has one kind of them, a larger map four."""
+    generator = torch.Generator().manual_seed(0)
+    bias, tables = TableBias(torch.randn(13**2, 2, generator=generator), (7, 7)), {}
+    with torch.inference_mode():
+        for side in (7, 14, 7):
+            cut = Cut((side, side), (7, 7), roll=(3, 3))
+            maps = torch.randn(3, 1, side, side, 2, 6, generator=generator)
+            result = kernel.over_maps(*maps, WindowGeometry(cut.window, cut.grid, cut.roll, bias, tables), cut)
+            with plain_torch():
+                expected = Softmax().over_maps(*maps, WindowGeometry(cut.window, cut.grid, cut.roll, bias), cut)
+            assert_close(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_maps_of_a_kernel_without_a_program_are_cut_before():
+    class Values(Softmax):
+        def attend(self, query, key, value, tables):
+            return value
+
+    with torch.inference_mode():
+        assert Softmax().reads_maps(torch.rand(1, 4, 4, 8))
+        assert not Values().reads_maps(torch.rand(1, 4, 4, 8))
