@@ -4,8 +4,11 @@ Notation: W windows, h heads, N tokens of a window, d channels of a head, m land
 the scale. "logits" are scaled dot products with bias and mask; kernels are computed in float32 at least.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from glmha.shared.precision import at_least_float32
 
@@ -16,6 +19,13 @@ FEATURE_EPSILON = 1e-4
 def add(logits: Tensor, bias: Tensor | None) -> Tensor:
     """Add a static bias to logits; None is no bias."""
     return logits if bias is None else logits + bias
+
+
+def differentiated(tensors: Iterable[Tensor]) -> bool:
+    """Whether what is computed of tensors may be differentiated by them: backwards, or forwards (`torch.func.jvp`)."""
+    # Which tensors have tangents cannot be asked within other transforms of torch.func.
+    forwards = forward_ad._current_level >= 0
+    return forwards or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
 def pool(tokens: Tensor, count: int) -> Tensor:

@@ -105,10 +105,11 @@ class Kernel(abc.ABC):
         Returns:
             Shape (B, H, W, h, d); precision as in a call.
         """
+        if torch.is_autocast_enabled(query.device.type):
+            dtype = torch.get_autocast_dtype(query.device.type)
+            with torch.autocast(query.device.type, enabled=False):
+                return self.over_maps(query.to(dtype), key.to(dtype), value.to(dtype), geometry, cut)
         if self.reads_maps(query):
-            if torch.is_autocast_enabled(query.device.type):
-                dtype = torch.get_autocast_dtype(query.device.type)
-                query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
             natively = self._natively(query, key, value, geometry, cut)
             if natively is not None:
                 return natively

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from nystra.windows.position_bias import PositionBias
+from nystra.functional import differentiated
+from nystra.windows.position_bias import BiasState, PositionBias
 
 Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
@@ -68,7 +69,7 @@ class WindowKind:
             Shape (heads, n, m), or (1, n, m) if there is a mask only; the bias' dtype, else float32.
         """
         if self.bias is None:
-            result = torch.zeros(1, len(queries), len(keys), device=self.device)
+            result = torch.zeros(1, len(queries), len(keys), dtype=torch.float32, device=self.device)
         else:
             result = self.bias.at(queries.unsqueeze(1) - keys.unsqueeze(0))
         return self._masked(result, queries, keys)
@@ -82,7 +83,7 @@ class WindowKind:
         tokens = height * width
         values = self.offset_logits()
         if values is None:
-            result = torch.zeros(1, tokens, tokens, device=self.device)
+            result = torch.zeros(1, tokens, tokens, dtype=torch.float32, device=self.device)
         else:
             # The key's rows and columns run against the query's.
             laid = values.unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
@@ -93,7 +94,7 @@ class WindowKind:
         """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; None: there is none."""
         if self.bias is None:
             return None
-        axes = [torch.arange(1.0 - side, side, device=self.device) for side in self.window]
+        axes = [torch.arange(1 - side, side, dtype=torch.float32, device=self.device) for side in self.window]
         return self.bias.at(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))
 
     def _masked(self, logits: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
@@ -196,24 +197,27 @@ class WindowGeometry:
             dtype: of the result.
             make: computes the result.
         """
-        sources = self.parameters
-        learned = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
-        # A program that is traced makes its tables: it cannot ask where a parameter lies and how often it was written.
-        if self._tables is None or learned or torch.compiler.is_compiling():
+        if self._tables is None or differentiated(self.parameters) or not _may_compare(kind.device):
             return make()
         place = (key, kind.window, kind.split, str(kind.device), dtype)
-        # A parameter that was written to has another version (inference tensors have none); one that was replaced lies
-        # elsewhere.
-        versions = (0 if source.is_inference() else source._version for source in sources)
-        state = (
-            self.bias and self.bias.options,
-            *zip((source.data_ptr() for source in sources), versions, strict=True),
-        )
         kept = self._tables.get(place)
-        if kept is None or kept[0] != state:
-            # A tensor that was made in inference mode could not be used in training, to which it may be kept.
-            with torch.inference_mode(mode=False), torch.no_grad():
-                kept = (state, make())
-            if not isinstance(kept[1], Tensor) or kept[1].nbytes <= LARGEST_KEPT:
-                self._tables[place] = kept
+        # A tensor that was made in inference mode could not be used in training, to which it may be kept.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            try:
+                if kept is not None and kept[0].is_of(self.bias):
+                    return kept[1]
+                state = BiasState(self.bias)
+            except RuntimeError:
+                # Parameters without values: those of many networks at once, or on the meta device.
+                return make()
+            # The state is that of before: parameters that are written meanwhile are another one.
+            kept = (state, make())
+        if not isinstance(kept[1], Tensor) or kept[1].nbytes <= LARGEST_KEPT:
+            self._tables[place] = kept
         return kept[1]
+
+
+def _may_compare(device: torch.device) -> bool:
+    """Whether values may decide what is computed: not where operations are traced, or recorded for a GPU."""
+    recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return not (recorded or torch.compiler.is_compiling())

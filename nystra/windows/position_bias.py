@@ -19,12 +19,55 @@ class PositionBias(abc.ABC):
 
     @abc.abstractmethod
     def parameters(self) -> tuple[Tensor, ...]:
-        """Tensors from which the bias is computed."""
+        """Tensors from which the bias is computed: all of them, as what is kept of a bias is known by their values."""
 
     @property
     def options(self) -> tuple[Any, ...]:
         """Settings by which the bias is computed from its parameters; empty where there is no choice."""
         return ()
+
+
+class BiasState:
+    """What a bias was computed from, to be compared with what it is computed from later.
+
+    Whoever wrote to a parameter may have left no trace but its value: versions do not count writes through `.data` or
+    to inference tensors, and addresses are used again.
+
+    Args:
+        bias: as it is now; None: there is none.
+
+    Raises:
+        RuntimeError: if the parameters have no values that can be read, as on the meta device or within
+            `torch.func.vmap`.
+    """
+
+    def __init__(self, bias: PositionBias | None) -> None:
+        self.settings = _settings(bias)
+        self.values = [] if bias is None else [tensor.detach().clone() for tensor in bias.parameters()]
+        self.is_of(bias)
+
+    def is_of(self, bias: PositionBias | None) -> bool:
+        """Whether a bias has the same settings and, bit by bit, the same parameters.
+
+        Raises:
+            RuntimeError: as the class.
+        """
+        if _settings(bias) != self.settings:
+            return False
+        present = () if bias is None else bias.parameters()
+        return len(present) == len(self.values) and all(map(_same_bits, present, self.values))
+
+
+def _settings(bias: PositionBias | None) -> tuple[Any, ...]:
+    return () if bias is None else (type(bias), *bias.options)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one.dtype != other.dtype or one.device != other.device:
+        return False
+    # As whole numbers: NaN does not equal itself, nor -0 differ from 0.
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.itemsize]
+    return torch.equal(one.detach().view(whole), other.view(whole))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,10 +144,10 @@ class LogOffsetBias(PositionBias):
         return self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype)).movedim(-1, 0)
 
     def parameters(self) -> tuple[Tensor, ...]:
-        """Weights and biases of the network."""
-        return tuple(self.network.parameters())
+        """Weights and biases of the network, and its buffers."""
+        return (*self.network.parameters(), *self.network.buffers())
 
     @property
     def options(self) -> tuple[Any, ...]:
-        """The stretch of offsets."""
-        return (self.stretch,)
+        """The stretch of offsets, and the network's layers with their settings."""
+        return (self.stretch, str(self.network), *(module.training for module in self.network.modules()))

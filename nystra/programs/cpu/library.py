@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nystra.functional import differentiated
 from nystra.programs.cpu.digest import digest_sources
 
 FOLDER = Path(__file__).parent
@@ -122,7 +123,7 @@ def usable(*tensors: Tensor, parameters: Iterable[Tensor] = ()) -> Library | Non
     """
     library = load() if _State.allowed else None
     every = (*tensors, *parameters)
-    if library is None or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in every)):
+    if library is None or differentiated(every):
         return None
     dtype = tensors[0].dtype
     fits = all(tensor.device.type == "cpu" for tensor in every) and all(tensor.dtype == dtype for tensor in tensors)

@@ -79,3 +79,19 @@ def test_maps_of_a_kernel_without_a_program_are_cut_before():
     with torch.inference_mode():
         assert Softmax().reads_maps(torch.rand(1, 4, 4, 8))
         assert not Values().reads_maps(torch.rand(1, 4, 4, 8))
+
+
+# Torch's own rules for derivatives forwards.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kernel", [ContentPooling(2, 4, 1), LandmarkPooling(4, 4)], ids=str)
+def test_derivatives_forwards_are_plain_torchs(kernel):
+    geometry = WindowGeometry((4, 4))
+    query, key, value = torch.randn(3, 1, 2, 16, 3, generator=torch.Generator().manual_seed(0))
+
+    def derivative() -> torch.Tensor:
+        return torch.func.jvp(lambda tokens: kernel(query, key, tokens, geometry), (value,), (query,))[1]
+
+    with plain_torch():
+        expected = derivative()
+    assert expected.any()
+    assert torch.equal(derivative(), expected)
