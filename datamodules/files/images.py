@@ -1,8 +1,6 @@
 """Image files and their arrays and tensors: the one place that reads, writes and converts them."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,9 @@ from torch import Tensor
 
 from datamodules.errors import DataError, refuse
 from datamodules.files.atomic import atomic_file
+from datamodules.files.decoding import decode
+from datamodules.files.metadata import Metadata
+from datamodules.files.opencv import swap_red_and_blue
 from datamodules.files.packs import is_packed, list_pack, read_packed
 
 _UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
@@ -30,15 +31,12 @@ _FORMATS = {
 }
 IMAGE_SUFFIXES = tuple(_FORMATS)
 
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n", b"IEND"
-
 
 def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
     """List the images of one folder, sorted by name.
 
-    Hidden files and sub-folders are passed over; suffixes count in either case. A link to a missing image is listed,
-    so that reading it names it. Images in a pack (`datamodules.packs`) count as the folder's own.
+    Hidden files, sub-folders, pipes and devices are passed over; suffixes count in either case. A link to a missing
+    image is listed, so that reading it names it. Images in a pack (`datamodules.packs`) count as the folder's own.
 
     Args:
         folder: an existing folder, or a link to one.
@@ -78,7 +76,8 @@ def has_images(folder: Path) -> bool:
 def read_image(path: str | Path) -> NDArray:
     """Read an image with the pixel type and the channels that it is stored with.
 
-    The EXIF orientation of a JPEG is applied. Palettes are expanded; grey with alpha comes back as RGBA.
+    The orientation is applied. Palettes are expanded; grey with alpha comes back as RGBA; CMYK becomes sRGB. Alpha is
+    straight: colours are not multiplied by it.
 
     Args:
         path: an image file; its content, not its suffix, decides how it is decoded. Or one in a pack.
@@ -87,30 +86,35 @@ def read_image(path: str | Path) -> NDArray:
         Shape (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA); uint8, uint16, or float32 in [0, 1].
 
     Raises:
-        DataError: if the file is missing, truncated, no image, or holds pixels of another type or range.
+        DataError: if the file is missing, no regular file, truncated, no image, an animation or of several pages, or
+            holds pixels of another kind, type or range.
+    """
+    return read_image_with_metadata(path)[0]
+
+
+def read_image_with_metadata(path: str | Path) -> tuple[NDArray, Metadata]:
+    """Read an image as `read_image`, and what its file says beside the pixels.
+
+    Args:
+        path: an image file, or one in a pack.
+
+    Returns:
+        Shape (H, W, C), as `read_image`; colour profile and EXIF.
+
+    Raises:
+        DataError: as `read_image`.
     """
     path = Path(path)
     if is_packed(path):
-        return read_packed(path)
+        return read_packed(path), Metadata()
     try:
+        if not path.is_file() and path.exists():
+            # A device or a pipe would be read for ever.
+            raise DataError(f"image {path} must be a regular file, got a folder, a pipe or a device; check the path")
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"image {path} must be a readable file, got: {error.strerror}; check the path") from error
-    # Only JPEG is decoded without IMREAD_UNCHANGED: it obeys EXIF, but drops alpha, which a JPEG never has.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG_START) else cv2.IMREAD_UNCHANGED
-    image = None
-    if data and not _is_truncated(data):
-        with _silent_opencv():
-            try:
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            except cv2.error as error:
-                raise DataError(f"image {path} must be decodable, got: {error.err}; replace the file") from error
-    if image is None:
-        raise DataError(
-            f"image {path} must be a complete image file, got {len(data)} bytes that are truncated, corrupt or "
-            "no image; copy or download it again, or remove it together with its counterpart"
-        )
-    image = image.reshape(*image.shape[:2], -1)
+    image, metadata = decode(data, path)
     if image.dtype == np.float64:
         image = image.astype(np.float32)
     if image.dtype not in _WHITE:
@@ -119,7 +123,7 @@ def read_image(path: str | Path) -> NDArray:
         raise DataError(
             f"float image {path} must lie in [0, 1], got [{image.min()}, {image.max()}]; divide it by its white level"
         )
-    return _swap_red_and_blue(image)
+    return image, metadata
 
 
 def write_image(path: str | Path, array: NDArray) -> None:
@@ -154,7 +158,7 @@ def write_image(path: str | Path, array: NDArray) -> None:
             f"a {suffix} file ({path}) must have {' or '.join(map(str, channels))} channels, got {array.shape[2]}; "
             "write .png or convert the array"
         )
-    encoded = cv2.imencode(suffix, _swap_red_and_blue(array))[1]
+    encoded = cv2.imencode(suffix, swap_red_and_blue(array))[1]
     with atomic_file(path) as file:
         file.write(encoded.tobytes())
 
@@ -221,9 +225,9 @@ def jpeg(array: NDArray, quality: int) -> NDArray:
         raise ValueError(f"quality ({quality}) must lie in [1, 100]; benchmarks use 10, 20, 30 and 40")
     if array.dtype != _UINT8 or array.ndim != 3 or array.shape[2] not in (1, 3):
         raise ValueError(f"array must be uint8, (H, W, 1) or (H, W, 3), got {array.dtype} {array.shape}; convert it")
-    encoded = cv2.imencode(".jpg", _swap_red_and_blue(array), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    encoded = cv2.imencode(".jpg", swap_red_and_blue(array), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if array.shape[2] == 3 else cv2.IMREAD_GRAYSCALE)
-    return _swap_red_and_blue(np.asarray(decoded).reshape(array.shape))
+    return swap_red_and_blue(np.asarray(decoded).reshape(array.shape))
 
 
 def jpeg_library() -> str:
@@ -256,35 +260,13 @@ def convert_channels(array: NDArray, channels: int, *, studio: bool = False) -> 
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    """Whether a folder's entry is one of its images; a link to a missing file is, pipes and devices are none."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        return False
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _white(dtype: np.dtype) -> int:
     if dtype not in _WHITE:
         raise TypeError(f"dtype of an image must be uint8, uint16 or float32, got {dtype}")
     return _WHITE[dtype]
-
-
-def _swap_red_and_blue(image: NDArray) -> NDArray:
-    image = np.ascontiguousarray(image)
-    if image.shape[2] == 1:
-        return image
-    # Many times as fast as indexing.
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-
-
-def _is_truncated(data: bytes) -> bool:
-    # OpenCV 4 decodes what is there of a truncated file and fills the rest with grey.
-    if data.startswith(_JPEG_START):
-        return data.find(_JPEG_END, max(data.find(_JPEG_SCAN), 0)) < 0
-    return data.startswith(_PNG_START) and _PNG_END not in data
-
-
-@contextmanager
-def _silent_opencv() -> Iterator[None]:
-    # Its log lines would stand beside the one message that the user needs.
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,73 @@
+"""Pictures that Pillow decodes right and OpenCV does not: CMYK, palettes and packed pixels."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageCms
+
+MOST_PIXELS = 2**30
+"""As OpenCV's limit: a file of a few bytes may claim more pixels than any memory holds."""
+
+
+def decode_by_pillow(data: bytes, profile: bytes | None) -> NDArray:
+    """Decode a picture of at most 8 bits a channel; CMYK becomes sRGB, by its profile if there is one.
+
+    Args:
+        data: the whole file.
+        profile: ICC profile of the stored pixels; None if there is none.
+
+    Returns:
+        Shape (H, W, C) with C = 1, 3 or 4 (straight alpha), uint8.
+
+    Raises:
+        ValueError: if the picture is too large, or of another kind.
+        Exception: of many types, if the file is damaged.
+    """
+    with _without_warnings(), Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width}×{image.height} pixels, more than {MOST_PIXELS}")
+        image.load()
+        pixels = np.asarray(_in_grey_or_rgb(image, profile))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _in_grey_or_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    match image.mode:
+        case "1":
+            return image.convert("L")
+        case "L" | "RGB" | "RGBA":
+            return image
+        case "P":
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        case "LA" | "PA":
+            return image.convert("RGBA")
+        case "CMYK":
+            if image.format == "JPEG" and "adobe" not in image.info:
+                # Only Adobe's JPEG stores ink the other way round; Pillow turns every JPEG's over.
+                image = ImageChops.invert(image)
+            if profile:
+                try:
+                    return ImageCms.profileToProfile(  # type: ignore[return-value]  # an image, as it is not in place
+                        image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+                    )
+                except ImageCms.PyCMSError:
+                    # A damaged profile, or one of another kind of pixels, describes nothing.
+                    pass
+            return image.convert("RGB")
+    raise ValueError(f"pixels of the kind {image.mode}")
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    # Pillow refuses pictures over 179 megapixels, which panoramas have, and warns of oddities that change no pixel.
+    largest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = largest
