@@ -9,8 +9,8 @@ from torch import nn
 from glmha.hosts.mst import MST, RGBMST, RealMST, mst_arguments
 from glmha.hosts.mst_plus_plus import CassiMSTPlusPlus, MSTPlusPlus, mst_plus_plus_arguments
 from glmha.hosts.restormer import Restormer, restormer_arguments
-from glmha.shared.checkpoint_files import read_weights
 from glmha.shared.families import Families, Family
+from glmha.shared.state_dicts import read_weights
 
 # Keys that MST's three classes share, and MST++'s two; upstream's name of a convolution that two of the five have.
 MST_MARK = "encoder_layers.0.0.blocks.0.0.rescale"

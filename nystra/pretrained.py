@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
+from glmha.shared.checkpoint_files import CheckpointError, read
 from glmha.shared.families import Families, Family
+from glmha.shared.state_dicts import unwrap
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.checkpoint import infer_arguments as infer_swinir

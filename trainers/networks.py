@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 import glmha
 import nystra
-from glmha.shared.checkpoint_files import CheckpointError, read, unwrap
+from glmha.shared.checkpoint_files import CheckpointError, read
 from glmha.shared.image_network import image_rules
+from glmha.shared.state_dicts import unwrap
 from nystra.pretrained import FAMILIES
 
 

@@ -12,7 +12,7 @@ from glmha.attention.factories import AttentionFactory
 from glmha.conventions.mst import MSTConvention
 from glmha.hosts.recorded_attention import recorded_attention
 from glmha.hosts.spectral_unet import LEAKY_SLOPE, PADDED_MULTIPLE, SpectralUNet, reflect_to_multiple
-from glmha.shared.checkpoint_files import StateDict, count
+from glmha.shared.state_dicts import StateDict, count
 
 # Pixels by which CASSI's prism moves a band against the one before it.
 DISPERSION = 2

@@ -12,7 +12,7 @@ from glmha.attention.performer import PerformerChannelAttention
 from glmha.attention.recorded import decode_options
 from glmha.attention.reformer import ReformerChannelAttention
 from glmha.low_rank.glmha import GLMHA
-from glmha.shared.checkpoint_files import StateDict
+from glmha.shared.state_dicts import StateDict
 
 # Attentions whose state dicts name them.
 RECORDED: dict[str, Callable[..., nn.Module]] = {

@@ -11,8 +11,8 @@ from glmha.attention.factories import AttentionFactory, build, per_level
 from glmha.conventions.restormer import RestormerConvention
 from glmha.hosts.recorded_attention import recorded_attention
 from glmha.layers import Downsample, GatedFeedForward, LayerNorm, Upsample
-from glmha.shared.checkpoint_files import StateDict, count
 from glmha.shared.recompute import recomputable
+from glmha.shared.state_dicts import StateDict, count
 
 
 class TransformerBlock(nn.Module):

@@ -1,28 +1,47 @@
-"""Reading of checkpoint files: weights out of their containers, built into a network strictly.
+"""Reading of checkpoint files: plain data out of a file on this machine, or one clear refusal.
 
-Nothing else calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code. Both attention
-packages read checkpoints here.
+Nothing else calls `torch.load`, and only with `weights_only=True`: a checkpoint is data, never code. Every verb, option
+and class of the packages reads checkpoints here.
 """
 
 import pickle
-from collections.abc import Callable, Mapping
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
-
-StateDict = dict[str, Tensor]
-Host = TypeVar("Host", bound=nn.Module)
 
 # Where the weights lie in the files of upstream's and of Lightning's trainers; averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict")
-# DataParallel, torch.compile and the tasks of `trainers` put these before every key.
-PREFIXES = ("module.", "_orig_mod.", "net.")
 
 # Exceptions of the readers of pickle and zip files at bytes of another format.
-UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+# `https://…`, `s3://…`, `memory:…`, chains such as `simplecache::…` and model registries; drives have one letter. Of
+# the two slashes `Path` leaves one.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+NESTING = 64
+"""Deepest nesting of containers that is read; a run's checkpoint has about ten levels."""
+VALUES = 1_000_000
+"""Most values that a checkpoint's containers may stand for, each counted as often as it is referred to."""
 
 
 class CheckpointError(ValueError):
@@ -37,83 +56,63 @@ class CheckpointError(ValueError):
     """
 
 
-def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str]:
-    """Read the bare state dict of a checkpoint, and the checkpoint's name in messages.
-
-    Args:
-        source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict.
-
-    Raises:
-        CheckpointError: see `read` and `unwrap`.
-    """
-    name = "the given state dict" if isinstance(source, Mapping) else str(source)
-    return unwrap(source if isinstance(source, Mapping) else read(Path(source)), name), name
-
-
-def build_host(
-    host: Callable[..., Host],
-    arguments: Mapping[str, Any],
-    overrides: Mapping[str, Any],
-    weights: StateDict,
-    name: str,
-) -> Host:
-    """Build a network and load it strictly.
-
-    Args:
-        host: class of the network.
-        arguments: constructor arguments inferred from the weights.
-        overrides: constructor arguments that the user gave; they replace the inferred ones.
-        weights: bare state dict.
-        name: what to call the checkpoint in messages.
-
-    Returns:
-        The network, in eval mode and float32.
-
-    Raises:
-        CheckpointError: if an override is no argument or the weights do not fit.
-    """
-    try:
-        net = host(**{**arguments, **overrides})
-    except TypeError as error:
-        raise CheckpointError(
-            f"overrides must be arguments of {host.__name__}, got {sorted(overrides)}: {error}"
-        ) from None
-    try:
-        net.load_state_dict(weights, strict=True)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{name} does not fit {host.__name__}({arguments}): {shortened(str(error))}") from None
-    return net.float().eval()
-
-
-def read(path: Path) -> Mapping[str, Any]:
+def read(path: Path, argument: str = "pretrained") -> Mapping[str, Any]:
     """Read a checkpoint file without executing anything in it.
 
+    Args:
+        path: of a file on this machine; addresses are refused.
+        argument: name of the option or argument that gave the path, for messages.
+
     Raises:
-        CheckpointError: if it is missing, truncated or holds anything but data.
+        CheckpointError: if it is an address, missing, truncated, damaged, or holds anything but data.
     """
-    if not path.is_file():
-        raise CheckpointError(f"pretrained ({path}) must be a checkpoint file: there is none at this path")
+    require_file(path, argument)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(path)
+        with warnings.catch_warnings():
+            # Of what it reads torch warns in its own words, about protocols and types.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_containers(content)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"pretrained ({path}) must hold tensors in plain containers; it holds other Python objects, which are "
+            f"{argument} ({path}) must hold tensors in plain containers; it holds other Python objects, which are "
             "never executed, or is no checkpoint (a web page, a pointer to a large file). Save its state_dict() alone"
         ) from None
     except (*UNREADABLE, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            f"pretrained ({path}) cannot be read, it may be truncated or no checkpoint: download it again "
+            f"{argument} ({path}) cannot be read, it may be truncated, damaged or no checkpoint: download it again "
             f"({type(error).__name__}: {shortened(str(error), 1)})"
         ) from None
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"pretrained ({path}) must hold a state dict, got {type(content).__name__}")
+        raise CheckpointError(f"{argument} ({path}) must hold a state dict, got {type(content).__name__}")
     return content
 
 
+def require_file(path: Path | str, argument: str) -> None:
+    """Refuse what is no file on this machine.
+
+    Args:
+        path: that was given.
+        argument: name of the option or argument that gave it.
+
+    Raises:
+        CheckpointError: with the remedy.
+    """
+    if Path(path).is_file():
+        return
+    if _ADDRESS.match(str(path)):
+        raise CheckpointError(
+            f"{argument} ({path}) must be a file on this machine, got an address: download it first, then give the "
+            "file's path"
+        )
+    raise CheckpointError(f"{argument} ({path}) must be a checkpoint file: there is none at this path")
+
+
 def averaged(path: Path) -> bool | None:
-    """Return whether the weights that `unwrap` takes of a file are an average over training (EMA).
+    """Return whether the weights that are taken of a file (`unwrap`) are an average over training (EMA).
 
     Returns:
         None if the file does not state it.
@@ -129,41 +128,58 @@ def averaged(path: Path) -> bool | None:
     return {"params_ema": True, "params": False}.get(container or "")
 
 
-def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
-    """Take the state dict out of its container and strip wrappers' prefixes from its keys.
-
-    Raises:
-        CheckpointError: if no mapping from names to tensors is found.
-    """
-    for container in CONTAINERS:
-        if isinstance(content.get(container), Mapping):
-            content = content[container]
-            break
-    strange = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))][:3]
-    if not content or strange:
-        raise CheckpointError(
-            f"{name} must map parameter names to tensors, alone or under one of {', '.join(CONTAINERS)}; "
-            f"{'it is empty' if not content else f'found other values under {strange}'}"
-        )
-    weights = dict(content)
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in weights)), None):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights
-
-
 def shortened(message: str, lines: int = 6) -> str:
     """Join the first lines of a long error message, each cut at 300 characters."""
     kept = [line.strip()[:300] for line in message.splitlines() if line.strip()]
     return " ".join(kept[:lines]) + (f" … ({len(kept) - lines} more lines)" if len(kept) > lines else "")
 
 
-def count(weights: StateDict, prefix: str) -> int:
-    """Count the entries of the module list `prefix`, at least one.
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive whose checksums do not fit its bytes; torch does not look at them.
+
+    Older files are bare pickles, which have no checksums.
 
     Raises:
-        KeyError: if there is none.
+        ValueError: naming the damaged part.
     """
-    entries = {key[len(prefix) + 1 :].partition(".")[0] for key in weights if key.startswith(f"{prefix}.")}
-    if not entries:
-        raise KeyError(f"{prefix}.0")
-    return len(entries)
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    with zipfile.ZipFile(path) as archive:
+        # torch stores parts as they are. Without this check a small file could unpack to any size.
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise ValueError("its parts are larger than the file")
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of its part {damaged} is wrong")
+
+
+def _check_containers(content: Any) -> None:
+    """Refuse containers that hold each other, are nested too deeply, or stand for more values than memory holds.
+
+    A few lists that refer to each other many times stand for more values than there is memory for: to print or
+    compare them would never end.
+
+    Raises:
+        ValueError: with the limit that is passed.
+    """
+    known: dict[int, tuple[int, int]] = {}
+
+    def measure(value: Any, depth: int) -> tuple[int, int]:
+        """Number of values, and levels, below and with a value."""
+        if isinstance(value, Mapping):
+            parts = [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            parts = list(value)
+        else:
+            return 1, 1
+        if id(value) not in known:
+            inner = [measure(part, depth + 1) for part in parts] if depth < NESTING else [(1, NESTING)]
+            known[id(value)] = 1 + sum(size for size, _ in inner), 1 + max((level for _, level in inner), default=0)
+        size, levels = known[id(value)]
+        if levels > NESTING:
+            raise ValueError(f"its containers are nested more than {NESTING} deep")
+        if size > VALUES:
+            raise ValueError(f"its containers stand for more than {VALUES} values")
+        return size, levels
+
+    measure(content, 1)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from glmha.shared.checkpoint_files import CheckpointError, Host, StateDict, build_host
+from glmha.shared.checkpoint_files import CheckpointError
+from glmha.shared.state_dicts import StateDict
+from glmha.shared.strict_loading import UNFIT, Host, build_host
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Families(Generic[Host]):
             raise CheckpointError(
                 f"{name} lacks the key {error}: it is incomplete or of another architecture"
             ) from None
-        except (IndexError, ValueError) as error:
+        except UNFIT as error:
             raise CheckpointError(f"{name} has tensors of other shapes than its keys promise: {error}") from None
 
     def build(self, weights: StateDict, name: str, overrides: Mapping[str, Any]) -> Host:

@@ -3,13 +3,13 @@
 import os
 import shutil
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from datamodules.files.atomic import atomic_file
+from trainers.checkpoints.run_checkpoint import read_run_checkpoint
 
 
 class CheckpointWriteError(OSError):
@@ -48,31 +48,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint of Lightning's.
+        """Read a checkpoint of Lightning's as plain data, onto the CPU.
 
         Args:
-            path: its name.
-            args: as in the base class.
-            kwargs: as in the base class.
+            path: of a file on this machine.
+            args: of the base class: taken no notice of, because nothing in a checkpoint is ever executed.
+            kwargs: as `args`.
 
         Returns:
             What was saved.
 
         Raises:
-            ValueError: if the file is no complete checkpoint of a run.
+            CheckpointError: if the file is no complete checkpoint of a run.
         """
-        advice = "give --ckpt_path a checkpoint of `lowrank fit`, or --model.pretrained released weights"
-        try:
-            checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"ckpt_path ({path}) must be a file, got nothing there: {advice}") from error
-        except (RuntimeError, UnpicklingError, EOFError) as error:
-            raise ValueError(
-                f"ckpt_path ({path}) must be a complete checkpoint, got a file that is not: {advice}"
-            ) from error
-        if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
-            raise ValueError(f"ckpt_path ({path}) must be a run's checkpoint, got bare weights: {advice}")
-        return checkpoint
+        return read_run_checkpoint(Path(path))
 
 
 def link(path: Path, other: Path) -> None:

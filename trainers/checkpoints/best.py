@@ -53,7 +53,8 @@ class BestCheckpoint(ModelCheckpoint):
             if found is None:
                 missing.append(f"{path} ({self.monitor} {float(score):.4g})")
             else:
-                kept[str(found)] = score
+                # Lightning deletes what lies in the run's own folder, and would take `folder/../elsewhere` for that.
+                kept[str(found.resolve())] = score
         if missing:
             _logger.warning(
                 "best checkpoints of the run that is resumed are gone, and their scores count no more: %s",

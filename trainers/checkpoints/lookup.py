@@ -1,13 +1,15 @@
 """Where a run's checkpoints and records are."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from trainers.checkpoints.atomic_io import AtomicCheckpointIO
+from glmha.shared.checkpoint_files import CheckpointError
 from trainers.checkpoints.folders import beside
+from trainers.checkpoints.run_checkpoint import read_run_checkpoint
 
 _PATTERNS = {"last": "last*.ckpt", "best": "best-*.ckpt"}
 
@@ -32,6 +34,7 @@ def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
 
     Raises:
         FileNotFoundError: if there is none.
+        CheckpointError: if there are several best ones, and the newest cannot be read.
     """
     name, folder = _PATTERNS[kind], _runs_folder(trainer)
     found = kept_checkpoints(kind, trainer)
@@ -44,9 +47,13 @@ def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
     if kind == "best" and len(found) > 1:
         # The newest knows which was the best when it was written, in its own folder or in that of the run that it goes
         # on from; all of them may have been moved since.
-        callbacks = AtomicCheckpointIO().load_checkpoint(newest)["callbacks"]
-        best = Path(next(state["best_model_path"] for key, state in callbacks.items() if key.startswith("BestCheck")))
-        return beside(newest, best)
+        states = read_run_checkpoint(newest).get("callbacks", {})
+        best = next((state for key, state in states.items() if str(key).startswith("BestCheck")), None)
+        if not (isinstance(best, Mapping) and isinstance(best.get("best_model_path"), str)):
+            raise CheckpointError(
+                f"ckpt_path (best) must be named by the newest best checkpoint ({newest}): give a file"
+            )
+        return beside(newest, Path(best["best_model_path"]))
     return newest
 
 

@@ -15,6 +15,7 @@ from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.stopping import TERMINATED
+from trainers.checkpoints.training_state import restoring
 from trainers.errors import Stopped, UsageError
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.lines import report
@@ -90,7 +91,8 @@ class LowrankCLI(LightningCLI):
         self.summarise = summarise
         self._new_folders: list[Path] = []
         try:
-            self._run(args)
+            with restoring():
+                self._run(args)
         except BaseException as exception:
             remove_unused(self._new_folders)
             if isinstance(exception, SIGTERMException):
@@ -170,6 +172,9 @@ class LowrankCLI(LightningCLI):
         except ArgumentError as error:
             options = [action.dest for action in self._parser(args[0])._actions]
             raise usage_error(error, options) from error
+        # Lightning's option; configurations of earlier runs hold it.
+        if self.config[self.config.subcommand].weights_only is False:
+            raise UsageError("weights_only (false) must be left out: checkpoints are read as data, never executed")
 
     def after_instantiate_classes(self) -> None:
         """Find the checkpoint that `--ckpt_path` asks for, and note which log folders are not there yet."""
@@ -193,7 +198,6 @@ class LowrankCLI(LightningCLI):
             record,
             options.ckpt_path,
             options.max_batch_per_device,
-            weights_only=options.weights_only,
         )
 
     def after_fit(self) -> None:

@@ -12,10 +12,13 @@ from typing import Any, cast, get_args
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 
+from glmha.shared.checkpoint_files import require_file
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import Kept, log_folder, newest_checkpoint
+from trainers.checkpoints.reader import read_by_this
+from trainers.checkpoints.training_state import restoring, unfit
 from trainers.devices.averaging import weight_averaging
 from trainers.devices.step_batches import adapt
 from trainers.monitoring.attention import AttentionWatcher
@@ -141,7 +144,8 @@ def run(
         )
         found = find_checkpoint(None if ckpt_path is None else str(ckpt_path), trainer)
         check_before_training(trainer, task, data, record, found, max_batch_per_device)
-        trainer.fit(task, data, ckpt_path=found)
+        with restoring():
+            trainer.fit(task, data, ckpt_path=found)
         folder = log_folder(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             report(trainer, describe_run(trainer, folder))
@@ -179,12 +183,22 @@ def find_checkpoint(given: str | None, trainer: Trainer, *, resumes: bool = True
         given: file, "last", "best" or "auto"; None: none, but for a SLURM job that was started again.
         trainer: its logger determines where runs are kept.
         resumes: whether training goes on from it.
+
+    Raises:
+        CheckpointError: if it is an address, or no file.
+        FileNotFoundError: if "last" or "best" is asked for, and there is none.
+        ValueError: if the trainer's plugins or strategy read checkpoints otherwise than as data.
     """
+    read_by_this(trainer)
     # The file's path goes into the record, because "last" may mean a newer file later. Lightning's own "last" knows
     # this process's checkpoints only.
     if resumes and (given == "auto" or requeued()):
         given = checkpoint_to_resume(given, trainer)
-    return str(newest_checkpoint(cast(Kept, given), trainer)) if given in get_args(Kept) else given
+    found = str(newest_checkpoint(cast(Kept, given), trainer)) if given in get_args(Kept) else given
+    # "hpc" is for Lightning to find.
+    if found not in (None, "hpc"):
+        require_file(found, "ckpt_path")
+    return found
 
 
 def check_before_training(
@@ -194,8 +208,6 @@ def check_before_training(
     record: RunRecord,
     ckpt_path: str | None,
     max_batch_per_device: int | None,
-    *,
-    weights_only: bool | None = None,
 ) -> None:
     """Fit the batches to the devices, and refuse patches and checkpoints that do not fit the task.
 
@@ -206,7 +218,6 @@ def check_before_training(
         record: of the run; it compares the configuration with the checkpoint's, also where it is no callback.
         ckpt_path: checkpoint to resume; None: a fresh start.
         max_batch_per_device: samples that one device holds at once; None: no limit.
-        weights_only: how the checkpoint is read, see Lightning's `Trainer.fit`.
 
     Raises:
         ValueError: if something does not fit.
@@ -220,9 +231,12 @@ def check_before_training(
         # "hpc" is for Lightning to find.
         if ckpt_path not in (None, "hpc"):
             load = trainer.strategy.checkpoint_io.load_checkpoint
-            checkpoint = load(ckpt_path, weights_only=weights_only)
-            task.check_resumption(checkpoint, trainer)
-            record.check(checkpoint)
+            checkpoint = load(ckpt_path)
+            try:
+                task.check_resumption(checkpoint, trainer)
+                record.check(checkpoint)
+            except (LookupError, TypeError, AttributeError) as error:
+                raise unfit(error) from error
             if trainer.is_global_zero:
                 print(f"resuming from {ckpt_path} (step {checkpoint['global_step']})", flush=True)
 

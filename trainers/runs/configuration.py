@@ -1,8 +1,8 @@
 """Differences between the configurations of two runs, and those that forbid to resume one from the other."""
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,10 @@ def _averages_weights(callback: type) -> bool:
     return issubclass(callback, WeightAveraging | StochasticWeightAveraging)
 
 
-def _import(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        # The class no longer exists, so its arguments are unknown.
-        return None
+def _import(path: Any) -> Any:
+    module, _, name = str(path).rpartition(".")
+    # Nothing is imported because a checkpoint names it. This run's own classes are there already.
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _paths(owner: Any) -> set[str]:

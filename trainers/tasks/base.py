@@ -19,6 +19,7 @@ from datamodules.base.restoration import RestorationDataModule
 from glmha.shared.image_network import image_rules
 from glmha.shared.recompute import set_recompute
 from nystra.sites import attention_record
+from trainers.checkpoints.training_state import check_training_state
 from trainers.devices.sharding import FullySharded, whole
 from trainers.errors import NonFiniteError
 from trainers.evaluation.data_sets import data_module
@@ -197,13 +198,15 @@ class ImageTask(EvaluationTask):
             ValueError: if it is of another network or optimiser, or of a run that is at its end already.
         """
         self.on_load_checkpoint(checkpoint)
-        optimizer = class_path(self.make_optimizer(self.trained_parameters()))
+        optimizer = self.make_optimizer(self.trained_parameters())
         trained = checkpoint.get("optimizers", [])
-        if trained not in ([], [optimizer]):
+        if trained not in ([], [class_path(optimizer)]):
             raise ValueError(
-                f"model.optimizer ({optimizer}) must be the one that ckpt_path was trained with, got "
-                f"{', '.join(trained)}: choose that, or start afresh from its weights with --model.pretrained"
+                f"model.optimizer ({class_path(optimizer)}) must be the one that ckpt_path was trained with, got "
+                f"{', '.join(map(str, trained))}: choose that, or start afresh from its weights with --model.pretrained"
             )
+        scheduler = None if self.make_scheduler is None else self.make_scheduler(optimizer)
+        check_training_state(checkpoint, trainer, optimizer, scheduler)
         progress = checkpoint["loops"]["fit_loop"]
         # At the validation that ends an epoch, Lightning has not counted it yet.
         counted = "ready" if progress["epoch_loop.batch_progress"]["is_last_batch"] else "processed"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nystra.sites import attention_record
 from nystra.sites.substitution import find_sites
-from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.lookup import log_folder
+from trainers.checkpoints.run_checkpoint import read_run_checkpoint
 from trainers.devices.sharding import FullySharded, shard
 from trainers.evaluation.data_sets import data_module, data_sets, expected_images
 from trainers.evaluation.provenance import current_seed
@@ -110,7 +110,7 @@ class EvaluationTask(LightningModule, ABC):
             task = cls(**{**options, "pretrained": path})
         else:
             task = cls(**options)
-            checkpoint = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+            checkpoint = read_run_checkpoint(path)
             task.on_load_checkpoint(checkpoint)
             task.load_state_dict(checkpoint["state_dict"])
         return task if map_location is None else task.to(map_location)

@@ -10,7 +10,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from datamodules.files.images import read_image, to_tensor
-from glmha.shared.checkpoint_files import CheckpointError, build_host, read_weights
+from glmha.shared.checkpoint_files import CheckpointError
+from glmha.shared.state_dicts import read_weights
+from glmha.shared.strict_loading import build_host
 from nystra.hosts.dehazeformer.blocks import MetaWindowAttention, RescaleNorm, SKFusion
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments
 from nystra.hosts.dehazeformer.network import DehazeFormer

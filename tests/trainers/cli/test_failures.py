@@ -174,7 +174,7 @@ def test_a_run_s_checkpoint_of_another_net_is_refused(lowrank: Lowrank, recipe, 
         # Of the same options as AdamW: its state would be taken, and AdamW go on.
         (["--trainer.max_steps", 9, "--model.optimizer", "torch.optim.Adam"], r"\(torch.optim.adam.Adam\) must be"),
         (["--trainer.max_steps", 9, "--model.net.dim", 8], "ckpt_path must be a checkpoint of the same net"),
-        (["--trainer.max_steps", 9, "--ckpt_path", "nowhere.ckpt"], r"ckpt_path \(nowhere.ckpt\) must be a file"),
+        (["--trainer.max_steps", 9, "--ckpt_path", "nowhere.ckpt"], r"ckpt_path \(nowhere.ckpt\) must be a checkp"),
     ],
 )
 def test_a_run_that_cannot_go_on_is_refused_before_it_has_a_folder(

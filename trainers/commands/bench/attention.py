@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import nystra
 from datamodules.files.atomic import atomic_file
+from glmha.shared.checkpoint_files import read
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile
@@ -140,7 +140,7 @@ def read_windows(path: Path, window: int) -> list[Tensor]:
         ValueError: if the file holds other tensors, or maps smaller than a window.
     """
     found = []
-    for name, maps in load_file(path).items():
+    for name, maps in read(path, "queries").items():
         if maps.dim() != 5 or maps.shape[2] != 3 or min(maps.shape[:2]) < window:
             raise ValueError(
                 f"queries ({path}) must hold maps (H, W, 3, heads, channels) of at least {window}×{window} tokens, got "
