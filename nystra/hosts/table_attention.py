@@ -1,10 +1,11 @@
-"""Window attention with a table of position biases, as in Swin and its descendants, and stochastic depth."""
+"""Window attention with a table of position biases, as in Swin and its descendants."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nystra.hosts.layers import through
 from nystra.kernels.projections import Projections
 from nystra.sites.site import WindowAttention
 from nystra.windows.partition import Cut
@@ -71,7 +72,7 @@ class TableAttention(WindowAttention):
             return cut.join(self.drop(self.kernel.absorbed(cut.windows(features), projections, geometry)))
         if self.kernel.reads_maps(features):
             attended = self.kernel.over_maps(*projections.maps(features), geometry, cut)
-            return self.drop(self.proj(attended.flatten(3)))
+            return self.drop(through(attended.flatten(3), self.proj))
         query, key, value = projections.heads(cut.windows(features))
         attended = self.kernel(query, key, value, geometry)
         return cut.join(self.drop(self.proj(attended.transpose(1, 2).flatten(2))))
@@ -98,11 +99,3 @@ def keep_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_:
     """Put a module's buffers into a state dict to be loaded; as nothing reads them, they may be missing or differ."""
     for name, buffer in module.named_buffers(recurse=False):
         state_dict[prefix + name] = buffer
-
-
-def stochastic_depth(branch: Tensor, rate: float, *, training: bool) -> Tensor:
-    """Leave a branch (B, ...) out of some images of a training batch and enlarge it in the others."""
-    if not (training and rate):
-        return branch
-    share = 1 - rate
-    return branch * branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(share).div_(share)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nystra.programs.cpu.linear_maps import linear
 
 QUERY, KEY, VALUE = range(3)
 
@@ -54,7 +55,7 @@ class Projections(NamedTuple):
     def maps(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (..., h, d) of features (..., C)."""
         bias = None if self.bias is None else self.bias.flatten()
-        mapped = F.linear(features, self.weight.flatten(0, 2), bias).unflatten(-1, self.weight.shape[:3])
+        mapped = linear(features, self.weight.flatten(0, 2), bias).unflatten(-1, self.weight.shape[:3])
         query, key, value = mapped.unbind(-3)
         return query, key, value
 

@@ -8,11 +8,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glmha.shared.recompute import recomputable
-from nystra.hosts.table_attention import TableAttention, keep_buffers, stochastic_depth
+from nystra.hosts.layers import add_branch, stochastic_depth
+from nystra.hosts.table_attention import TableAttention, keep_buffers
 from nystra.sites.site import AttendedMap
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
@@ -44,20 +44,6 @@ class SwinAttention(TableAttention):
         return weight, bias
 
 
-class Mlp(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int, drop: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., C) to the same shape."""
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
-
-
 class SwinBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); windows are shifted by half their side where a `mask` is given.
 
@@ -68,7 +54,13 @@ class SwinBlock(nn.Module):
     """Whether a training step recomputes the block's results instead of keeping them (`glmha.shared.recompute`)."""
 
     def __init__(
-        self, norm1: nn.Module, attn: SwinAttention, norm2: nn.Module, mlp: Mlp, mask: Tensor | None, drop_path: float
+        self,
+        norm1: nn.Module,
+        attn: SwinAttention,
+        norm2: nn.Module,
+        mlp: nn.Module,
+        mask: Tensor | None,
+        drop_path: float,
     ) -> None:
         super().__init__()
         self.norm1 = norm1
@@ -89,7 +81,7 @@ class SwinBlock(nn.Module):
         shift = (window[0] // 2, window[1] // 2) if self.shifted else (0, 0)
         branch = self.attended(self.attn(self.norm1(x), Cut((x.shape[1], x.shape[2]), window, shift)))
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
-        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
+        return add_branch(x, self.norm2, self.mlp, rate=self.drop_path, training=self.training)
 
 
 class ResidualGroup(nn.Module):

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nystra.hosts.swinir.blocks import Mlp, ResidualGroup, SwinAttention, SwinBlock, connection, convolution, shift_mask
+from nystra.hosts.layers import mlp
+from nystra.hosts.swinir.blocks import ResidualGroup, SwinAttention, SwinBlock, connection, convolution, shift_mask
 from nystra.sites.host import WindowHost
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
@@ -119,7 +120,7 @@ class SwinIR(WindowHost):
                 norm_layer(embed_dim),
                 SwinAttention(embed_dim, (side, side), heads, qkv_bias, qk_scale, drop_rate),
                 norm_layer(embed_dim),
-                Mlp(embed_dim, int(embed_dim * mlp_ratio), drop_rate),
+                mlp(embed_dim, int(embed_dim * mlp_ratio), drop_rate),
                 shift_mask(self.resolution, side) if shifted else None,
                 next(rates),
             )

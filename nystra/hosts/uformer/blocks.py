@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glmha.shared.recompute import recomputable
-from nystra.hosts.table_attention import TableAttention, stochastic_depth
+from nystra.hosts.layers import add_branch, stochastic_depth, through
+from nystra.hosts.table_attention import TableAttention
 from nystra.sites.site import AttendedMap
 from nystra.windows.partition import Cut
 
@@ -57,21 +58,8 @@ class LocallyEnhanced(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to the same shape."""
-        expanded = self.linear1(x).permute(0, 3, 1, 2)
-        return self.linear2(self.dwconv(expanded).permute(0, 2, 3, 1))
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        expanded = through(x, self.linear1).permute(0, 3, 1, 2)
+        return through(self.dwconv(expanded).permute(0, 2, 3, 1), self.linear2)
 
 
 class Block(nn.Module):
@@ -113,7 +101,7 @@ class Block(nn.Module):
             branch = (windows + modulation.unsqueeze(1)).flatten(3, 4).flatten(1, 2)
         branch = self.attended(self.attn(branch, Cut((sides[0], sides[1]), window, shift)))
         x = x + stochastic_depth(branch, self.drop_path, training=self.training)
-        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, training=self.training)
+        return add_branch(x, self.norm2, self.mlp, rate=self.drop_path, training=self.training)
 
     def _modulation(self, weight: Tensor, window: tuple[int, int]) -> Tensor:
         """The modulator for a window: (N, C)."""

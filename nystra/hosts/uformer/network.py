@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nystra.hosts.uformer.blocks import Block, Level, LocallyEnhanced, Mlp, UformerAttention
+from nystra.hosts.layers import mlp
+from nystra.hosts.uformer.blocks import Block, Level, LocallyEnhanced, UformerAttention
 from nystra.sites.host import WindowHost
 
 LEVELS = 4
@@ -120,7 +121,7 @@ class Uformer(WindowHost):
                 blocks.append(
                     Block(
                         attention,
-                        LocallyEnhanced(dim, hidden) if token_mlp == "leff" else Mlp(dim, hidden),
+                        LocallyEnhanced(dim, hidden) if token_mlp == "leff" else mlp(dim, hidden),
                         modulated=modulator and index > LEVELS,
                         shifted=shifts and number % 2 == 1,
                         drop_path=rates[min(start + number, len(rates) - 1)],

@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 import nystra
-from nystra.hosts.uformer.blocks import Block, LocallyEnhanced, Mlp, UformerAttention
+from nystra.hosts.layers import mlp
+from nystra.hosts.uformer.blocks import Block, LocallyEnhanced, UformerAttention
 from nystra.hosts.uformer.checkpoint import infer_arguments
 from nystra.hosts.uformer.network import Uformer
 from nystra.sites.substitution import find_sites
@@ -128,7 +129,7 @@ def test_a_block_attends_as_defined_on_any_map(window, size, shifted):
     torch.manual_seed(0)
     attention = UformerAttention(6, (4, 4), 3)
     torch.nn.init.normal_(attention.relative_position_bias_table)
-    block = Block(attention, Mlp(6, 6), modulated=True, shifted=shifted, drop_path=0.0).double().eval()
+    block = Block(attention, mlp(6, 6), modulated=True, shifted=shifted, drop_path=0.0).double().eval()
     attention.set_window(window, "keep")
     x = torch.randn(2, *size, 6, dtype=torch.float64)
     with torch.inference_mode():

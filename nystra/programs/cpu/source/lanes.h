@@ -93,6 +93,14 @@ template <class T> INLINE void store_some(T *to, Floats x, int count) {
   }
 }
 
+// A vector's first `count` lanes, zeros behind them.
+INLINE Floats first_lanes(Floats x, int count) {
+  if (count == LANES) return x;
+  float whole[LANES];
+  store(whole, x);
+  return load_first(whole, count);
+}
+
 // The larger of each pair; b where either is NaN.
 INLINE Floats larger(Floats a, Floats b) {
 #if defined(__AVX512F__) && LANES == 16
@@ -158,3 +166,12 @@ template <int W> INLINE void exchange(Floats *x) {
 }
 // Transpose LANES vectors.
 INLINE void transpose(Floats *x) { exchange<LANES / 2>(x); }
+
+template <int W, int... I> INLINE Floats swapped(Floats x, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(x, x, (I ^ W)...);
+}
+// The sum of all lanes.
+template <int W = LANES / 2> INLINE float sum(Floats x) {
+  if constexpr (W == 0) return x[0];
+  else return sum<W / 2>(x + swapped<W>(x, std::make_integer_sequence<int, LANES>()));
+}

@@ -1,0 +1,138 @@
+"""Layers that the hosts share: those that map every token by itself, natively in one program, and stochastic depth."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from nystra.programs.cpu.linear_maps import linear, linear_maps, usable_rows
+
+
+class PointwiseConv(nn.Conv2d):
+    """A 1×1 convolution as a product of matrices: on channels-last features it copies nothing."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C, H, W)."""
+        return pointwise(input, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve (B, C_in, H, W) with a kernel (C, C_in, 1, 1)."""
+    return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def mlp(dim: int, hidden: int, drop: float = 0.0) -> nn.Sequential:
+    """Linear, GELU, linear, under the keys `fc1` and `fc2`; with dropout after both where `drop` is not 0."""
+    layers: dict[str, nn.Module] = {"fc1": nn.Linear(dim, hidden), "act": nn.GELU(), "fc2": nn.Linear(hidden, dim)}
+    if drop:
+        layers = {"fc1": layers["fc1"], "act": layers["act"], "drop1": nn.Dropout(drop), "fc2": layers["fc2"]}
+        layers["drop2"] = nn.Dropout(drop)
+    return nn.Sequential(OrderedDict(layers))
+
+
+def add_branch(x: Tensor, *layers: nn.Module, rate: float = 0.0, training: bool = False) -> Tensor:
+    """Take tokens (B, ..., C) through layers and add the result to them, with stochastic depth of a rate."""
+    if not (training and rate):
+        result = natively(x, *layers, residual=x)
+        if result is not None:
+            return result
+    return x + stochastic_depth(_in_turn(x, layers), rate, training=training)
+
+
+def through(tokens: Tensor, *layers: nn.Module) -> Tensor:
+    """Take tokens (..., C) through layers, natively where it can be."""
+    result = natively(tokens, *layers)
+    return _in_turn(tokens, layers) if result is None else result
+
+
+def stochastic_depth(branch: Tensor, rate: float, *, training: bool) -> Tensor:
+    """Leave a branch (B, ...) out of some images of a training batch and enlarge it in the others."""
+    if not (training and rate):
+        return branch
+    share = 1 - rate
+    return branch * branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(share).div_(share)
+
+
+ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu"}
+
+
+def natively(tokens: Tensor, *layers: nn.Module, residual: Tensor | None = None) -> Tensor | None:
+    """Take tokens through layers by one native program, which writes nothing but the result.
+
+    The layers are: perhaps a `LayerNorm`; a linear map (`Linear` or `PointwiseConv`); perhaps `ReLU` or `GELU`; perhaps
+    another linear map; dropouts that do nothing. Sequences of them are taken apart.
+
+    Args:
+        tokens: (..., C).
+        *layers: from first to last.
+        residual: what is added to the result, (..., outputs).
+
+    Returns:
+        Shape (..., outputs), contiguous; None: plain torch is to do it, since there is no program, gradients or hooks
+        are asked for, or the layers are others.
+    """
+    flat = list(_flattened(layers))
+    norm = flat.pop(0) if flat and type(flat[0]) is nn.LayerNorm else None
+    activation = flat.pop(1) if len(flat) > 1 and type(flat[1]) in ACTIVATIONS else None
+    maps = [layer for layer in flat if type(layer) in (nn.Linear, PointwiseConv)]
+    if not 1 <= len(flat) <= 2 or len(maps) < len(flat):
+        return None
+    if _has_any_global_hook() or not all(_plain(part) for layer in layers for part in layer.modules()):
+        return None
+    if isinstance(activation, nn.GELU) and activation.approximate != "none":
+        return None
+    scale = shift = None
+    if isinstance(norm, nn.LayerNorm):
+        if norm.normalized_shape != tokens.shape[-1:]:
+            return None
+        scale, shift = norm.weight, norm.bias
+    (weight, bias), (second, second_bias) = (
+        _parameters(maps[0]),
+        _parameters(maps[1]) if len(maps) > 1 else (None, None),
+    )
+    if usable_rows(tokens, scale, shift, weight, bias, second, second_bias, residual) is None:
+        return None
+    return linear_maps(
+        tokens,
+        scale,
+        shift,
+        norm.eps if isinstance(norm, nn.LayerNorm) else -1.0,
+        weight,
+        bias,
+        "none" if activation is None else ACTIVATIONS[type(activation)],
+        second,
+        second_bias,
+        residual,
+    )
+
+
+def _parameters(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight (outputs, inputs) and bias of a linear map."""
+    bias = layer.bias
+    assert bias is None or isinstance(bias, Tensor)
+    return layer.get_parameter("weight").flatten(1), bias
+
+
+def _in_turn(tokens: Tensor, layers: tuple[nn.Module, ...]) -> Tensor:
+    for layer in layers:
+        tokens = layer(tokens)
+    return tokens
+
+
+def _flattened(layers: tuple[nn.Module, ...]) -> Iterator[nn.Module]:
+    """Layers with sequences taken apart, without dropouts that do nothing."""
+    for layer in layers:
+        if type(layer) is nn.Sequential:
+            yield from _flattened(tuple(layer))
+        elif type(layer) is not nn.Dropout or (layer.training and layer.p):
+            yield layer
+
+
+def _plain(layer: nn.Module) -> bool:
+    """Whether a call of a layer does nothing but its forward."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return "forward" not in vars(layer) and not any(hooks)
