@@ -39,7 +39,7 @@ class Cut:
         sides = [min(side, self.size // scale) for side in (height, width)]
         room = [whole - side for whole, side in zip((height, width), sides, strict=True)]
         if self.random is not None:
-            rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
+            rng = np.random.default_rng((self.seed, zlib.crc32(name.encode(errors="surrogateescape"))))
             corners = [tuple(int(rng.integers(free + 1)) for free in room) for _ in range(self.random)]
         else:
             step = (self.step or self.size) // scale

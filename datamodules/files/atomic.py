@@ -1,5 +1,6 @@
 """Files that are complete or absent."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         A binary file in the same folder, renamed on leaving, removed if the body raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The rest of a name that is nearly as long as file systems allow would not fit.
+    temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -35,3 +37,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _shortened(name: str) -> str:
+    """A name of at most 100 bytes that no other file of the folder is likely to share."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= 100:
+        return name
+    return f"{hashlib.sha256(encoded).hexdigest()[:32]}{Path(name).suffix[:20]}"

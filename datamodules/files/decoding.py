@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,9 @@ _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP = b"BM"
+# Of a PNG without a profile, what sRGB is described by, in hundred-thousandths.
+_SRGB_GAMMA = struct.pack(">I", 45455)
+_SRGB_PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 
 def decode(data: bytes, path: Path) -> tuple[NDArray, Metadata]:
@@ -74,7 +78,9 @@ def _decode_other(data: bytes, path: Path) -> tuple[NDArray, Metadata]:
         pixels = swap_red_and_blue(image.reshape(*image.shape[:2], -1))
     if pixels.shape[2] == 1 and b"tRNS" in chunks:
         pixels = _transparent(pixels, chunks[b"tRNS"], depth=chunks[b"IHDR"][8])
-    return turn_upright(pixels, orientation_of(exif)), metadata_of(profile, exif, pixels.shape[2])
+    metadata = metadata_of(profile, exif, pixels.shape[2])
+    unread = [] if profile else _unread_colours(data, chunks)
+    return turn_upright(pixels, orientation_of(exif)), replace(metadata, lost=(*metadata.lost, *unread))
 
 
 def _png_chunks(data: bytes) -> dict[bytes, bytes]:
@@ -94,6 +100,20 @@ def _png_chunks(data: bytes) -> dict[bytes, bytes]:
         chunks[name] = b"" if name == b"IDAT" else bytes(view[position + 8 : end])
         position = end + 4
     return chunks
+
+
+def _unread_colours(data: bytes, chunks: dict[bytes, bytes]) -> list[str]:
+    """What a file without a readable profile says of its colours and is not handed on, in words."""
+    if data.startswith(_BMP):
+        linked = len(data) > 138 and data[14] == 124 and data[70:74] in (b"DEBM", b"KNIL")
+        return ["colour profile (of a .bmp)"] * linked
+    if b"iCCP" in chunks:
+        return ["colour profile (damaged)"]
+    if b"cICP" in chunks:
+        return ["colour space (cICP of a .png)"]
+    standard = {b"gAMA": _SRGB_GAMMA, b"cHRM": _SRGB_PRIMARIES}
+    unusual = any(chunks.get(name, usual) != usual for name, usual in standard.items())
+    return ["colour space (gAMA, cHRM of a .png)"] * (unusual and b"sRGB" not in chunks)
 
 
 def _transparent(grey: NDArray, level: bytes, depth: int) -> NDArray:

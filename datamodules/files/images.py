@@ -12,24 +12,13 @@ from torch import Tensor
 from datamodules.errors import DataError, refuse
 from datamodules.files.atomic import atomic_file
 from datamodules.files.decoding import decode
+from datamodules.files.encoding import IMAGE_SUFFIXES, check_format, encode, kept_metadata
 from datamodules.files.metadata import Metadata
 from datamodules.files.opencv import swap_red_and_blue
 from datamodules.files.packs import is_packed, list_pack, read_packed
 
 _UINT8, _UINT16, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
 _WHITE = {_UINT8: 255, _UINT16: 65535, _FLOAT32: 1}
-
-# Pixel types and numbers of channels that each format can hold. OpenCV would convert anything else silently.
-_FORMATS = {
-    ".png": ((_UINT8, _UINT16), (1, 3, 4)),
-    ".tif": ((_UINT8, _UINT16, _FLOAT32), (1, 3, 4)),
-    ".tiff": ((_UINT8, _UINT16, _FLOAT32), (1, 3, 4)),
-    ".bmp": ((_UINT8,), (1, 3, 4)),
-    ".webp": ((_UINT8,), (3, 4)),
-    ".jpg": ((_UINT8,), (1, 3)),
-    ".jpeg": ((_UINT8,), (1, 3)),
-}
-IMAGE_SUFFIXES = tuple(_FORMATS)
 
 
 def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
@@ -59,7 +48,7 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
         raise DataError(
             f"{argument} ({folder}) must be readable, got {error.strerror}; check its permissions"
         ) from error
-    images = [path for path in entries if _is_image(path)] + list_pack(folder)
+    images = [path for path in entries if is_image(path)] + list_pack(folder)
     if not images:
         refuse(
             f"{argument} ({folder}) must hold images ({', '.join(IMAGE_SUFFIXES)}), got {len(entries)} other entries; "
@@ -70,7 +59,14 @@ def list_images(folder: str | Path, argument: str = "folder") -> list[Path]:
 
 def has_images(folder: Path) -> bool:
     """Whether a folder holds an image itself, as `list_images` counts them; False if there is no such folder."""
-    return folder.is_dir() and (any(_is_image(path) for path in folder.iterdir()) or bool(list_pack(folder)))
+    return folder.is_dir() and (any(is_image(path) for path in folder.iterdir()) or bool(list_pack(folder)))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a folder's entry is one of its images; a link to a missing file is, pipes and devices are none."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        return False
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def read_image(path: str | Path) -> NDArray:
@@ -126,41 +122,32 @@ def read_image_with_metadata(path: str | Path) -> tuple[NDArray, Metadata]:
     return image, metadata
 
 
-def write_image(path: str | Path, array: NDArray) -> None:
+def write_image(
+    path: str | Path, array: NDArray, *, quality: int | None = None, metadata: Metadata | None = None
+) -> tuple[str, ...]:
     """Write an image so that the file is either complete or not there.
-
-    JPEG is written at quality 95, WebP without loss.
 
     Args:
         path: its suffix decides the format: .png, .tif, .tiff, .bmp, .webp, .jpg or .jpeg; its folder is made if need
             be.
         array: shape (H, W, C), grey, RGB or RGBA; uint8, uint16, or float32 in [0, 1].
+        quality: 1 to 100, of JPEG (None: 95) and WebP (None: without loss).
+        metadata: colour profile and EXIF that the file shall hold; None: none.
+
+    Returns:
+        What of the metadata the file does not hold, in words.
 
     Raises:
-        ValueError: if the suffix names no known format, or one that cannot hold the array's type or channels.
+        ValueError: if the suffix names no known format, or one that cannot hold the array's type, channels or size.
         OSError: if the file cannot be written; nothing is left behind, and a former file survives.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise ValueError(f"suffix of {path} must be one of {', '.join(IMAGE_SUFFIXES)}, got '{path.suffix}'")
-    if array.ndim != 3:
-        raise ValueError(f"array must have shape (H, W, C), got {array.shape}")
-    dtypes, channels = _FORMATS[suffix]
-    if array.dtype not in dtypes:
-        able = ", ".join(name for name, (types, _) in _FORMATS.items() if array.dtype in types)
-        raise ValueError(
-            f"a {suffix} file ({path}) must hold {' or '.join(map(str, dtypes))}, got {array.dtype}; "
-            + (f"write {able}" if able else "convert the array")
-        )
-    if array.shape[2] not in channels:
-        raise ValueError(
-            f"a {suffix} file ({path}) must have {' or '.join(map(str, channels))} channels, got {array.shape[2]}; "
-            "write .png or convert the array"
-        )
-    encoded = cv2.imencode(suffix, swap_red_and_blue(array))[1]
+    check_format(path.suffix, array.shape, array.dtype, str(path))
+    kept = kept_metadata(path.suffix, metadata or Metadata())
+    encoded = encode(array, path.suffix, quality, kept)
     with atomic_file(path) as file:
-        file.write(encoded.tobytes())
+        file.write(encoded)
+    return kept.lost
 
 
 def to_tensor(array: NDArray) -> Tensor:
@@ -257,13 +244,6 @@ def convert_channels(array: NDArray, channels: int, *, studio: bool = False) -> 
         luma = 16 / 255 * white + (colours * np.array([65481.0, 128553.0, 24966.0])).sum(2, keepdims=True) / 255_000
         return (luma if white == 1 else np.floor(luma + 0.5)).astype(array.dtype)
     return cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2GRAY)[..., None]
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a folder's entry is one of its images; a link to a missing file is, pipes and devices are none."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-        return False
-    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _white(dtype: np.dtype) -> int:

@@ -1,4 +1,4 @@
-"""Pictures that Pillow decodes right and OpenCV does not: CMYK, palettes and packed pixels."""
+"""What Pillow does right and OpenCV does not: CMYK, palettes and packed pixels, and JPEG with a large profile."""
 
 import io
 import warnings
@@ -33,6 +33,21 @@ def decode_by_pillow(data: bytes, profile: bytes | None) -> NDArray:
         image.load()
         pixels = np.asarray(_in_grey_or_rgb(image, profile))
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def encode_jpeg(pixels: NDArray, quality: int, profile: bytes | None, exif: bytes | None) -> bytes:
+    """Encode a JPEG; OpenCV would refuse profiles over 64 KB.
+
+    Args:
+        pixels: shape (H, W, 1) or (H, W, 3), uint8.
+        quality: 1 to 100; colour is stored at half the resolution.
+        profile: ICC profile of the pixels.
+        exif: without its leading mark.
+    """
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
+    image.save(buffer, "JPEG", quality=quality, icc_profile=profile, exif=b"Exif\0\0" + exif if exif else b"")
+    return buffer.getvalue()
 
 
 def _in_grey_or_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -77,12 +77,12 @@ def encode_tiff(pixels: NDArray, metadata: Metadata) -> bytes:
     """
     from tifffile import TiffFile, imwrite
 
-    # The numbers are those of TIFF; folders of EXIF are appended, and pointed to, when the file's length is known.
-    tags: list[Any] = (
-        [] if metadata.exif is None else [(tag, "s", 0, text, True) for tag, text in texts_of(metadata.exif).items()]
-    )
-    pointers = EXIF_FOLDERS if metadata.exif else ()
-    tags += [(pointer, "I", 1, 0, True) for pointer in pointers if lay_out_folder(metadata.exif or b"", pointer, 0)]
+    exif = metadata.exif or b""
+    tags: list[Any] = [(tag, "s", 0, text, True) for tag, text in texts_of(exif).items()] if exif else []
+    # Folders of EXIF are appended when the file's length is known. tifffile writes no pointers to such, so that their
+    # places are kept by entries with the numbers before.
+    pointers = [pointer for pointer in EXIF_FOLDERS if exif and lay_out_folder(exif, pointer, 0)]
+    tags += [(pointer - 1, "I", 1, 0, True) for pointer in pointers]
     buffer = io.BytesIO()
     imwrite(
         buffer,
@@ -98,13 +98,16 @@ def encode_tiff(pixels: NDArray, metadata: Metadata) -> bytes:
         software=False,
         maxworkers=1,
     )
-    for pointer in pointers:
-        offset = buffer.seek(0, io.SEEK_END)
-        if folder := lay_out_folder(metadata.exif or b"", pointer, offset + offset % 2):
-            buffer.write(b"\0" * (offset % 2) + folder)
-            with TiffFile(buffer, mode="r+") as file:
-                file.pages.first.tags[pointer].overwrite(offset + offset % 2)
-    return buffer.getvalue()
+    data = bytearray(buffer.getvalue())
+    buffer.seek(0)
+    with TiffFile(buffer) as file:
+        for pointer in pointers:
+            place = file.pages.first.tags[pointer - 1]
+            data += bytes(len(data) % 2)
+            data[place.offset : place.offset + 2] = pointer.to_bytes(2, "little")
+            data[place.valueoffset : place.valueoffset + 4] = len(data).to_bytes(4, "little")
+            data += lay_out_folder(exif, pointer, len(data))
+    return bytes(data)
 
 
 def _only_page(file: "TiffFile", path: Path) -> "TiffPage":

@@ -232,7 +232,7 @@ def _digest(job: CropJob) -> str:
             for name, *files in zip(job.pairs.names, job.pairs.inputs, job.pairs.targets, strict=True)
         ]
     )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -1,5 +1,6 @@
 """The command line: arguments in, exit status out."""
 
+import io
 import os
 import select
 import signal
@@ -33,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if folder not in sys.path:
         # At the end, so that a stray file hides no installed module.
         sys.path.append(folder)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files may be no text at all; a message about one must not fail on it.
+            stream.reconfigure(errors="backslashreplace")
     handler = signal.getsignal(signal.SIGINT)
     try:
         status = _status(arguments)

@@ -120,7 +120,7 @@ class ProgressLines(Callback):
         now = datetime.now().astimezone().isoformat(" ", "seconds")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
+            with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(f"{now} {line}\n" for line in text.splitlines())
         except OSError as error:
             # Training goes on as long as its checkpoints can be written.

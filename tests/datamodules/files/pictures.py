@@ -1,5 +1,6 @@
 """Image files of the kinds that photographs come in, made in memory, with the pixels that a reader must return."""
 
+import functools
 import io
 import struct
 import zlib
@@ -77,6 +78,7 @@ def exif(orientation: int | None = None, **texts: str) -> Image.Exif:
     return read
 
 
+@functools.cache  # it holds the time of its making
 def srgb() -> bytes:
     """An ICC profile of RGB pixels."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -33,11 +33,11 @@ def test_every_fault_of_files_is_named(gopro):
         ("input/a.png", "must have a counterpart"),
         ("target/b.png", "must have a counterpart"),
         ("target/c.png", "must be 40×56 pixels"),
-        ("input/d.png", "truncated, corrupt"),
-        ("target/d.png", "truncated, corrupt"),
+        ("input/d.png", "must be a complete image file"),
+        ("target/d.png", "must be a complete image file"),
         ("input/e.png", "must have 8 bits a channel as published, got uint16"),
         ("input/f.png", "must be in colour"),
-        ("target/g.png", "got 0 bytes"),
+        ("target/g.png", "got: an empty file"),
         ("target/h.png", "No such file"),
     ]
     faults = faults_of("gopro", gopro)

@@ -12,8 +12,9 @@ from rich.table import Table
 
 import nystra
 from datamodules.errors import DataError
-from trainers.commands.restore.image_file import RestoredImage, out_of_memory_explained, restore_file
-from trainers.commands.restore.targets import name_targets
+from datamodules.files.encoding import LOSSY_SUFFIXES
+from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
+from trainers.commands.restore.targets import Format, check_name, identity, name_targets
 from trainers.networks import load_network
 from trainers.tiling.arrays import RestoreOptions
 
@@ -31,13 +32,17 @@ def restore_images(
     kernel: nystra.Kernel | None = None,
     window_size: int | None = None,
     suffix: str = "",
+    format: Format | None = None,
+    quality: int | None = None,
+    exif: bool = False,
     overwrite: bool = False,
 ) -> list[RestoredImage]:
     """Restore images and folders of images with a pretrained network, in tiles, into another folder.
 
-    Size and bit depth (8, 16 or float) are kept, so are grey, colour and alpha, and the structure of a folder below it.
-    Alpha is copied (resized if the network enlarges). A grey image goes through a colour network as three equal
-    channels, whose mean is taken; a colour image through a grey network channel by channel. JPEG becomes PNG.
+    Size and bit depth (8, 16 or float) are kept, so are grey, colour and alpha, the colour profile, and the structure
+    of a folder below it. Alpha is copied (resized if the network enlarges). Results are upright, and no result replaces
+    an image that is given. A grey image goes through a colour network as three equal channels, whose mean is taken; a
+    colour image through a grey network channel by channel. JPEG becomes PNG, unless `format` says otherwise.
     The network never sees more than a tile; the image itself is never on the device.
 
     Args:
@@ -53,42 +58,74 @@ def restore_images(
         window_size: side of the windows that such a network attends in; null: as the checkpoint records, else as
             trained.
         suffix: put between the name and the extension of each result.
-        overwrite: replace results that exist; otherwise they are kept and their images passed over.
+        format: of all results; same: that of each image, JPEG included; null: the same, but PNG for JPEG.
+        quality: 1 to 100, of results in JPEG (null: 95) and WebP (null: without loss).
+        exif: hand on description, camera, exposure, date, place and author.
+        overwrite: replace results that exist; otherwise they are kept and their images passed over. Empty files are no
+            results.
 
     Returns:
         One entry per image restored in this run.
 
     Raises:
-        DataError: if a path is missing or two results would have one name (nothing is restored then), or, after
-            all others were restored, if some images could not be read or restored.
-        ValueError: if the checkpoint, its channels, the device, the kernel or the tiles do not fit, or memory ran out.
+        DataError: if a path is missing, two results would have one name or a result would be a given image (nothing is
+            restored then), or, after all others were restored, if some images could not be read, restored or written.
+        ValueError: if the checkpoint, its channels, the device, the kernel, the tiles or the quality do not fit, or
+            nothing can be written any more.
     """
-    targets = name_targets(images, output, suffix)
-    waiting = {source: target for source, target in targets.items() if overwrite or not target.exists()}
-    restored: list[RestoredImage] = []
-    failures: list[str] = []
-    if waiting:
-        chosen = _choose_device(device)
-        net = load_network(pretrained, **({} if window_size is None else {"window_size": window_size})).to(chosen)
-        if kernel is not None:
-            nystra.substitute(net, kernel)
-        options = RestoreOptions(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+    targets = name_targets(images, output, suffix=suffix, format=format, overwrite=overwrite)
+    _check_quality(quality, targets)
+    # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
+    chosen = _choose_device(device)
+    net = load_network(pretrained, **({} if window_size is None else {"window_size": window_size})).to(chosen)
+    if kernel is not None:
+        nystra.substitute(net, kernel)
+    options = RestoreOptions(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+    files = FileOptions(quality, exif)
+    restored: dict[Path, RestoredImage] = {}
+    failures: dict[Path, str] = {}
+    waiting: list[Path] = []
+    for source, target in targets.items():
+        try:
+            if not check_name(target) or overwrite:
+                waiting.append(source)
+        except DataError as error:
+            failures[source] = str(error)
+    kept = targets.keys() - waiting - failures.keys()
+    try:
         with _progress_bars(len(waiting)) as (image_done, tile_done):
-            for source, target in waiting.items():
+            written: set[object] = set()
+            for source in waiting:
+                target = targets[source]
                 try:
+                    if identity(target) in written:
+                        raise DataError(
+                            f"result ({target}) must not replace another one's; the file system knows no case"
+                        )
                     with out_of_memory_explained(source, tile, chosen):
-                        restored.append(restore_file(net, source, target, options, tile_done))
+                        restored[source] = restore_file(net, source, target, options, files, tile_done)
+                    written.add(identity(target))
                 except DataError as error:
-                    failures.append(str(error))
+                    failures[source] = str(error)
                 image_done()
-    _print_table(targets, restored, skipped=targets.keys() - waiting.keys())
+    finally:
+        _print_table(targets, restored, kept, failures)
     if failures:
         raise DataError(
-            f"images ({len(failures)} of {len(waiting)}) could not be restored"
-            + (", the others were:\n" if len(failures) < len(waiting) else ":\n")
-            + "\n".join(failures)
+            f"images ({len(failures)} of {len(targets) - len(kept)}) could not be restored"
+            + (", the others were:\n" if restored else ":\n")
+            + "\n".join(failures.values())
         )
-    return restored
+    return list(restored.values())
+
+
+def _check_quality(quality: int | None, targets: dict[Path, Path]) -> None:
+    if quality is None:
+        return
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality ({quality}) must lie in [1, 100]; 95 is usual")
+    if not any(target.suffix.lower() in LOSSY_SUFFIXES for target in targets.values()):
+        raise ValueError(f"quality ({quality}) must have a result in JPEG or WebP, got none; add --format jpg")
 
 
 def _choose_device(name: str) -> torch.device:
@@ -119,26 +156,33 @@ def _progress_bars(num_images: int) -> Iterator[tuple[Callable[[], None], Callab
         )
 
 
-def _print_table(targets: dict[Path, Path], restored: list[RestoredImage], skipped: Set[Path]) -> None:
+def _print_table(
+    targets: dict[Path, Path],
+    restored: dict[Path, RestoredImage],
+    kept: Set[Path],
+    failures: dict[Path, str],
+) -> None:
     table = Table("image", "size", "seconds", "tiles", "result")
-    done = {image.source: image for image in restored}
     for source, target in targets.items():
-        if source in done:
-            image = done[source]
+        if source in restored:
+            image = restored[source]
             size = f"{image.width}×{image.height}"
             table.add_row(str(source), size, f"{image.seconds:.1f}", str(image.num_tiles), str(target))
-        elif source in skipped:
+        elif source in kept:
             table.add_row(str(source), "", "", "", f"{target} exists and was kept (--overwrite true replaces it)")
         else:
-            table.add_row(str(source), "", "", "", "failed")
+            table.add_row(str(source), "", "", "", "failed" if source in failures else "not restored")
     for column in table.columns:
         column.overflow = "fold"
     # Names of files may hold square brackets, which are no markup.
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(table)
+    for image in restored.values():
+        if image.lost:
+            console.print(f"{image.target} does not hold what {image.source} does: {', '.join(image.lost)}")
     if restored:
-        height, width = (max(sides) for sides in zip(*(image.tile_size for image in restored), strict=True))
-        host = max(image.host_bytes for image in restored)
+        height, width = (max(sides) for sides in zip(*(image.tile_size for image in restored.values()), strict=True))
+        host = max(image.host_bytes for image in restored.values())
         console.print(
             f"Memory: at most {host / 2**20:.1f} MiB for image, blended band and result with its encoding, "
             f"plus what the network needs for {width}×{height} pixels."
