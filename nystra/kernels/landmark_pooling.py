@@ -16,6 +16,9 @@ from nystra.windows.cells import Cells, cell_grid
 from nystra.windows.geometry import WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 
+# Pairs of tokens, in all heads, whose bias is laid out at a time.
+MOST_PAIRS = 2**22
+
 
 @dataclasses.dataclass(frozen=True)
 class LandmarkPooling(Kernel):
@@ -94,11 +97,10 @@ class LandmarkPooling(Kernel):
         """Cost without bias: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
         layout = self.layout(window)
         tokens = window[0] * window[1]
-        near = self._near(layout)
-        groups, most = near.shape
-        exact = int((near >= 0).sum()) / groups
+        near = [len(cells) for cells in self._near(layout)]
+        exact = sum(near) / len(near)
         seen = self.cells - exact + exact * tokens / self.cells
-        floats = tokens * (self.cells + most * tokens // self.cells)
+        floats = tokens * (self.cells + max(near) * tokens // self.cells)
         return Cost(3 * self.landmarks * channels + 2 * channels * seen, floats)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "PoolingTables":
@@ -106,46 +108,69 @@ class LandmarkPooling(Kernel):
         layout = self.layout(kind.window)
         blocks, cells = layout.num_blocks, layout.num_cells
         positions = layout.order(kind.positions())
-        near = _with_cut_cells(self._near(layout), layout, kind).to(kind.device)
-        groups = len(near) // blocks
+        near = self.near_cells(kind)
+        most = max(map(len, near))
+        numbers = torch.tensor(
+            [group + [-1] * (most - len(group)) for group in near], dtype=torch.long, device=kind.device
+        )
+        seen = (numbers.unsqueeze(2) == torch.arange(cells, device=kind.device)).any(1)
+        offsets = kind.offset_logits()
+        size, groups = len(positions) // blocks, len(near) // blocks
+        # In pieces of whole blocks: N×N values of all heads would not fit for large windows.
+        step = max(1, MOST_PAIRS // (size * len(positions) * (1 if offsets is None else len(offsets))))
         means, biases = [], []
-        # Block by block: N×N values of all heads would not fit for large windows.
-        for block, tokens in enumerate(positions.unflatten(0, (blocks, -1))):
-            if kind.has_bias:
-                bias = at_least_float32(kind.logits(tokens, positions))
-            else:
-                bias = torch.zeros(1, len(tokens), len(positions), device=kind.device)
-            mean = bias.mean(1)
-            by_cell = bias.unflatten(2, (cells, -1))
-            shift = by_cell.logsumexp(3) - mean.unflatten(1, (cells, -1)).logsumexp(2).unsqueeze(1)
-            # The groups of the block's tokens that see the same cells exactly: its cells, or itself.
-            for group, numbers in enumerate(near[block * groups : (block + 1) * groups]):
-                members = slice(group * len(tokens) // groups, (group + 1) * len(tokens) // groups)
-                far = shift[:, members].index_fill(2, numbers[numbers >= 0], -torch.inf)
-                exact = by_cell[:, members][:, :, numbers.clamp_min(0)]
-                exact = exact.masked_fill((numbers < 0)[:, None], -torch.inf)
-                biases.append(torch.cat([far, exact.flatten(2)], 2))
+        for first in range(0, blocks, step):
+            tokens = positions[first * size : (first + step) * size]
+            bias = at_least_float32(kind.token_logits(tokens, positions, offsets)).unflatten(1, (-1, size))
+            mean, by_cell = bias.mean(2), bias.unflatten(3, (cells, -1))
+            shift = by_cell.logsumexp(4) - mean.unflatten(2, (cells, -1)).logsumexp(3).unsqueeze(2)
+            # Of the groups of tokens that see the same cells exactly, which are parts of blocks.
+            members = slice(first * groups, (first + step) * groups)
+            shift, by_cell = (part.flatten(1, 2).unflatten(1, (-1, size // groups)) for part in (shift, by_cell))
+            far = shift.masked_fill(seen[members].unsqueeze(1), -torch.inf)
+            which = numbers[members]
+            exact = by_cell[:, torch.arange(len(which), device=kind.device).unsqueeze(1), :, which.clamp_min(0)]
+            exact = exact.permute(2, 0, 3, 1, 4).masked_fill((which < 0)[:, None, :, None], -torch.inf)
             means.append(mean)
+            biases.append(torch.cat([far, exact.flatten(3)], 3))
+        wide = torch.promote_types(dtype, torch.float32)
+        mean_table, bias_table = torch.cat(means, 1), torch.cat(biases, 1)
         if not kind.has_bias:
             # Without bias only minus infinity matters: the rest are rounding errors of sums of equal exponentials.
-            biases = [torch.where(bias == -torch.inf, bias, 0.0) for bias in biases]
-        wide = torch.promote_types(dtype, torch.float32)
-        mean_table = None
-        if kind.has_bias:
-            mean_table = torch.stack(means, 1).unflatten(2, (cells, -1)).transpose(1, 2).to(wide).contiguous()
-        partition = near.numel() == cells and bool((near.flatten() == torch.arange(cells, device=near.device)).all())
-        return PoolingTables(layout, mean_table, torch.stack(biases, 1).to(wide).contiguous(), near, partition)
+            bias_table = torch.where(bias_table == -torch.inf, bias_table, 0.0)
+        return PoolingTables(
+            layout,
+            mean_table.unflatten(2, (cells, -1)).transpose(1, 2).to(wide).contiguous() if kind.has_bias else None,
+            bias_table.to(wide).contiguous(),
+            numbers,
+            [cell for group in near for cell in group] == list(range(cells)),
+        )
 
-    def _near(self, layout: Cells) -> Tensor:
-        """Numbers of the cells that each group of tokens sees exactly, (groups, n); -1: none. Groups divide blocks."""
+    def near_cells(self, kind: WindowKind) -> list[list[int]]:
+        """Find the cells that each group of tokens sees exactly in a kind of window; groups divide blocks.
+
+        Blocks on the border of a shifted window see the cells on it: summaries of these would mix what the mask keeps
+        apart. A block on one side masks the tokens on the other; the mean query of a block on both sides cannot.
+        """
+        layout = self.layout(kind.window)
+        near = self._near(layout)
+        for axis in kind.split_axes:
+            blocks, cells = layout.cut(axis, kind.split[axis] or 0)
+            on_border = {cell for cell, cut in enumerate(cells) if cut}
+            near = [
+                sorted(on_border.union(group)) if blocks[number * len(blocks) // len(near)] else group
+                for number, group in enumerate(near)
+            ]
+        return near
+
+    def _near(self, layout: Cells) -> list[list[int]]:
+        """Numbers of the cells that each group of tokens sees exactly where there is no border."""
         blocks, cells = layout.num_blocks, layout.num_cells
         if self.near == "cross":
             return layout.neighbours()
-        if self.near == "own":
-            return torch.arange(cells).unsqueeze(1)
-        if self.near == "block":
-            return torch.arange(cells).unflatten(0, (blocks, -1))
-        return torch.empty(blocks, 0, dtype=torch.long)
+        groups = {"own": cells, "block": blocks, "none": blocks}[self.near]
+        size = 0 if self.near == "none" else cells // groups
+        return [list(range(group * size, (group + 1) * size)) for group in range(groups)]
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
@@ -157,7 +182,7 @@ class LandmarkPooling(Kernel):
 
         def plan(kind: WindowKind) -> native.Plan:
             tables = self.tables(kind, query.dtype)
-            return native.Plan.of(tables.layout, tables.near, tables.mean, tables.bias, library.tile)
+            return native.Plan.of(tables.layout, self.near_cells(kind), tables.mean, tables.bias, library.tile)
 
         plans = [
             geometry.table((self, library.tile), kind, query.dtype, functools.partial(plan, kind))
@@ -220,33 +245,6 @@ class PoolingTables(NamedTuple):
     bias: Tensor
     near: Tensor
     partition: bool
-
-
-def _with_cut_cells(near: Tensor, layout: Cells, kind: WindowKind) -> Tensor:
-    """Add the cells on a border for the blocks on that border: their summary would mix what the mask keeps apart.
-
-    A block on one side masks the cells' tokens on the other side; the mean query of a block on both sides cannot.
-
-    Args:
-        near: numbers of the cells that each group sees exactly, (groups, n); -1: none.
-        layout: blocks and cells.
-        kind: of windows.
-
-    Returns:
-        Shape (groups, n'), n' >= n.
-    """
-    blocks, cells = layout.num_blocks, layout.num_cells
-    exact = torch.zeros(len(near), cells + 1, dtype=torch.bool)
-    exact.scatter_(1, near % (cells + 1), value=True)
-    before = exact[:, :cells].clone()
-    for axis in kind.split_axes:
-        cut_blocks, cut_cells = layout.cut(axis, kind.split[axis] or 0)
-        exact[:, :cells] |= cut_blocks.repeat_interleave(len(near) // blocks).unsqueeze(1) & cut_cells
-    if torch.equal(before, exact[:, :cells]):
-        return near
-    numbers = torch.arange(cells).where(exact[:, :cells], cells).sort(1).values
-    numbers = numbers[:, : int(exact[:, :cells].sum(1).max())]
-    return numbers.where(numbers < cells, -1)
 
 
 def _near_tokens(tokens: Tensor, tables: PoolingTables) -> Tensor:

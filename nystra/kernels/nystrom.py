@@ -83,13 +83,15 @@ class Nystrom(Kernel):
         ordered = keys.order(positions)
         wide = torch.promote_types(dtype, torch.float32)
 
-        def to_cells(points: Tensor) -> Tensor:
-            logits = kind.logits(points, ordered).to(wide).unflatten(2, (keys.num_blocks, -1))
+        def to_cells(logits: Tensor) -> Tensor:
+            logits = logits.to(wide).unflatten(2, (keys.num_blocks, -1))
             return logits.logsumexp(3) - math.log(logits.shape[3])
 
+        offsets = kind.offset_logits()
         # In pieces: N×N values of all heads would not fit for large windows.
-        token_bias = torch.cat([to_cells(part) for part in positions.split(256)], 1)
-        return NystromTables(queries, keys, token_bias, to_cells(centres), kind.logits(centres, ordered).to(wide))
+        pieces = [to_cells(kind.token_logits(part, ordered, offsets)) for part in positions.split(256)]
+        of_landmarks = kind.logits(centres, ordered)
+        return NystromTables(queries, keys, torch.cat(pieces, 1), to_cells(of_landmarks), of_landmarks.to(wide))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables") -> Tensor:
         """Attend (W, h, N, d) through cells of keys, corrected at the landmark queries by a regularised solve."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
-import torch
 from torch import Tensor
 
 
@@ -101,33 +99,35 @@ class Cells:
         """Bring positions (N, 2) into the cells' order."""
         return self.gather(positions[None, None])[0, 0]
 
-    def cut(self, axis: int, border: int) -> tuple[Tensor, Tensor]:
-        """Find the blocks and the cells that have tokens on both sides of a border: booleans, (m,) and (s,).
+    def cut(self, axis: int, border: int) -> tuple[list[bool], list[bool]]:
+        """Find the blocks and the cells, m and s of them, that have tokens on both sides of a border.
 
         Args:
             axis: 0: the border lies between rows, 1: between columns.
             border: the first token beyond it.
         """
-        places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in self.window), indexing="ij"), -1)
-        beyond = self.order(places.flatten(0, 1))[:, axis] >= border
-        blocks, cells = (beyond.unflatten(0, (count, -1)) for count in (self.num_blocks, self.num_cells))
-        return blocks.any(1) & ~blocks.all(1), cells.any(1) & ~cells.all(1)
 
-    def neighbours(self) -> Tensor:
-        """Numbers of each cell and of the cells above, below, left and right of it; -1 beyond the edge: (s, 5)."""
-        return _neighbours(self)
+        def crossed(cells: Cells) -> list[bool]:
+            side = cells.window[axis] // cells.cells[axis]
+            return [place[axis] * side < border < (place[axis] + 1) * side for place in cells.places()]
 
+        return crossed(Cells(self.window, self.blocks, self.blocks)), crossed(self)
 
-@functools.lru_cache(maxsize=64)
-def _neighbours(cells: Cells) -> Tensor:
-    rows, columns = cells.cells
-    # Number of the cell at each place of the grid, in the cells' order.
-    grid = Cells((rows, columns), cells.blocks, (rows, columns))
-    places = grid.order(
-        torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1).flatten(0, 1)
-    )
-    number = {(int(row), int(column)): index for index, (row, column) in enumerate(places.tolist())}
-    steps = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
-    return torch.tensor(
-        [[number.get((row + down, column + right), -1) for down, right in steps] for row, column in places.tolist()]
-    )
+    def places(self) -> list[tuple[int, int]]:
+        """Row and column of every cell among the cells of the window, in the cells' order."""
+        rows, inner_rows, _, columns, inner_columns, _ = self.dims
+        return [
+            (row * inner_rows + inner_row, column * inner_columns + inner_column)
+            for row in range(rows)
+            for column in range(columns)
+            for inner_row in range(inner_rows)
+            for inner_column in range(inner_columns)
+        ]
+
+    def neighbours(self) -> list[list[int]]:
+        """Numbers of each cell and of the cells above, below, left and right of it, as far as these are there."""
+        places = self.places()
+        number = {place: index for index, place in enumerate(places)}
+        steps = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+        around = [[(row + down, column + right) for down, right in steps] for row, column in places]
+        return [[number[place] for place in cell if place in number] for cell in around]

@@ -74,21 +74,26 @@ class WindowKind:
             result = self.bias.at(queries.unsqueeze(1) - keys.unsqueeze(0))
         return self._masked(result, queries, keys)
 
-    def all_logits(self) -> Tensor:
-        """Bias and mask between all tokens, as `logits` of their positions: (heads or 1, N, N), contiguous.
+    def token_logits(self, queries: Tensor, keys: Tensor, offset_logits: Tensor | None) -> Tensor:
+        """Bias and mask between tokens, as `logits` of their positions: (heads or 1, n, m).
 
         An offset's bias is computed once and laid out where it belongs, not computed for each pair of tokens.
+
+        Args:
+            queries: positions of tokens, shape (n, 2).
+            keys: positions of tokens, shape (m, 2).
+            offset_logits: what the method of that name gives.
         """
+        if offset_logits is None:
+            return self.logits(queries, keys)
         height, width = self.window
-        tokens = height * width
-        values = self.offset_logits()
-        if values is None:
-            result = torch.zeros(1, tokens, tokens, dtype=torch.float32, device=self.device)
-        else:
-            # The key's rows and columns run against the query's.
-            laid = values.unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
-            result = laid.reshape(len(values), tokens, tokens)
-        return self._masked(result, self.positions(), self.positions())
+        rows, columns = (queries.unsqueeze(1) - keys).long().unbind(2)
+        return self._masked(offset_logits[:, rows + height - 1, columns + width - 1], queries, keys)
+
+    def all_logits(self) -> Tensor:
+        """Bias and mask between all tokens: (heads or 1, N, N), contiguous."""
+        positions = self.positions()
+        return self.token_logits(positions, positions, self.offset_logits())
 
     def offset_logits(self) -> Tensor | None:
         """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; None: there is none."""

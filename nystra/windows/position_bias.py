@@ -127,21 +127,11 @@ class LogOffsetBias(PositionBias):
     stretch: tuple[float, float] = (1.0, 1.0)
 
     def at(self, offsets: Tensor) -> Tensor:
-        """Bias at offsets query - key, shape (..., 2): (heads, ...); the network runs once for each whole offset."""
-        whole = offsets.round()
-        if not offsets.numel() or bool((whole != offsets).any()):
-            return self._run(offsets).contiguous()
-        low, high = whole.flatten(0, -2).aminmax(dim=0)
-        rows, columns = (high - low + 1).long().tolist()
-        lattice = torch.cartesian_prod(*(torch.arange(count, device=low.device) for count in (rows, columns))) + low
-        places = (whole - low).long()
-        places = places[..., 0] * columns + places[..., 1]
-        return self._run(lattice).index_select(1, places.flatten()).unflatten(1, places.shape)
-
-    def _run(self, offsets: Tensor) -> Tensor:
+        """Bias at offsets query - key, shape (..., 2): (heads, ...), contiguous."""
         first = next(self.network.parameters())
         scaled = offsets * offsets.new_tensor(self.stretch)
-        return self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype)).movedim(-1, 0)
+        bias = self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype))
+        return bias.movedim(-1, 0).contiguous()
 
     def parameters(self) -> tuple[Tensor, ...]:
         """Weights and biases of the network, and its buffers."""

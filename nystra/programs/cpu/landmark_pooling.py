@@ -68,19 +68,18 @@ class Plan(NamedTuple):
     bias: Tensor
 
     @classmethod
-    def of(cls, layout: Cells, near: Tensor, mean: Tensor | None, bias: Tensor, tile: int) -> "Plan":
+    def of(cls, layout: Cells, near: list[list[int]], mean: Tensor | None, bias: Tensor, tile: int) -> "Plan":
         """Lay out the tables of `LandmarkPooling` for the program.
 
         Args:
             layout: blocks and cells.
-            near: numbers of the cells that each group of tokens sees exactly, (groups, n); -1: none.
+            near: numbers of the cells that each group of tokens sees exactly, see `LandmarkPooling.near_cells`.
             mean: bias of landmarks to tokens, (heads or 1, s, m, tokens of a cell); None: there is no bias.
             bias: of each group's tokens to summaries and exact tokens, (heads or 1, groups, tokens of a group, s +
                 exact).
             tile: queries that the program attends together.
         """
-        sets = [[cell for cell in cells if cell >= 0] for cells in near.tolist()]
-        steps, same = _steps(layout, sets, tile)
+        steps, same = _steps(layout, near, tile)
         tiles: list[tuple[int, ...]] = []
         runs: list[tuple[int, int]] = []
         row = 0
@@ -97,35 +96,34 @@ class Plan(NamedTuple):
             torch.tensor(tiles, dtype=torch.int32),
             torch.tensor(runs, dtype=torch.int32).reshape(-1, 2),
             nothing if mean is None else _of_landmarks(mean, tile),
-            nothing if mean is None and same else _of_tiles(bias, steps, near.tolist(), layout, tile),
+            nothing if mean is None and same else _of_tiles(bias, steps, near, layout, tile),
         )
 
 
 Step = tuple[int, int, list[int]]
 
 
-def _steps(layout: Cells, sets: list[list[int]], tile: int) -> tuple[list[Step], bool]:
+def _steps(layout: Cells, near: list[list[int]], tile: int) -> tuple[list[Step], bool]:
     """Cut a window's queries into tiles: first token, number, cells that any of them sees exactly; whether all do.
 
     A tile lies in one block. It takes the queries of one group, or, where groups are small, those of several.
     """
     tokens = math.prod(layout.window)
-    group = tokens // len(sets)
+    group = tokens // len(near)
     plans = []
     for unit in {group: None, tokens // layout.num_blocks: None}:
         steps = []
         for start in range(0, tokens, unit):
             for first in range(start, start + unit, tile):
                 count = min(tile, start + unit - first)
-                seen = sets[first // group : (first + count - 1) // group + 1]
+                seen = near[first // group : (first + count - 1) // group + 1]
                 steps.append((first, count, sorted({cell for cells in seen for cell in cells})))
         plans.append(steps)
 
-    def keys(steps: list[Step]) -> int:
-        return sum(layout.num_cells + len(cells) * tokens // layout.num_cells for _, _, cells in steps)
-
-    steps = min(plans, key=keys)
-    groups = [sets[first // group : (first + count - 1) // group + 1] for first, count, _ in steps]
+    # Of keys, summaries and tokens.
+    costs = [sum(layout.num_cells + len(cells) * tokens // layout.num_cells for _, _, cells in plan) for plan in plans]
+    steps = plans[costs.index(min(costs))]
+    groups = [near[first // group : (first + count - 1) // group + 1] for first, count, _ in steps]
     same = all(sorted(cells) == step[2] for seen, step in zip(groups, steps, strict=True) for cells in seen)
     return steps, same
 
@@ -147,25 +145,27 @@ def _of_landmarks(mean: Tensor, tile: int) -> Tensor:
 
 
 def _of_tiles(bias: Tensor, steps: list[Step], near: list[list[int]], layout: Cells, tile: int) -> Tensor:
-    rows = (bias.float() / math.log(2)).flatten(1, 2)
     # A further column for what is not seen.
-    rows = F.pad(rows, (0, 1), value=-torch.inf)
+    rows = F.pad((bias.float() / math.log(2)).flatten(1, 2), (0, 1), value=-torch.inf)
     cells, unseen = layout.num_cells, rows.shape[2] - 1
     size, group = rows.shape[1] // cells, rows.shape[1] // len(near)
-    parts = []
-    for first, count, seen in steps:
-        # Beyond the last query anything will do.
-        tokens = [first + min(lane, count - 1) for lane in range(tile)]
-        places = torch.full((tile, cells + len(seen) * size), unseen)
-        places[:, :cells] = torch.arange(cells)
-        for lane, token in enumerate(tokens):
-            own = near[token // group]
-            for number, cell in enumerate(seen):
-                if cell in own:
-                    start, column = cells + number * size, cells + own.index(cell) * size
-                    places[lane, start : start + size] = torch.arange(column, column + size)
-        parts.append(rows[:, torch.tensor(tokens).unsqueeze(1), places].transpose(1, 2))
-    return torch.cat(parts, 1).contiguous()
+    # The columns of a group at which the tokens of each cell begin.
+    begins = torch.full((len(near), cells), unseen)
+    columns = [
+        (number, cell, cells + place * size) for number, seen in enumerate(near) for place, cell in enumerate(seen)
+    ]
+    numbers, members, places = torch.tensor(columns, dtype=torch.long).reshape(-1, 3).unbind(1)
+    begins[numbers, members] = places
+    firsts, counts = torch.tensor([step[:2] for step in steps]).T.unsqueeze(2)
+    # Beyond the last query anything will do.
+    tokens = firsts + torch.minimum(torch.arange(tile), counts - 1)
+    summaries = rows[:, tokens, :cells].transpose(2, 3)
+    pairs = [(number, cell) for number, (_, _, seen) in enumerate(steps) for cell in seen]
+    numbers, members = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+    begin = begins[tokens[numbers] // group, members.unsqueeze(1)].unsqueeze(1)
+    exact = rows[:, tokens[numbers].unsqueeze(1), (begin + torch.arange(size).unsqueeze(1)).clamp_max(unseen)]
+    parts = exact.flatten(1, 2).split([len(seen) * size for _, _, seen in steps], 1)
+    return torch.cat([part for both in zip(summaries.unbind(1), parts, strict=True) for part in both], 1)
 
 
 def attend(

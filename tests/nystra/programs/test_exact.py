@@ -223,21 +223,6 @@ def test_a_network_is_compiled_and_exported_with_the_operator(network):
     assert_close(program.module()(images), expected)
 
 
-@torch.no_grad()
-def test_the_kernel_is_compiled_and_exported_with_the_operator():
-    class Module(torch.nn.Module):
-        def forward(self, query, key, value):
-            return Softmax()(query, key, value, geometry)
-
-    geometry = geometry_of((8, 8), True, (4, 4), torch.float32)
-    inputs = tuple(part.float() for part in tokens((8, 8), 6))
-    expected = natively(*inputs, geometry)
-    assert_close(torch.compile(Module(), fullgraph=True, backend="aot_eager")(*inputs), expected)
-    program = torch.export.export(Module(), inputs)
-    assert any("exact_attention" in str(node.target) for node in program.graph.nodes)
-    assert_close(program.module()(*inputs), expected)
-
-
 def test_an_object_of_other_sources_is_not_used(monkeypatch):
     monkeypatch.setattr(library, "digest_sources", lambda: "another")
     path, phrase = library.object_file()
