@@ -1,6 +1,6 @@
 """A degraded image's clean one, found by name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -69,9 +69,9 @@ def pair_folders(
 ) -> Pairs:
     """Match the images of two folders by their names without suffix.
 
-    Names need not be equal where a data set's convention is known: `rain-`, `norain-` in front (Rain100), and `x2`,
-    `x3`, … behind an input's name for a target of that scale. Others are given as `affixes`; where some would make all
-    names match, the error message names them. Order alone never makes a pair.
+    Equal names are a pair. Others need not be equal where a data set's convention is known: `rain-`, `norain-` in front
+    (Rain100), and `x2`, `x3`, … behind an input's name for a target of that scale. Other parts are given as `affixes`;
+    where some would make all names match, the error message names them. Order alone never makes a pair.
 
     Args:
         inputs: folder of degraded images.
@@ -88,13 +88,12 @@ def pair_folders(
         DataError: if a folder is missing or empty, or an image has no counterpart or several.
     """
     affix = Affixes() if affixes is None else affixes
-    degraded = _by_key(
-        list_images(inputs, input_argument),
-        input_argument,
-        affix.input_prefix,
-        (affix.input_suffix, f"x{scale}" if scale > 1 else ""),
-    )
-    clean = _by_key(list_images(targets, target_argument), target_argument, affix.target_prefix, (affix.target_suffix,))
+    degraded = _by_key(list_images(inputs, input_argument), input_argument, affix.input_prefix, affix.input_suffix)
+    clean = _by_key(list_images(targets, target_argument), target_argument, affix.target_prefix, affix.target_suffix)
+    # A convention is looked for only in names that have no equal: "matrix2" is whole where its target has that name.
+    equal = degraded.keys() & clean.keys()
+    degraded = _without_conventions(degraded, equal, input_argument, scale)
+    clean = _without_conventions(clean, equal, target_argument, 1)
     remedy = "add the missing files or remove these"
     if not degraded.keys() & clean.keys() and (found := _find_affixes(list(degraded), list(clean))):
         remedy = f"names would match with {found}"
@@ -111,25 +110,38 @@ def pair_folders(
                 for path in paths
             ],
         )
-    files = tuple(degraded.values())
-    return Pairs(files, tuple(clean[key] for key in degraded), tuple(path.stem for path in files))
+    keys = sorted(degraded, key=lambda key: degraded[key])
+    files = tuple(degraded[key] for key in keys)
+    return Pairs(files, tuple(clean[key] for key in keys), tuple(path.stem for path in files))
 
 
-def _by_key(files: Iterable[Path], argument: str, prefix: str, suffixes: Iterable[str]) -> dict[str, Path]:
+def _by_key(files: Iterable[Path], argument: str, prefix: str, suffix: str) -> dict[str, Path]:
+    """Images by their names without the affixes that their pairs have not."""
     keyed: dict[str, Path] = {}
     for path in files:
-        key = path.stem
-        for suffix in suffixes:
-            key = key.removesuffix(suffix)
-        for front in (prefix, *_KNOWN_PREFIXES):
-            key = key.removeprefix(front)
-        if key in keyed:
-            refuse(
-                f"{argument} ({path.parent}) must name each image once, got {keyed[key].name} and {path.name}; "
-                "remove one of them"
-            )
-        keyed[key] = path
+        _put(keyed, path.stem.removesuffix(suffix).removeprefix(prefix), path, argument)
     return keyed
+
+
+def _without_conventions(images: Mapping[str, Path], equal: Set[str], argument: str, scale: int) -> dict[str, Path]:
+    """Leave out of the names that have no equal what data sets put around them."""
+    keyed = {key: path for key, path in images.items() if key in equal}
+    for key, path in images.items():
+        if key not in equal:
+            short = key.removesuffix(f"x{scale}" if scale > 1 else "")
+            for front in _KNOWN_PREFIXES:
+                short = short.removeprefix(front)
+            _put(keyed, short, path, argument)
+    return keyed
+
+
+def _put(keyed: dict[str, Path], key: str, path: Path, argument: str) -> None:
+    if key in keyed:
+        refuse(
+            f"{argument} ({path.parent}) must name each image once, got {keyed[key].name} and {path.name}; "
+            "remove one of them"
+        )
+    keyed[key] = path
 
 
 def _find_affixes(inputs: Sequence[str], targets: Sequence[str]) -> str | None:

@@ -110,3 +110,26 @@ def test_affixes_and_the_scales_suffix_are_both_left_out(tmp_path):
 def test_no_affix_is_proposed_that_does_not_match_all(tmp_path, inputs, targets):
     with pytest.raises(DataError, match="add the missing files or remove these"):
         pair(tmp_path, inputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "scale", "matched"),
+    [
+        (["matrix2"], ["matrix2"], 2, {"matrix2": "matrix2"}),
+        (["matrix2", "babyx2"], ["matrix2", "baby"], 2, {"matrix2": "matrix2", "babyx2": "baby"}),
+        (["a", "ax3"], ["a", "ax3"], 3, {"a": "a", "ax3": "ax3"}),
+        (["rain-1", "1"], ["rain-1", "1"], 1, {"rain-1": "rain-1", "1": "1"}),
+        (["rain-2", "norain-1"], ["norain-2", "norain-1"], 1, {"rain-2": "norain-2", "norain-1": "norain-1"}),
+    ],
+)
+def test_equal_names_are_a_pair_whatever_they_look_like(tmp_path, inputs, targets, scale, matched):
+    names = [[f"{name}.png" for name in names] for names in (inputs, targets)]
+    pairs = pair(tmp_path, *names, scale=scale)
+    assert {one.stem: other.stem for one, other in zip(pairs.inputs, pairs.targets, strict=True)} == matched
+    assert list(pairs.inputs) == sorted(pairs.inputs)
+
+
+def test_given_affixes_come_before_equal_names(tmp_path):
+    touch(tmp_path / "all", "a.png", "a_noisy.png")
+    with pytest.raises(DataError, match="must name each image once"):
+        pair_folders(tmp_path / "all", tmp_path / "all", affixes=Affixes(input_suffix="_noisy"))
