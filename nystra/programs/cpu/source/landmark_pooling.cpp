@@ -139,7 +139,10 @@ private:
       for (int part = 0; part < channels; part += LANES) {
         int start = first_of_part(part, channels), width = channels < LANES ? channels : LANES;
         Floats mean{};
-        for (int64_t i = block * size; i < (block + 1) * size; i++) mean += load_some(queries[i] + start, width);
+        for (int64_t i = block * size; i < (block + 1) * size; i++) {
+          if (!part) queries.expect(i, tokens, channels);
+          mean += load_some(queries[i] + start, width);
+        }
         mean *= LOG2_E / size;
         float *to = landmark + (block / TILE * channels + start) * TILE + block % TILE;
         for (int c = 0; c < width; c++) to[c * TILE] = mean[c];

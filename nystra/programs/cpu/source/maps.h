@@ -73,6 +73,14 @@ template <class T> struct Tokens {
     int64_t row = place.inside(i) ? place.row[i] : -1 - place.row[i];
     return data + row * map.row + place.column[i] * map.column;
   }
+  // Ask for the token that will be read some turns after the given one: rows of windows lie too far apart to be foreseen.
+  void expect(int64_t i, int64_t until, int channels) const {
+    constexpr int AHEAD = 8, LINE = 64;
+    if (i + AHEAD >= until) return;
+    const char *from = (const char *)(*this)[i + AHEAD];
+    for (int64_t at = 0; at < channels * (int64_t)sizeof(T); at += LINE) __builtin_prefetch(from + at);
+    __builtin_prefetch(from + channels * sizeof(T) - 1);
+  }
 };
 
 INLINE int first_of_part(int part, int channels) {
@@ -86,6 +94,7 @@ INLINE void pack_rows(const Tokens<T> &from, int64_t first, int64_t until, int c
                       int stride) {
   int width = channels < LANES ? channels : LANES;
   for (int64_t i = first; i < until; i++, to += stride) {
+    from.expect(i, until, channels);
     const T *row = from[i];
     for (int part = 0; part < channels; part += LANES) {
       int start = first_of_part(part, channels);
