@@ -1,12 +1,13 @@
 """Content pooling natively: blocks of queries and cells of keys by content, summaries and near cells in one softmax."""
 
 import ctypes
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nystra.programs.cpu.library import load
+from nystra.programs.cpu.library import Operator, load
 from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
 from nystra.windows.clusters import splits
 from nystra.windows.geometry import WindowGeometry
@@ -91,7 +92,7 @@ def attend(
     return content_pooling(query, key, value, further_query, further_key, *windows, list(geometry.kind_counts), *sizes)
 
 
-@torch.library.custom_op("nystra::content_pooling", mutates_args=())
+@functools.partial(Operator, "nystra::content_pooling")
 def content_pooling(
     query: Tensor,
     key: Tensor,

@@ -1,6 +1,7 @@
 """Landmark-centred pooling natively: what each tile of queries sees is laid out once for a kind of window."""
 
 import ctypes
+import functools
 import math
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nystra.programs.cpu.library import load
+from nystra.programs.cpu.library import Operator, load
 from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
 from nystra.windows.cells import Cells
 from nystra.windows.geometry import WindowGeometry
@@ -186,7 +187,7 @@ def attend(
     )
 
 
-@torch.library.custom_op("nystra::landmark_pooling", mutates_args=())
+@functools.partial(Operator, "nystra::landmark_pooling")
 def landmark_pooling(
     query: Tensor,
     key: Tensor,
