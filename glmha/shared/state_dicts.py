@@ -18,6 +18,8 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 TASK_PREFIX = "net."
 # Last words of keys that FLOP counters (thop) and averages of weights (torch, ema_pytorch) add to a state dict.
 BOOKKEEPING = frozenset({"total_ops", "total_params", "n_averaged", "num_updates", "decay", "initted", "step"})
+# The largest published networks of these families have about two thousand entries.
+ENTRIES = 5000
 # Tensors may share memory, such as one table of indices for all blocks; beyond this a file claims what it has not got.
 SHARED_BYTES = 64 * 2**20
 
@@ -57,6 +59,8 @@ def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
             f"{name} must map parameter names to tensors, alone or under one of {', '.join(CONTAINERS)}; "
             f"{'it is empty' if not content else f'found other values under {strange}'}"
         )
+    if len(content) > ENTRIES:
+        raise CheckpointError(f"{name} must hold the weights of one network, got {len(content)} entries")
     bare = {key: ".".join(word for word in key.split(".") if word not in WRAPPERS) for key in content}
     while any(key.startswith(TASK_PREFIX) for key in bare.values()):
         bare = {key: inner[len(TASK_PREFIX) :] for key, inner in bare.items() if inner.startswith(TASK_PREFIX)}
@@ -98,9 +102,7 @@ def check_tensors(weights: Mapping[str, Tensor], name: str) -> None:
                 f"{name} must hold what its shapes claim, got {key} ({shape}) of {storage.nbytes()} bytes"
             )
     if claimed > 2 * sum(held.values()) + SHARED_BYTES:
-        raise CheckpointError(
-            f"{name} must hold as many numbers as its shapes claim, got {sum(held.values())} bytes for {claimed}"
-        )
+        raise CheckpointError(f"{name} must hold what its shapes claim, got {sum(held.values())} bytes for {claimed}")
 
 
 def held_bytes(weights: Mapping[str, Tensor]) -> int:

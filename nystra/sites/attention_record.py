@@ -10,7 +10,7 @@ A window or a site that is not named is as released.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -28,6 +28,11 @@ from nystra.sites.substitution import find_sites, substitute
 
 KEY = "attention"
 """Key of the attention record in a checkpoint, beside `state_dict`."""
+
+LARGEST_WINDOW = 1024
+"""Largest side of recorded windows, in tokens: padding to larger ones takes more memory than there is."""
+LARGEST_NUMBER = 2**20
+"""Largest number that a recorded kernel may be made with."""
 
 RECORDED: dict[str, type[Kernel]] = {
     kernel.__name__: kernel
@@ -64,11 +69,25 @@ def decode_kernel(record: Any) -> Kernel:
     """
     try:
         arguments = dict(record)
-        return RECORDED[arguments.pop("class")](**arguments)
+        kernel = RECORDED[arguments.pop("class")](**arguments)
+        _require_types(kernel)
+        return kernel
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"recorded kernel ({record}) must be one of {', '.join(RECORDED)} with its arguments: {error!r}"
+            f"recorded kernel ({str(record)[:300]}) must be one of {', '.join(RECORDED)} with its arguments: {error!r}"
         ) from None
+
+
+def _require_types(kernel: Kernel) -> None:
+    """Refuse what no kernel was made with: Python does not compare arguments with their types."""
+    hints = get_type_hints(type(kernel))
+    for field in dataclasses.fields(kernel):
+        value, hint = getattr(kernel, field.name), hints[field.name]
+        limit = 2**63 if field.name == "seed" else LARGEST_NUMBER
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= limit
+        if (hint is int and not (number and isinstance(value, int))) or (hint is float and not number):
+            kind = "a whole number" if hint is int else "a number"
+            raise ValueError(f"{field.name} ({str(value)[:100]}) must be {kind} of at most {limit}")
 
 
 def record(net: nn.Module) -> dict[str, Any]:
@@ -107,12 +126,15 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if it is no record, or is of another net.
     """
-    unknown = set(record) - {"window_size", "position_bias", "kernels"}
-    if unknown or not isinstance(record.get("kernels", {}), Mapping):
+    known = isinstance(record, Mapping) and not set(record) - {"window_size", "position_bias", "kernels"}
+    if not known or not isinstance(record.get("kernels", {}), Mapping):
         raise ValueError(
-            f"record of the attention must hold window_size, position_bias and kernels, got {dict(record)}"
+            f"record of the attention must hold window_size, position_bias and kernels, got {str(record)[:300]}"
         )
     if "window_size" in record:
+        side = record["window_size"]
+        if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= LARGEST_WINDOW:
+            raise ValueError(f"window_size ({str(side)[:100]}) must be a whole number from 1 to {LARGEST_WINDOW}")
         if not isinstance(net, WindowHost):
             raise ValueError(
                 f"net ({type(net).__name__}) must be a nystra.sites.WindowHost to attend in the recorded windows of "
@@ -121,7 +143,7 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
         net.set_window(record["window_size"], record.get("position_bias", "keep"))
     sites = find_sites(net)
     kernels = {name: decode_kernel(kernel) for name, kernel in record.get("kernels", {}).items()}
-    if strange := sorted(set(kernels) - set(sites)):
+    if strange := sorted(map(str, set(kernels) - set(sites))):
         raise ValueError(
             f"record of the attention must be of this net, got the unknown site {strange[0]}; use the checkpoint's own "
             "network"

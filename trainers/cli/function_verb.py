@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from trainers.cli.verbs import FunctionVerb
 from trainers.recipes.find import find_configs
+from trainers.recipes.names import restrict_names
 from trainers.recipes.parser_messages import usage_error
 from trainers.recipes.quiet import filter_warnings
 
@@ -61,6 +62,7 @@ def call_function(name: str, verb: FunctionVerb, arguments: list[str]) -> None:
     parser = function_parser(name, verb)
     # The import of the function may have brought Lightning, which sets its loggers' levels as it is imported.
     filter_warnings()
+    restrict_names()
     try:
         config = parser.parse_args(find_configs(arguments))
     except ArgumentError as error:

@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     folder = str(Path.cwd())
-    if folder not in sys.path:
-        # At the end, so that a stray file hides no installed module.
-        sys.path.append(folder)
+    if Path(__file__).parents[2] != Path(folder):
+        # At the end, where `python -m` has it first, so that a stray file hides no installed module.
+        sys.path[:] = [place for place in sys.path if place not in ("", folder)] + [folder]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names of files may be no text at all; a message about one must not fail on it.

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from trainers.errors import nearest
+from trainers.recipes.yaml_text import require_recipe
 
 INCLUDED = ("net/", "data/", "attention/")
 """Folders of files that recipes include, or that are given beside a recipe; none of them is a recipe."""
@@ -16,13 +17,19 @@ def installed_configs() -> dict[str, Path]:
 
 
 def find_configs(arguments: list[str]) -> list[str]:
-    """Replace recipes that are not in the working directory by the installed ones of that name."""
+    """Replace recipes that are not in the working directory by the installed ones of that name.
+
+    Raises:
+        FileNotFoundError: if there is no such recipe.
+        UsageError: if a file is no recipe.
+    """
     found = list(arguments)
     for index, argument in enumerate(arguments):
-        if argument.startswith("--config="):
-            found[index] = f"--config={find_config(argument.removeprefix('--config='))}"
-        elif index and arguments[index - 1] in ("--config", "-c"):
-            found[index] = find_config(argument)
+        named = argument.startswith("--config=")
+        if named or (index and arguments[index - 1] in ("--config", "-c")):
+            path = find_config(argument.removeprefix("--config="))
+            require_recipe(Path(path))
+            found[index] = f"--config={path}" if named else path
     return found
 
 

@@ -21,6 +21,7 @@ from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.lines import report
 from trainers.monitoring.tensorboard import own_loggers
 from trainers.recipes.find import find_configs
+from trainers.recipes.names import restrict_names
 from trainers.recipes.options import CKPT_PATH, EMA_DECAY, MAX_BATCH_PER_DEVICE
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.parser_messages import usage_error
@@ -102,6 +103,7 @@ class LowrankCLI(LightningCLI):
 
     def _run(self, args: list[str]) -> None:
         filter_warnings()
+        restrict_names()
         super().__init__(
             LightningModule,
             LightningDataModule,

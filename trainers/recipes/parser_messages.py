@@ -16,6 +16,7 @@ _STRUCTURE = re.compile(rf"(- )?({UNION_MISMATCH}|Subtypes: |Errors:$|Given valu
 _GIVEN = re.compile(r"Given value: (?P<value>.*)")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
 _ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)' has no attribute) '?(?P<name>\w+)'?")
+_DENIED = re.compile(r"Importing '(?P<name>[^']+)' is not allowed")
 _NO_PATH = re.compile(r"Expected a dot import path string: (?P<name>[A-Za-z_]\w*)$")
 _OF_CLASS = re.compile(r"(?P<problem>.+?)\.? Got value: Namespace\(class_path='(?P<name>[^']+)'")
 
@@ -69,6 +70,12 @@ def _option_unknown(problem: str, options: Iterable[str]) -> str:
 
 def _value_unfit(problems: list[str], where: str, owner: str, given: str) -> str:
     for problem in problems:
+        if denied := _DENIED.search(problem):
+            return (
+                f"{where} ({denied['name']}) must name a class of this package, of torch.nn, torch.optim or "
+                "Lightning's callbacks, loggers, plugins and strategies, of a package that you installed beside, or of "
+                "a module in the working directory: nothing else is imported"
+            )
         if absent := _ABSENT.match(problem):
             module, name = absent["face"] or absent["module"], absent["name"]
             similar = nearest(name, dir(import_module(module)))

@@ -34,3 +34,16 @@ def test_the_installed_command_finds_modules_in_the_working_directory(tmp_path, 
     assert result.returncode == 0, result.stderr
     assert "class_path: mydata.SceneFolders" in result.stdout
     assert "root: scenes" in result.stdout
+
+
+def test_a_file_in_the_working_directory_hides_no_installed_module(tmp_path):
+    for name in ("torch", "yaml", "lightning", "jsonargparse"):
+        (tmp_path / f"{name}.py").write_text("raise AssertionError('executed')")
+    result = subprocess.run(
+        [sys.executable, "-m", "trainers", "recipes", "demo/restormer_glmha.yaml"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr

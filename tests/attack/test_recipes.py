@@ -1,0 +1,164 @@
+"""Recipes of strangers: what they may name, and YAML that would not end."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonargparse import ArgumentError
+from torch import nn
+
+from trainers.errors import UsageError
+from trainers.recipes.names import restrict_names
+from trainers.recipes.parser import RecipeParser
+from trainers.recipes.yaml_text import bounded_yaml, require_recipe
+
+# Modules whose import alone does something: a browser, an editor, a poem, an installer.
+EFFECTS = ("antigravity", "idlelib.idle", "this", "pip.__main__")
+REFUSED = (
+    "os.system",
+    "posix.system",
+    "subprocess.Popen",
+    "builtins.eval",
+    "builtins.print",
+    "functools.partial",
+    "pathlib.Path.touch",
+    "torch.load",
+    "torch.hub.load",
+    "torch.package.PackageImporter",
+    "torch.utils.cpp_extension.load",
+    "lightning.pytorch.cli.LightningCLI",
+    "numpy.load",
+    "jsonargparse.set_parsing_settings",
+    "yaml.unsafe_load",
+    "nystra.__main__.Net",
+    "datamodules.files.images.os.system",
+    "trainers.cli.main.os.system",
+    "nowhere.Net",
+    *(f"{module}.Net" for module in EFFECTS),
+)
+ALLOWED = ("torch.nn.Identity", "torch.nn.L1Loss", "nystra.hosts.swinir.SwinIR", "mynets.Net")
+OWN = "from torch import nn\n\n\nclass Net(nn.Identity):\n    pass\n"
+
+
+@pytest.fixture
+def parser(tmp_path, monkeypatch) -> RecipeParser:
+    """A parser of the kinds of options that recipes have, beside a module of the user's."""
+    (tmp_path / "mynets.py").write_text(OWN)
+    (tmp_path / "torch.py").write_text("raise AssertionError('a file in the working directory hides torch')")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    restrict_names()
+    parser = RecipeParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net")
+    parser.add_argument("--factory", type=Callable[[int], nn.Module])
+    parser.add_argument("--call", type=Callable)
+    parser.add_argument("--either", type=Callable[[int], nn.Module] | list[Callable[[int], nn.Module]] | None)
+    return parser
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_option_imports_what_recipes_may_not_name(parser, name):
+    before = set(sys.modules)
+    for option in ("net", "factory", "call", "either"):
+        for value in (name, {"class_path": name}, {"class_path": name, "init_args": {"args": "exit 1"}}, [name]):
+            with pytest.raises(ArgumentError):
+                parser.parse_object({"net": {"class_path": "torch.nn.Identity"}, option: value})
+    assert not {name.partition(".")[0] for name in EFFECTS} & (set(sys.modules) - before)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_classes_of_this_package_of_torch_and_of_the_user_are_found(parser, name):
+    values = parser.parse_object({"net": {"class_path": "torch.nn.Identity"}, "factory": name})
+    assert values.factory is not None
+
+
+def test_a_class_must_fit_its_option(parser):
+    with pytest.raises(ArgumentError):
+        parser.parse_object({"net": {"class_path": "trainers.metrics.Protocol"}})
+
+
+def test_what_is_not_allowed_is_named_with_what_is(lowrank, recipe, capsys):
+    assert lowrank("fit", "--config", recipe, "--model.loss", "os.system") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: model.loss (os.system) must name a class of this package, of torch.nn")
+    assert "module in the working directory" in message
+
+
+def bomb(levels: int, width: int, opening: str) -> str:
+    """Lists of aliases to the list before: width ** levels values in a few lines."""
+    close = {"[": "]", "{": "}"}[opening]
+    lines = ["a0: &a0 [x]"]
+    for level in range(1, levels):
+        items = [f"*a{level - 1}" if opening == "[" else f"k{index}: *a{level - 1}" for index in range(width)]
+        lines.append(f"a{level}: &a{level} {opening}{', '.join(items)}{close}")
+    return "\n".join(lines)
+
+
+HOSTILE = {
+    "lists": bomb(30, 9, "["),
+    "mappings": bomb(30, 9, "{"),
+    "recursive": "a: &a [*a]",
+    "deep": "[" * 100_000,
+    "deep mappings": "{a: " * 5_000,
+    "python": "a: !!python/object/apply:os.system ['touch executed']",
+    "python name": "a: !!python/name:os.system",
+    "tab": "trainer:\n\tmax_steps: 1",
+    "number": "a: !!int 'x'",
+    "digits": "a: 0x" + "f" * 10 + "\nb: !!int '" + "9" * 9000 + "'",
+    "date": "a: !!timestamp '2026-99-99'",
+    "list for a key": "? [a]\n: b",
+    "no mapping": "[1, 2]",
+    "one word": "trainer",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_recipe_is_refused_by_its_name(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "hostile.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"config \(.*hostile\.yaml\) must (be YAML|hold options)"):
+        require_recipe(path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-32"])
+def test_another_encoding_is_named(tmp_path, encoding):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes("# für Fotos\ntrainer: {max_steps: 1}\n".encode(encoding))
+    with pytest.raises(UsageError, match=r"recipe\.yaml\) must be text in UTF-8"):
+        require_recipe(path)
+
+
+def test_a_recipe_with_the_mark_of_utf_8_is_read(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("\ufefftrainer: {max_steps: 1}\n")
+    require_recipe(path)
+
+
+def test_aliases_serve_where_they_stand_for_little():
+    assert bounded_yaml("a: &a {b: [1, 2]}\nc: *a\nd: {<<: *a, e: 3}") == {
+        "a": {"b": [1, 2]},
+        "c": {"b": [1, 2]},
+        "d": {"b": [1, 2], "e": 3},
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(alphabet=st.sampled_from("a1&*:-[]{}<>!|'\"#,\n\t ?.%@"), max_size=60))
+def test_any_text_is_read_or_refused(text):
+    with contextlib.suppress(yaml.YAMLError):
+        bounded_yaml(text)
+
+
+def test_an_included_file_is_bounded_as_well(lowrank, recipe, tmp_path, capsys):
+    (tmp_path / "net.yaml").write_text(HOSTILE["lists"])
+    content = yaml.safe_load(recipe.read_text())
+    content["model"]["init_args"]["net"] = str(tmp_path / "net.yaml")
+    recipe.write_text(yaml.safe_dump(content))
+    assert lowrank("fit", "--config", recipe) == 2
+    assert Path("net.yaml").name in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""What recipes and options may name: classes of this package, of a few rooms of its libraries, and of the user's own.
+
+A recipe is data, but it names classes, and to look for a name is to import, and so to execute, the module that it is
+in. Names of the standard library, of the libraries that this package stands on, and of tools that run code are
+therefore refused before anything is imported. A class must besides fit the option that takes it.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from jsonargparse import set_parsing_settings
+
+OWN = ("glmha", "nystra", "datamodules", "trainers", "__main__")
+LIBRARIES = (
+    "torch.nn",
+    "torch.optim",
+    *(
+        f"{lightning}.{room}"
+        for lightning in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric")
+        for room in ("callbacks", "loggers", "plugins", "profilers", "strategies", "accelerators")
+    ),
+    "torchmetrics",
+    "albumentations",
+)
+"""Rooms of libraries whose classes serve in recipes."""
+TOOLS = frozenset({
+    *("torch", "lightning", "pytorch_lightning", "lightning_fabric", "jsonargparse", "yaml", "fsspec", "numpy"),
+    *("scipy", "cv2", "h5py", "safetensors", "matplotlib", "skimage", "rich", "tensorboard", "lazy_loader"),
+    *("pip", "setuptools", "pkg_resources", "wheel", "distutils", "build", "pytest", "py", "hypothesis", "mypy"),
+    *("IPython", "ipykernel", "jupyter", "cffi", "Cython", "pyximport", "numba", "triton", "torchgen", "functorch"),
+    *("sympy", "mpmath", "jinja2", "dill", "cloudpickle", "joblib", "requests", "urllib3", "aiohttp", "ninja"),
+})  # fmt: skip
+"""Modules that hold no class for a recipe, or run what they are given."""
+
+
+def restrict_names() -> None:
+    """Refuse in this process what no recipe and no option may name.
+
+    Allowed are `OWN`, `LIBRARIES`, and packages and modules that somebody has put in place for it: in the working
+    directory, or installed beside this package, unless they are of the standard library or of `TOOLS`.
+    """
+    allowed = sorted({*_users_own(), *OWN})
+    denied = ["*", *sys.stdlib_module_names, *(f"{name}.__main__" for name in allowed)]
+    set_parsing_settings(import_path_denylist=denied, import_path_allowlist=[*allowed, *LIBRARIES])
+
+
+def _users_own() -> Iterator[str]:
+    """Names of the top modules that can be imported, but for those which no recipe may name."""
+    standard = Path(sys.modules["os"].__file__ or "").parent
+    for folder in map(Path, dict.fromkeys(sys.path)):
+        if folder == standard or not folder.is_dir():
+            continue
+        for path in folder.iterdir():
+            name = path.name.partition(".")[0]
+            public = name.isidentifier() and not name.startswith("_")
+            if public and name not in sys.stdlib_module_names and name not in TOOLS:
+                yield name
