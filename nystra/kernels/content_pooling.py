@@ -1,4 +1,4 @@
-"""Content pooling: landmark-centred pooling whose blocks and cells follow the tokens' content, not their places."""
+"""Content pooling: landmark-centred pooling whose blocks and cells follow what tokens hold, before where they lie."""
 
 import dataclasses
 from typing import NamedTuple
@@ -15,13 +15,13 @@ from nystra.windows.clusters import balanced_order, inverse, rows, splits
 from nystra.windows.geometry import MASKED, WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 
-# Least spread of a cell, so that its logarithm is finite.
+# Least spread of a cell, so that its logarithm is finite, and of channels that others are compared with.
 SPREAD_EPSILON = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
 class ContentPooling(Kernel):
-    """Landmark-centred pooling of clusters by content: for networks without position bias.
+    """Landmark-centred pooling of clusters by content, and by place as far as a position bias tells tokens apart.
 
     Cells that follow content hold tokens that are alike, wherever these lie::
 
@@ -39,14 +39,16 @@ class ContentPooling(Kernel):
     On processors a native program does this where no gradient is asked for. Its outputs are those of plain torch up to
     rounding, which decides now and then which of two like tokens belongs to a cluster.
 
-    A position bias enters by a low-rank factorisation of its table, as further channels of queries and keys; the mask
-    of shifted windows does so exactly.
+    A position bias enters exactly where cells are attended exactly. In summaries it enters by a low-rank factorisation
+    of its table, as further channels of queries and keys. These count in the trees by how much they move logits: where
+    the bias is strong, clusters are neighbours, and where it is weak, they are alike. The mask of shifted windows
+    enters exactly.
 
     Args:
         landmarks: m, blocks of queries; must divide the number of tokens.
         cells: s, cells of keys; must divide the number of tokens.
-        near: number of cells that each block attends exactly, 0 to s; s is exact attention but for the bias' rank.
-        bias_rank: channels for the position bias, >= 1; unused where there is none.
+        near: number of cells that each block attends exactly, 0 to s; s is exact attention.
+        bias_rank: channels for the position bias in summaries, >= 1; unused where there is none.
 
     Raises:
         ValueError: if a number is out of range.
@@ -95,21 +97,24 @@ class ContentPooling(Kernel):
         return tokens
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BiasChannels | None":
-        """Further channels of queries and keys whose products are bias and mask; None where there are none."""
+        """Further channels of queries and keys whose products are mask and bias; None where there are none."""
         self._check(kind.window)
         if not kind.has_bias:
             return None
         positions = kind.positions()
         channels = [_mask_channels(kind.regions(positions, axis)) for axis in kind.split_axes]
-        if kind.bias is not None:
+        masks = sum(queries.shape[2] for queries, _ in channels)
+        offsets = kind.offset_logits()
+        if offsets is not None:
             bias = dataclasses.replace(kind, split=(None, None)).all_logits()
             channels.append(_factors(bias, self.bias_rank))
+            offsets = at_least_float32(offsets)
         heads = max(len(queries) for queries, _ in channels)
         queries, keys = (
             torch.cat([part.expand(heads, -1, -1) for part in parts], 2).to(dtype).contiguous()
             for parts in zip(*channels, strict=True)
         )
-        return BiasChannels(queries, keys)
+        return BiasChannels(queries, keys, masks, offsets)
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
@@ -123,20 +128,21 @@ class ContentPooling(Kernel):
             (self, geometry.kind_counts),
             kinds[-1],
             query.dtype,
-            lambda: native.stack_channels([self.tables(kind, torch.float32) for kind in kinds]),
+            lambda: native.Further.of([self.tables(kind, torch.float32) for kind in kinds]),
         )
         sizes = (self.landmarks, self.cells, self.near)
         return native.attend(query, key, value, further, geometry, cut, sizes)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BiasChannels | None") -> Tensor:
         """See base class."""
+        channels = query.shape[3]
         if tables is not None:
             query, key = (
                 torch.cat([tokens, more.expand(len(tokens), tokens.shape[1], -1, -1)], 3)
                 for tokens, more in ((query, tables.query), (key, tables.key))
             )
-        by_query = balanced_order(query, self.landmarks)
-        by_key = balanced_order(_comparable(key, value), self.cells, ways=4)
+        by_query = balanced_order(_comparable_queries(query, key, channels), self.landmarks)
+        by_key = balanced_order(_comparable_pairs(query, key, value, channels), self.cells, ways=4)
         query, key, value = rows(query, by_query), rows(key, by_key), rows(value, by_key)
         landmark = pool(query, self.landmarks)
         key_cells, value_cells = (tokens.unflatten(2, (self.cells, -1)) for tokens in (key, value))
@@ -155,7 +161,14 @@ class ContentPooling(Kernel):
             spread = _log_spread(weights, key_cells, far_key) + _log_spread(weights, value_cells, far_value)
             chosen = (mass + 0.5 * spread).topk(self.near, 3).indices
         near_key, near_value = (self._take(tokens, chosen) for tokens in (key, value))
-        near = at_least_float32(blocks @ near_key.transpose(3, 4))
+        if tables is None or tables.bias is None:
+            near = at_least_float32(blocks @ near_key.transpose(3, 4))
+        else:
+            exact = channels + tables.masks
+            near = at_least_float32(blocks[..., :exact] @ near_key[..., :exact].transpose(3, 4))
+            places = _offset_places(tables.bias)
+            near_places = self._take(places[by_key].unsqueeze(3), chosen).squeeze(4)
+            near = near + _near_bias(tables.bias, places[by_query].unflatten(2, (self.landmarks, -1)), near_places)
         # Cells that are attended exactly count once: their summaries get no weight.
         seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
         logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
@@ -171,15 +184,19 @@ class ContentPooling(Kernel):
 
 
 class BiasChannels(NamedTuple):
-    """Channels beside a head's own whose products are the bias.
+    """Channels beside a head's own whose products are mask and bias.
 
     Attributes:
-        query: (heads or 1, N, r).
-        key: (heads or 1, N, r).
+        query: (heads or 1, N, masks + r), those of the mask first.
+        key: as queries.
+        masks: number of channels for the mask.
+        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; None: there is none.
     """
 
     query: Tensor
     key: Tensor
+    masks: int
+    bias: Tensor | None
 
 
 def _factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -189,13 +206,27 @@ def _factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """
     wide = bias.double()
     with torch.no_grad():
-        left, values, _ = torch.linalg.svd(wide, full_matrices=False)
+        left, values = _left_vectors(wide, rank)
         left, values = left[..., :rank], values[:, None, :rank]
         # Beyond a bias' rank there is rounding only, and where a bias is 0 nothing else: such channels are 0.
         significant = values > torch.finfo(bias.dtype).eps * len(bias[0]) * values[..., :1]
         root = torch.where(significant, values, 1.0).sqrt()
         left = torch.where(significant, left, 0.0)
     return (left * root).to(bias.dtype), (wide.mT @ (left / root)).to(bias.dtype)
+
+
+def _left_vectors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """First left singular vectors (heads, N, r') and values (heads, r') of a bias (heads, N, N), r' >= min(r, N)."""
+    tokens, spare = len(bias[0]), 8
+    if tokens <= 4 * (rank + spare):
+        return torch.linalg.svd(bias, full_matrices=False)[:2]
+    # By subspace iteration from the columns of tokens that are spread over the window: all vectors would take minutes.
+    basis = bias[..., torch.linspace(0, tokens - 1, rank + spare, device=bias.device).long()]
+    for _ in range(4):
+        basis = bias @ (bias.mT @ torch.linalg.qr(basis).Q)
+    basis = torch.linalg.qr(basis).Q
+    left, values, _ = torch.linalg.svd(basis.mT @ bias, full_matrices=False)
+    return basis @ left, values
 
 
 def _mask_channels(region: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,11 +238,39 @@ def _mask_channels(region: Tensor) -> tuple[Tensor, Tensor]:
     return queries.unsqueeze(0), keys.unsqueeze(0)
 
 
-def _comparable(key: Tensor, value: Tensor) -> Tensor:
-    """Keys and values side by side, (W, h, N, 2d), values scaled to the keys' spread in each window and head."""
-    key, value = at_least_float32(key.detach()), at_least_float32(value.detach())
-    spread, other = (tokens.var(2, correction=0).mean(2)[..., None, None] for tokens in (key, value))
-    return torch.cat([key, value * (spread / other.clamp_min(SPREAD_EPSILON)).sqrt()], 3)
+def _comparable_queries(query: Tensor, key: Tensor, own: int) -> Tensor:
+    """Queries (W, h, N, c) whose channels beyond a head's own count by how much they move logits, as those do."""
+    key = at_least_float32(key.detach())
+    return at_least_float32(query.detach()) * _weights(key.var(2, correction=0), own)
+
+
+def _comparable_pairs(query: Tensor, key: Tensor, value: Tensor, own: int) -> Tensor:
+    """Keys, weighted as queries are, and values, scaled to the keys' spread in each window and head: (W, h, N, n)."""
+    query, key, value = (at_least_float32(tokens.detach()) for tokens in (query, key, value))
+    spread, other = (tokens.var(2, correction=0).mean(2)[..., None, None] for tokens in (key[..., :own], value))
+    values = value * (spread / other.clamp_min(SPREAD_EPSILON)).sqrt()
+    return torch.cat([key * _weights(query.square().mean(2), own), values], 3)
+
+
+def _weights(power: Tensor, own: int) -> Tensor:
+    """Weights of channels, 1 for a head's own, by the power of those that they meet: (W, h, c) → (W, h, 1, c)."""
+    further = power[..., own:] / power[..., :own].mean(2, keepdim=True).clamp_min(SPREAD_EPSILON)
+    return torch.cat([torch.ones_like(power[..., :own]), further.sqrt()], 2).unsqueeze(2)
+
+
+def _offset_places(bias: Tensor) -> Tensor:
+    """Numbers of a window's tokens, (N,), whose differences number the offsets of a bias (heads, 2h - 1, 2w - 1)."""
+    height, width = ((side + 1) // 2 for side in bias.shape[1:])
+    rows, columns = (torch.arange(side, device=bias.device) for side in (height, width))
+    return (rows.unsqueeze(1) * bias.shape[2] + columns).flatten()
+
+
+def _near_bias(bias: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    """Bias of all offsets at the places of blocks' queries (W, h, m, n) and keys (W, h, m, k): (W, h, m, n, k)."""
+    heads, rows, columns = bias.shape
+    middle = rows // 2 * columns + columns // 2 + rows * columns * torch.arange(heads, device=bias.device)
+    numbers = (queries + middle.view(heads, 1, 1)).unsqueeze(4) - keys.unsqueeze(3)
+    return bias.flatten()[numbers]
 
 
 def _log_spread(weights: Tensor, cells: Tensor, mean: Tensor) -> Tensor:

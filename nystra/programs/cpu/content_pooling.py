@@ -2,6 +2,9 @@
 
 import ctypes
 import functools
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +31,9 @@ class Arguments(ctypes.Structure):
         ("further", ctypes.c_int64),
         ("further_kind", ctypes.c_int64),
         ("further_head", ctypes.c_int64),
+        ("masks", ctypes.c_int64),
+        ("bias", ctypes.c_void_p),
+        ("bias_head", ctypes.c_int64),
         ("kinds", Pair),
         ("blocks", ctypes.c_int64),
         ("cells", ctypes.c_int64),
@@ -40,35 +46,56 @@ class Arguments(ctypes.Structure):
     )
 
 
-def stack_channels(kinds: list[tuple[Tensor, Tensor] | None]) -> tuple[Tensor, Tensor] | None:
-    """Lay out the further channels of queries and keys in windows of all kinds for the program.
+class Further(NamedTuple):
+    """Further channels of queries and keys in windows of all kinds, and the bias of near cells, for the program.
 
-    Args:
-        kinds: for each kind of window both of shape (heads or 1, N, channels), or None: it has neither bias nor mask.
-
-    Returns:
-        Both of shape (kinds, heads or 1, N, most channels); None where no kind has any.
+    Attributes:
+        query: (kinds, heads or 1, N, channels), those of the mask first.
+        key: as queries.
+        masks: number of channels for the mask.
+        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1), in units of log2; None: there is none.
     """
-    present = [kind for kind in kinds if kind is not None]
-    if not present:
-        return None
-    heads, most = (max(kind[0].shape[axis] for kind in present) for axis in (0, 2))
-    tokens = present[0][0].shape[1]
 
-    def laid_out(channels: Tensor | None) -> Tensor:
-        if channels is None:
-            return torch.zeros(heads, tokens, most, device=present[0][0].device)
-        return F.pad(channels.float(), (0, most - channels.shape[2])).expand(heads, -1, -1)
+    query: Tensor
+    key: Tensor
+    masks: int
+    bias: Tensor | None
 
-    queries, keys = (torch.stack([laid_out(kind and kind[side]) for kind in kinds]) for side in (0, 1))
-    return queries, keys
+    @classmethod
+    def of(cls, kinds: Sequence[tuple[Tensor, Tensor, int, Tensor | None] | None]) -> "Further | None":
+        """Lay out the channels of all kinds of windows, see `nystra.kernels.content_pooling.BiasChannels`.
+
+        Args:
+            kinds: of each kind of window; None: it has neither bias nor mask.
+
+        Returns:
+            None where no kind has any.
+        """
+        present = [kind for kind in kinds if kind is not None]
+        if not present:
+            return None
+        heads = max(len(kind[0]) for kind in present)
+        masks = max(kind[2] for kind in present)
+        most = masks + max(kind[0].shape[2] - kind[2] for kind in present)
+        tokens, bias = present[0][0].shape[1], present[0][3]
+
+        def laid_out(kind: tuple[Tensor, Tensor, int, Tensor | None] | None, side: Literal[0, 1]) -> Tensor:
+            if kind is None:
+                return torch.zeros(heads, tokens, most, device=present[0][0].device)
+            channels, own = kind[side], kind[2]
+            mask = F.pad(channels[..., :own].float(), (0, masks - own))
+            rest = channels[..., own:].float()
+            return F.pad(torch.cat([mask, rest], 2), (0, most - masks - rest.shape[2])).expand(heads, -1, -1)
+
+        queries, keys = (torch.stack([laid_out(kind, side) for kind in kinds]) for side in (0, 1))
+        return cls(queries, keys, masks, None if bias is None else bias.float() * math.log2(math.e))
 
 
 def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    further: tuple[Tensor, Tensor] | None,
+    further: Further | None,
     geometry: WindowGeometry,
     cut: Cut,
     sizes: tuple[int, int, int],
@@ -79,7 +106,7 @@ def attend(
         query: the scale folded in.
         key: as queries.
         value: as queries.
-        further: see `stack_channels`.
+        further: None: there is neither bias nor mask.
         geometry: of the windows.
         cut: of the maps into windows.
         sizes: blocks of queries, cells of keys, and cells that a block attends exactly.
@@ -87,9 +114,9 @@ def attend(
     Returns:
         (B, H, W, heads, d).
     """
-    further_query, further_key = further or (None, None)
     windows = list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid)
-    return content_pooling(query, key, value, further_query, further_key, *windows, list(geometry.kind_counts), *sizes)
+    channels = further or (None, None, 0, None)
+    return content_pooling(query, key, value, *channels, *windows, list(geometry.kind_counts), *sizes)
 
 
 @functools.partial(Operator, "nystra::content_pooling")
@@ -99,6 +126,8 @@ def content_pooling(
     value: Tensor,
     further_query: Tensor | None,
     further_key: Tensor | None,
+    masks: int,
+    bias: Tensor | None,
     window: list[int],
     roll: list[int],
     margins: list[int],
@@ -115,7 +144,9 @@ def content_pooling(
         key: (B, H, W, heads, d).
         value: (B, H, W, heads, d).
         further_query: further channels of queries, (kinds, heads or 1, N, channels), float32; None: there are none.
-        further_key: those of keys, whose products with the former are bias and mask.
+        further_key: those of keys, whose products with the former are mask and bias.
+        masks: number of the further channels that are the mask, the first of them.
+        bias: see `Further`.
         window: h and w of a window.
         roll: see `nystra.windows.Cut`.
         margins: see `nystra.windows.Cut`.
@@ -138,6 +169,8 @@ def content_pooling(
     levels = [(ctypes.c_int32 * len(part))(*part) for part in parts]
     if further_query is not None and further_key is not None:
         further_query, further_key = further_query.contiguous(), further_key.contiguous()
+    if bias is not None:
+        bias = bias.contiguous()
     arguments = Arguments(
         Windows.of(query, window, roll, margins, grid),
         *(Map.of(maps) for maps in (query, key, value, output)),
@@ -145,6 +178,9 @@ def content_pooling(
         0 if further_query is None else further_query.shape[3],
         0 if further_query is None else further_query.stride(0),
         0 if further_query is None or further_query.shape[1] == 1 else further_query.stride(1),
+        masks,
+        None if bias is None else bias.data_ptr(),
+        0 if bias is None or len(bias) == 1 else bias.stride(0),
         Pair(*kinds),
         blocks,
         cells,

@@ -1,10 +1,13 @@
 """Content pooling: a position bias of any rank, and clusters where content is strewn over the window."""
 
+import contextlib
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from nystra import ContentPooling, LandmarkPooling, Softmax, WindowGeometry
+from nystra.programs.cpu.library import plain_torch
 from nystra.windows.position_bias import TableBias
 from tests.nystra.kernels.scenes import CHANNELS, HEADS, Scene
 
@@ -20,9 +23,53 @@ def test_content_pooling_takes_a_bias_of_any_rank(table):
     inputs = scene.tokens(torch.float32)
     geometry = WindowGeometry(scene.window, scene.grid, bias=TableBias(bias, scene.window))
     exact = Softmax()(*inputs, geometry)
-    # Everything near: only the rank of the bias is left to differ by, 64 for one of noise.
-    assert_close(ContentPooling(4, 4, 4, bias_rank=64)(*inputs, geometry), exact, rtol=1e-4, atol=1e-4)
+    # Nothing near: summaries of single tokens with a bias of full rank, 64 for one of noise.
+    assert_close(ContentPooling(4, 64, 0, bias_rank=64)(*inputs, geometry), exact, rtol=1e-4, atol=1e-4)
     assert ContentPooling(4, 4, 1, bias_rank=8)(*inputs, geometry).isfinite().all()
+
+
+@pytest.mark.parametrize("natively", [False, True])
+@pytest.mark.parametrize("decay", [0.3, 1, 3])
+def test_content_pooling_takes_a_bias_that_is_sharp(decay, natively):
+    """A bias that falls with distance has no small rank: without it in near cells, errors are five times as large."""
+    generator = torch.Generator().manual_seed(0)
+    offsets = torch.cartesian_prod(torch.arange(-15, 16.0), torch.arange(-15, 16.0))
+    table = TableBias((-decay * offsets.norm(dim=1)).unsqueeze(1), (16, 16))
+    geometry = WindowGeometry((16, 16), bias=table)
+    inputs = [0.3 * torch.randn(2, 1, 256, CHANNELS, generator=generator) for _ in range(2)]
+    inputs.append(torch.randn(2, 1, 256, CHANNELS, generator=generator))
+    exact = Softmax()(*inputs, geometry)
+    with contextlib.nullcontext() if natively else plain_torch():
+        given = ContentPooling(16, 64, 16)(*inputs, geometry)
+    assert (given - exact).norm() < 0.1 * exact.norm()
+
+
+def test_clusters_do_not_depend_on_how_a_bias_is_factorised():
+    scene = Scene()
+    kernel = ContentPooling(4, 8, 0)
+    inputs = scene.tokens()
+    ((_, _, kind),) = scene.geometry().kinds(torch.device("cpu"))
+    tables = kernel.tables(kind, torch.float64)
+    expected = kernel.attend(*inputs, tables)
+    other = tables._replace(query=16 * tables.query, key=tables.key / 16)
+    assert_close(kernel.attend(*inputs, other), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("table", ["nothing", "steps", "slopes", "noise"])
+def test_a_large_bias_is_factorised_as_well_as_by_all_its_singular_vectors(table):
+    offsets = torch.cartesian_prod(torch.arange(-15, 16.0), torch.arange(-15, 16.0))
+    values = {
+        "nothing": torch.zeros(len(offsets)),
+        "steps": (offsets[:, 0] > 0).float(),
+        "slopes": -offsets.norm(dim=1),
+        "noise": torch.randn(len(offsets), generator=torch.Generator().manual_seed(0)),
+    }
+    geometry = WindowGeometry((16, 16), bias=TableBias(values[table].unsqueeze(1), (16, 16)))
+    ((_, _, kind),) = geometry.kinds(torch.device("cpu"))
+    bias = kind.all_logits()
+    tables = ContentPooling(bias_rank=16).tables(kind, torch.float32)
+    left = (bias - tables.query @ tables.key.mT).norm()
+    assert left <= 1.01 * torch.linalg.svdvals(bias)[:, 16:].norm() + 1e-3
 
 
 def test_content_pooling_follows_content_where_there_is_no_bias():

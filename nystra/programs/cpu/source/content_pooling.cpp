@@ -11,9 +11,14 @@ constexpr int TILES = 4;
 struct Arguments {
   Windows windows;
   Map query, key, value, output;
-  // Further channels of queries and keys, whose products are bias and mask: (kinds, heads or 1, N, further), or null.
+  // Further channels of queries and keys, whose products are mask and bias: (kinds, heads or 1, N, further), or null. The
+  // first of them, `masks`, are the mask.
   const float *further_query, *further_key;
-  int64_t further, further_kind, further_head;
+  int64_t further, further_kind, further_head, masks;
+  // Bias of near cells, of all offsets from key to query, in units of log2: (heads or 1, 2h - 1, 2w - 1), or null: it is
+  // in the further channels.
+  const float *bias;
+  int64_t bias_head;
   int64_t kinds[2]; // kinds of windows along each axis, see `Edges`
   // Blocks of queries, cells of keys, and how each level of a tree splits every node of its.
   int64_t blocks, cells, near;
@@ -43,14 +48,17 @@ public:
     ordered.row = arena.take<int32_t>(size.tokens), ordered.column = arena.take<int32_t>(size.tokens);
     by_query = arena.take<int32_t>(size.tokens), by_key = arena.take<int32_t>(size.tokens);
     near = arena.take<int32_t>(a.near * TILE);
+    offset_place = arena.take<int32_t>(size.tokens), near_place = arena.take<int32_t>(a.near * size.cell);
     query = arena.take(size.tokens * size.query_stride), pair = arena.take(size.tokens * stride);
-    scale = arena.take(2 * stride + size.query_stride);
+    scale = arena.take(3 * stride + size.query_stride);
     mean_row = arena.take(TILE * size.query_stride), mean = arena.take(TILE * size.query_stride);
     cell = arena.take(size.cell * stride), summary = arena.take(TILE * a.cells * stride);
     score = arena.take(a.cells * TILE), seen = arena.take(size.seen * stride);
     tile_query = arena.take(TILES * TILE * size.query_stride), sum = arena.take(TILES * TILE * stride);
     weight = arena.take(BLOCK * TILE);
     locate(a.windows, number, nullptr, place);
+    int64_t width = a.windows.window[1];
+    for (int64_t i = 0; i < size.tokens; i++) offset_place[i] = i / width * (2 * width - 1) + i % width;
     ordered.image = place.image;
     pack(Edges(a.windows, number).kind(a.kinds));
   }
@@ -58,9 +66,10 @@ public:
   static size_t room(const Arguments &a) {
     Sizes size(a);
     size_t stride = size.layout.stride(), tokens = size.tokens;
-    return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 6 * Arena::room(tokens) + Arena::room(a.near * TILE) +
+    return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 7 * Arena::room(tokens) +
+           Arena::room(a.near * TILE) + Arena::room(a.near * size.cell) +
            Arena::room(tokens * size.query_stride) + Arena::room(tokens * stride) +
-           Arena::room(2 * stride + size.query_stride) + 2 * Arena::room(TILE * size.query_stride) +
+           Arena::room(3 * stride + size.query_stride) + 2 * Arena::room(TILE * size.query_stride) +
            Arena::room(size.cell * stride) + Arena::room(TILE * a.cells * stride) + Arena::room(a.cells * TILE) +
            Arena::room(size.seen * stride) + Arena::room(TILES * TILE * size.query_stride) +
            Arena::room(TILES * TILE * stride) + Arena::room(BLOCK * TILE);
@@ -122,21 +131,35 @@ private:
     }
   }
 
-  // Put queries into blocks, and keys with their values, scaled to the keys' spread, into cells.
+  static float at_least(float spread) { return spread > SPREAD_EPSILON ? spread : SPREAD_EPSILON; }
+
+  // Put queries into blocks, and keys with their values, scaled to the keys' spread, into cells. Further channels count by
+  // how much they move logits, as a head's own do.
   void cluster() {
     const Layout &layout = size.layout;
-    for (int c = 0; c < size.query_stride; c++) scale[c] = c < layout.keys;
-    query_tree.order({query, size.query_stride, scale}, a.query_parts, a.query_levels, by_query);
+    float *query_weight = scale, *key_weight = query_weight + size.query_stride;
+    float *sum = key_weight + stride, *square = sum + stride;
     for (int64_t i = 0; i < size.tokens; i++) by_key[i] = i;
-    float *square = scale + stride;
-    moments({pair, stride, scale}, by_key, size.tokens, scale, square);
-    float spread[2]{};
-    for (int c = 0; c < layout.squares(); c++)
-      spread[c >= layout.keys] += square[c] - scale[c] * scale[c] / size.tokens;
-    spread[0] /= layout.keys * size.tokens, spread[1] /= layout.values * size.tokens;
-    float ratio = spread[0] / (spread[1] > SPREAD_EPSILON ? spread[1] : SPREAD_EPSILON);
-    for (int c = 0; c < stride; c++) scale[c] = c < layout.keys ? 1 : c < layout.squares() ? ratio : 0;
-    key_tree.order({pair, stride, scale}, a.key_parts, a.key_levels, by_key);
+    float power = 0, spread[2]{};
+    if (a.further) {
+      moments({query, size.query_stride, nullptr}, by_key, size.tokens, sum, square);
+      for (int c = 0; c < layout.keys; c++) {
+        square[c] = square[c] / size.tokens + query[c] * (2 * sum[c] / size.tokens + query[c]);
+        if (c < size.channels) power += square[c] / size.channels;
+      }
+    }
+    for (int c = 0; c < layout.keys; c++) key_weight[c] = c < size.channels ? 1 : square[c] / at_least(power);
+    moments({pair, stride, nullptr}, by_key, size.tokens, sum, square);
+    for (int c = 0; c < layout.squares(); c++) {
+      square[c] = square[c] / size.tokens - sum[c] / size.tokens * (sum[c] / size.tokens);
+      if (c < size.channels || c >= layout.keys) spread[c >= layout.keys] += square[c] / size.channels;
+    }
+    for (int c = 0; c < size.query_stride; c++)
+      query_weight[c] = c < size.channels ? 1 : c < layout.keys ? square[c] / at_least(spread[0]) : 0;
+    float ratio = spread[0] / at_least(spread[1]);
+    for (int c = layout.keys; c < stride; c++) key_weight[c] = c < layout.squares() ? ratio : 0;
+    query_tree.order({query, size.query_stride, query_weight}, a.query_parts, a.query_levels, by_query);
+    key_tree.order({pair, stride, key_weight}, a.key_parts, a.key_levels, by_key);
     for (int64_t i = 0; i < size.tokens; i++)
       ordered.row[i] = place.row[by_query[i]], ordered.column[i] = place.column[by_query[i]];
   }
@@ -182,8 +205,11 @@ private:
   // Gather the rows that a block sees: the tokens of its near cells, and the others' summaries.
   void gather(int64_t block) {
     float *to = seen;
-    for (int64_t i = 0; i < a.near; i++, to += size.cell * stride)
-      copy_rows(pair, by_key + near[i * TILE + block] * size.cell, size.cell, stride, to);
+    for (int64_t i = 0; i < a.near; i++, to += size.cell * stride) {
+      const int32_t *token = by_key + near[i * TILE + block] * size.cell;
+      copy_rows(pair, token, size.cell, stride, to);
+      for (int64_t j = 0; j < size.cell; j++) near_place[i * size.cell + j] = offset_place[token[j]];
+    }
     for (int64_t c = 0; c < a.cells; c++) {
       if (score[c * TILE + block] == -INFINITY) continue;
       copy_row(summary + (block * a.cells + c) * stride, to, stride);
@@ -205,11 +231,32 @@ private:
         tile[count].start();
         tile_of_rows(query, size.query_stride, by_query + token, until - token, size.layout.keys, packed);
       }
-      attend_rows(tile, count, seen, size.seen, size.layout, weight);
+      int64_t exact = a.bias ? a.near * size.cell : 0;
+      if (exact) attend_near(tile, count, first, until, exact);
+      attend_rows(tile, count, seen + exact * stride, size.seen - exact, size.layout, weight);
       for (int t = 0; t < count; t++) {
         tile[t].finish();
         unpack_tile(tile[t].sum, tile[t].total, outputs, first + t * TILE, until, size.channels);
       }
+    }
+  }
+
+  // Attend tiles, of queries from the first on, to the near tokens with their exact bias: without its channels.
+  void attend_near(Tile *tile, int tiles, int64_t first, int64_t until, int64_t count) {
+    int64_t width = a.windows.window[1];
+    const float *middle = a.bias + head * a.bias_head + (a.windows.window[0] - 1) * (2 * width - 1) + width - 1;
+    for (int t = 0; t < tiles; t++, first += TILE) {
+      alignas(64) int32_t query_place[TILE];
+      for (int64_t l = 0; l < TILE; l++)
+        query_place[l] = offset_place[by_query[first + l < until ? first + l : until - 1]];
+      tile[t].keys = size.channels + a.masks;
+      for (int64_t j = 0; j < count; j += BLOCK) {
+        const float *row = seen + j * stride;
+        Run<OffsetBias> run{row, row + size.layout.keys, count - j < BLOCK ? count - j : BLOCK, stride,
+                            OffsetBias{middle, query_place, near_place + j}};
+        attend(tile[t], &run, 1, weight);
+      }
+      tile[t].keys = size.layout.keys;
     }
   }
 
@@ -220,7 +267,7 @@ private:
   Arena arena;
   Tree query_tree, key_tree;
   Place place, ordered; // row by row; block by block
-  int32_t *by_query, *by_key, *near;
+  int32_t *by_query, *by_key, *near, *offset_place, *near_place; // places: see `OffsetBias`
   float *query, *pair, *scale, *mean_row, *mean, *cell, *summary, *score, *seen, *tile_query, *sum, *weight;
 };
 

@@ -101,6 +101,19 @@ INLINE Floats first_lanes(Floats x, int count) {
   return load_first(whole, count);
 }
 
+// The numbers at places of a table.
+INLINE Floats gather(const float *table, Ints place) {
+#if defined(__AVX512F__) && LANES == 16
+  return _mm512_i32gather_ps((__m512i)place, table, sizeof(float));
+#elif defined(__AVX2__) && LANES == 8
+  return _mm256_i32gather_ps(table, (__m256i)place, sizeof(float));
+#else
+  Floats x{};
+  for (int i = 0; i < LANES; i++) x[i] = table[place[i]];
+  return x;
+#endif
+}
+
 // The larger of each pair; b where either is NaN.
 INLINE Floats larger(Floats a, Floats b) {
 #if defined(__AVX512F__) && LANES == 16

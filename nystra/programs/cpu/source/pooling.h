@@ -49,6 +49,14 @@ INLINE void tile_of_rows(const float *row, int stride, const int32_t *number, in
     }
 }
 
+// A number for each offset from key to query, from the zero offset on. Tokens have places whose differences are offsets.
+struct OffsetBias {
+  const float *middle;
+  const int32_t *query, *key; // (TILE), (keys)
+  Floats at(int x, int g) const { return gather(middle, *(const Ints *)(query + g * LANES) - key[x]); }
+  OffsetBias from(int64_t j) const { return {middle, query, key + j}; }
+};
+
 // Attend tiles, which share the rows, to all of them; `weight`: room for (BLOCK, TILE).
 INLINE void attend_rows(Tile *tile, int tiles, const float *row, int64_t count, const Layout &layout, float *weight) {
   int stride = layout.stride();
