@@ -30,10 +30,17 @@ template <class T> const char *run_content_pooling(Random &random, Numbers numbe
   std::unique_ptr<int32_t[]> key_parts = levels(random, a.cells, a.key_levels);
   a.query_parts = query_parts.get(), a.key_parts = key_parts.get();
   for (int axis = 0; axis < 2; axis++) a.kinds[axis] = random.once_in(2) && cut.windows.grid[axis] > 1 ? 2 : 1;
-  std::unique_ptr<float[]> further_query, further_key;
+  std::unique_ptr<float[]> further_query, further_key, bias;
+  int64_t height = cut.windows.window[0], width = cut.windows.window[1];
+  if (random.once_in(2)) {
+    int64_t heads = random.once_in(3) ? 1 : cut.windows.heads, each = (2 * height - 1) * (2 * width - 1);
+    bias.reset(new float[heads * each]);
+    for (int64_t i = 0; i < heads * each; i++) bias[i] = random.normal();
+    a.bias = bias.get(), a.bias_head = heads == 1 ? 0 : each;
+  }
   if (random.once_in(2)) {
     int64_t heads = random.once_in(3) ? 1 : cut.windows.heads;
-    a.further = random.from(1, 20), a.further_kind = heads * tokens * a.further;
+    a.further = random.from(1, 20), a.masks = random.upto(a.further), a.further_kind = heads * tokens * a.further;
     a.further_head = heads == 1 ? 0 : tokens * a.further;
     int64_t size = a.kinds[0] * a.kinds[1] * a.further_kind;
     further_query.reset(new float[size]), further_key.reset(new float[size]);
@@ -55,7 +62,12 @@ template <class T> const char *run_content_pooling(Random &random, Numbers numbe
         std::vector<double> weight(tokens);
         for (int64_t j = 0; exact && j < tokens; j++) {
           for (int64_t c = 0; c < channels; c++) weight[j] += rows.query[i * channels + c] * rows.key[j * channels + c];
-          for (int64_t c = 0; c < a.further; c++)
+          if (a.bias) {
+            int64_t down = i / width - j / width + height - 1, right = i % width - j % width + width - 1;
+            weight[j] += a.bias[head * a.bias_head + down * (2 * width - 1) + right];
+          }
+          // Near cells have their bias from the table, and so only the mask from channels.
+          for (int64_t c = 0; c < (a.bias ? a.masks : a.further); c++)
             weight[j] += a.further_query[from + i * a.further + c] * LOG2_E * a.further_key[from + j * a.further + c];
         }
         softmax(weight);
