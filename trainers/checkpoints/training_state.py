@@ -104,6 +104,10 @@ def _compare(where: str, own: Any, saved: Any) -> None:
             f"ckpt_path must be a run's checkpoint, got one whose {where} is another thing ({type(saved).__name__})"
         )
     if isinstance(own, Mapping):
+        if own and not own.keys() & saved.keys():
+            raise CheckpointError(
+                f"ckpt_path must be a run's checkpoint, got one whose {where} lacks {next(iter(own))}"
+            )
         for key in own.keys() & saved.keys():
             _compare(f"{where}.{key}", own[key], saved[key])
     elif isinstance(own, list) and own:

@@ -1,0 +1,162 @@
+"""A run's checkpoint that lacks parts, or has other things in their place, ends in one message before training."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import datamodules
+import glmha
+import trainers
+from glmha.shared.checkpoint_files import CheckpointError
+from tests.trainers.small_networks import restormer
+from trainers.checkpoints.atomic_io import AtomicCheckpointIO
+from trainers.checkpoints.run_checkpoint import read_run_checkpoint
+from trainers.checkpoints.training_state import restoring
+from trainers.recipes.training import check_before_training
+from trainers.runs.record import RunRecord
+
+Content = dict[str, Any]
+OTHERS = (None, "x", -1, [1], {"x": 1}, True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> trainers.FinishedRun:
+    data = datamodules.DemoDataModule(patch_size=16, batch_size=1, epoch_length=4, eval_size=16)
+    task = trainers.RestorationTask(restormer(), scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 1))
+    options: Content = {"accelerator": "cpu", "enable_progress_bar": False, "max_steps": 1, "limit_val_batches": 1}
+    return trainers.run(task, data, logs=tmp_path_factory.mktemp("logs"), **options)
+
+
+@pytest.fixture(scope="module")
+def saved(finished) -> Content:
+    return read_run_checkpoint(finished.folder / "checkpoints/last.ckpt")
+
+
+def refuse(content: Any, finished: trainers.FinishedRun, path: Path) -> str:
+    """Save contents, go on from them, and return the refusal."""
+    torch.save(content, path)
+    trainer, task = finished.trainer, finished.trainer.lightning_module
+    trainer.fit_loop.epoch_loop.max_steps = 9
+    trainer.fit_loop.epoch_progress.current.processed = 0
+    with pytest.raises(ValueError, match="ckpt_path") as caught:
+        check_before_training(trainer, task, None, RunRecord(), str(path), None)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def change(content: Content, *keys: Any, to: Any = None, remove: bool = False) -> Content:
+    changed = copy.deepcopy(content)
+    inner: Any = changed
+    for key in keys[:-1]:
+        inner = inner[key]
+    if remove:
+        del inner[keys[-1]]
+    else:
+        inner[keys[-1]] = to
+    return changed
+
+
+@pytest.mark.parametrize("part", ["state_dict", "global_step", "epoch", "loops", "optimizer_states", "lr_schedulers"])
+def test_a_part_that_is_missing_is_named(saved, finished, tmp_path, part):
+    assert part in refuse(change(saved, part, remove=True), finished, tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("part", ["state_dict", "global_step", "loops", "optimizer_states", "callbacks", "epoch"])
+def test_a_part_that_is_another_thing_is_named(saved, finished, tmp_path, part):
+    kind = type(saved[part])
+    for other in OTHERS:
+        if type(other) is not kind:
+            assert part in refuse(change(saved, part, to=other), finished, tmp_path / "last.ckpt")
+
+
+PLACES = (
+    ("loops", "fit_loop"),
+    ("loops", "fit_loop", "epoch_progress"),
+    ("loops", "fit_loop", "epoch_progress", "current", "processed"),
+    ("loops", "fit_loop", "epoch_loop.batch_progress", "is_last_batch"),
+    ("loops", "fit_loop", "epoch_loop.batch_progress", "total"),
+    ("optimizer_states", 0),
+    ("optimizer_states", 0, "param_groups"),
+    ("optimizer_states", 0, "param_groups", 0),
+    ("optimizer_states", 0, "param_groups", 0, "params"),
+    ("optimizer_states", 0, "param_groups", 0, "lr"),
+    ("optimizer_states", 0, "state", 0, "exp_avg"),
+    ("lr_schedulers", 0),
+    ("lr_schedulers", 0, "last_epoch"),
+    ("lr_schedulers", 0, "base_lrs"),
+    ("state_dict", "net.output.weight"),
+)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
+def test_what_lies_deeper_is_compared_with_what_a_run_saves(saved, finished, tmp_path, place):
+    for other in ("x", {"x": "y"}, ["x"]):
+        refuse(change(saved, *place, to=other), finished, tmp_path / "last.ckpt")
+
+
+def test_a_sound_checkpoint_is_gone_on_from(saved, finished, tmp_path, capsys):
+    with pytest.raises(pytest.fail.Exception):
+        refuse(saved, finished, tmp_path / "last.ckpt")
+    assert "resuming from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", b"PK\x03\x04", b"\x80\x02}q\x00."])
+def test_a_file_that_is_none_points_to_the_sound_one_beside_it(finished, tmp_path, content):
+    sound = tmp_path / "last-step=1.ckpt"
+    shutil.copy(finished.folder / "checkpoints/last.ckpt", sound)
+    (tmp_path / "best.ckpt").write_bytes(b"PK\x03\x04 broken")
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt.*(beside it is .*last-step=1\.ckpt|bare weights)"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("kept", [100, 1000, -100, -1])
+def test_a_truncated_file_points_to_the_sound_one_beside_it(finished, tmp_path, kept):
+    sound = tmp_path / "last-step=1.ckpt"
+    shutil.copy(finished.folder / "checkpoints/last.ckpt", sound)
+    (tmp_path / "last.ckpt").write_bytes(sound.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"a complete one beside it is .*last-step=1\.ckpt"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_what_fails_while_lightning_restores_is_one_message():
+    module = torch.nn.Linear(1, 1)
+    with pytest.raises(CheckpointError, match="cannot be restored"), restoring():
+        module.load_state_dict({"weight": 3})
+    with pytest.raises(KeyError), restoring():
+        {}["a bug elsewhere"]
+
+
+def test_a_checkpoint_names_no_file_to_delete(finished, tmp_path):
+    keep: Callable[..., Any] = trainers.checkpoints.BestCheckpoint
+    other = tmp_path / "thesis.txt"
+    other.write_text("mine")
+    folder = tmp_path / "logs/checkpoints"
+    folder.mkdir(parents=True)
+    best = keep()
+    best.dirpath = str(folder)
+    best._resumed_from = folder / "last.ckpt"
+    path = f"{folder}/../../thesis.txt"
+    best.load_state_dict({"best_k_models": {path: torch.tensor(1.0)}, "best_model_path": path})
+    assert [Path(kept) for kept in best.best_k_models] == [other.resolve()]
+    assert not best._should_remove_checkpoint(finished.trainer, best.kth_best_model_path, "new.ckpt")
+
+
+def test_no_module_is_imported_because_a_checkpoint_names_it(saved, finished, tmp_path, monkeypatch):
+    (tmp_path / "named_by_checkpoint.py").write_text("raise AssertionError('executed')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    callback = {"class_path": "named_by_checkpoint.Callback", "init_args": {}}
+    record = RunRecord()
+    record.configuration = {"model": {"class_path": "trainers.RestorationTask"}}
+    configuration = {"trainer": {"callbacks": [callback]}, "model": {"class_path": "named_by_checkpoint.Task"}}
+    with pytest.raises(ValueError, match="got one that differs"):
+        record.check({**saved, "configuration": configuration})
+
+
+def test_networks_of_this_package_load_what_a_run_saved(finished):
+    assert isinstance(glmha.load_pretrained(finished.folder / "checkpoints/last.ckpt"), glmha.Restormer)
