@@ -75,6 +75,11 @@ def explain(error: Exception) -> str | None:
             "another process of this run has ended, so this one cannot go on: look for that one's message "
             f"({message.splitlines()[0]})"
         )
+    elif torch is not None and isinstance(root, torch.linalg.LinAlgError):
+        message = (
+            f"attention must have finite values, got NaN, Inf or a singular system ({message.splitlines()[0]}): choose "
+            "another checkpoint, kernel or precision"
+        )
     elif torch is not None and isinstance(root, torch.OutOfMemoryError):
         message = (
             f"the device must hold the network and its batch, got: {message.splitlines()[0]} "

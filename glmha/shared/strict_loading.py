@@ -4,6 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,18 @@ from glmha.shared.checkpoint_files import CheckpointError, shortened
 from glmha.shared.state_dicts import StateDict, held_bytes
 
 Host = TypeVar("Host", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Undetermined:
+    """Stands for a constructor argument that the weights do not tell.
+
+    Attributes:
+        reason: what is missing, for the message.
+    """
+
+    reason: str
+
 
 # Faults of constructors at arguments that were inferred from shapes which no such network has.
 UNFIT = (ValueError, RuntimeError, LookupError, ArithmeticError, AttributeError, TypeError, MemoryError)
@@ -48,6 +61,9 @@ def build_host(
         ValueError: if the value of an override is out of range.
     """
     chosen = {**arguments, **overrides}
+    for argument, value in chosen.items():
+        if isinstance(value, Undetermined):
+            raise CheckpointError(f"{name} does not tell {argument}, because {value.reason}; give it: {argument}=…")
     try:
         blueprint = _blueprint(host, chosen, weights)
     except TypeError as error:
@@ -65,7 +81,7 @@ def build_host(
             # Nothing is copied to where there is no memory; names and shapes are compared all the same.
             warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
             blueprint.load_state_dict(weights, strict=True)
-        _require_kinds(blueprint, weights)
+        _require_values(blueprint, weights)
     except (RuntimeError, ValueError) as error:
         raise _unfit(name, host, arguments, error) from None
     net = host(**chosen)
@@ -78,7 +94,10 @@ def _unfit(name: str, host: Callable[..., Any], arguments: Mapping[str, Any], er
     return CheckpointError(f"{name} does not fit {host.__name__}({given}): {shortened(str(error))}")
 
 
-def _require_kinds(blueprint: nn.Module, weights: StateDict) -> None:
+def _require_values(blueprint: nn.Module, weights: StateDict) -> None:
+    for key, _ in blueprint.named_parameters():
+        if key in weights and not weights[key].isfinite().all():
+            raise ValueError(f"{key} must be finite, got NaN or Inf: choose another checkpoint")
     own = blueprint.state_dict()
     for key, value in weights.items():
         if key in own and own[key].is_floating_point() != value.is_floating_point():

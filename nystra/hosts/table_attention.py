@@ -1,5 +1,6 @@
 """Window attention with a table of position biases, as in Swin and its descendants."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from nystra.kernels.projections import Projections
 from nystra.sites.site import WindowAttention
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import TableBias
+
+LARGEST_WINDOW = 64
+"""Largest side of windows that checkpoints are trained in, in tokens."""
 
 
 class TableAttention(WindowAttention):
@@ -93,6 +97,18 @@ class TableAttention(WindowAttention):
             sides = zip(self.trained_window_size, window or self.window_size, strict=True)
             rows, columns = ((trained - 1) / max(present - 1, 1) for trained, present in sides)
         return TableBias(self.relative_position_bias_table, self.trained_window_size, (rows, columns))
+
+
+def trained_window(table: Tensor) -> int:
+    """Side of the windows that a table of position biases, (2·side - 1)² rows, was trained for.
+
+    Raises:
+        ValueError: if no window that is trained is so large; the index of positions has its fourth power of entries.
+    """
+    side = (math.isqrt(len(table)) + 1) // 2
+    if side > LARGEST_WINDOW:
+        raise ValueError(f"windows of {side} tokens a side, where {LARGEST_WINDOW} is the largest that is trained")
+    return side
 
 
 def keep_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

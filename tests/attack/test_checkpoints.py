@@ -238,3 +238,13 @@ def test_changed_bytes_are_read_or_refused(tmp_path, place, data):
     path.write_bytes(content[:place] + data + content[place + len(data) :])
     with contextlib.suppress(CheckpointError):
         read(path)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(network, value):
+    weights = weights_of(network)
+    key = next(reversed(weights))
+    weights[key] = torch.full_like(weights[key], value)
+    with pytest.raises(CheckpointError, match=f"{key} must be finite, got NaN or Inf: choose another checkpoint"):
+        load(weights)

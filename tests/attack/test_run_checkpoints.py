@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from lightning.pytorch.trainer.states import TrainerFn
 
 import datamodules
 import glmha
@@ -160,3 +162,35 @@ def test_no_module_is_imported_because_a_checkpoint_names_it(saved, finished, tm
 
 def test_networks_of_this_package_load_what_a_run_saved(finished):
     assert isinstance(glmha.load_pretrained(finished.folder / "checkpoints/last.ckpt"), glmha.Restormer)
+
+
+def test_training_without_an_average_goes_on_from_the_training_weights(saved, finished, monkeypatch):
+    task = finished.trainer.lightning_module
+    checkpoint = {**saved, "current_model_state": {key: value + 1 for key, value in saved["state_dict"].items()}}
+    for stage, expected in (("fit", "current_model_state"), ("test", "state_dict")):
+        monkeypatch.setattr(finished.trainer.state, "fn", TrainerFn.FITTING if stage == "fit" else TrainerFn.TESTING)
+        taken = dict(checkpoint)
+        task.on_load_checkpoint(taken)
+        assert taken["state_dict"] is checkpoint[expected]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 123), ("7", 5)])
+def test_a_run_without_a_seed_goes_on_with_its_first(saved, finished, tmp_path, monkeypatch, given, expected):
+    monkeypatch.setenv("PL_GLOBAL_SEED", given or "")
+    if given is None:
+        monkeypatch.delenv("PL_GLOBAL_SEED")
+    torch.manual_seed(5)
+    with pytest.raises(pytest.fail.Exception):
+        refuse({**saved, "seed": 123}, finished, tmp_path / "last.ckpt")
+    assert torch.initial_seed() == expected
+
+
+def test_a_run_goes_on_from_its_own_configuration(lowrank, recipe, tmp_path):
+    # A network's attention is left out: the configuration that is kept names what the default is.
+    content = yaml.safe_load(recipe.read_text())
+    del content["model"]["init_args"]["net"]["init_args"]["attention"]
+    recipe.write_text(yaml.safe_dump(content))
+    assert lowrank("fit", "--config", recipe, "--trainer.max_steps", 1) == 0
+    folder = tmp_path / "logs/run/version_0"
+    options = ["--trainer.max_steps", 2, "--ckpt_path", folder / "checkpoints/last.ckpt"]
+    assert lowrank("fit", "--config", folder / "config.yaml", *options) == 0

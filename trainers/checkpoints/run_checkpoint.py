@@ -17,6 +17,7 @@ TRAINING_PARTS: dict[str, type] = {"optimizer_states": list, "lr_schedulers": li
 OPTIONAL_PARTS: dict[str, type] = {
     "callbacks": Mapping,
     "optimizers": list,
+    "seed": int,
     "configuration": Mapping,
     "accumulated": int,
     "attention": Mapping,

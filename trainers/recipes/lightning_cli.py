@@ -191,8 +191,11 @@ class LowrankCLI(LightningCLI):
         options = self.config_init.fit
         # Its check is asked for also where it is no callback (enable_checkpointing false).
         record: RunRecord = options.run
-        # Plain values, as files hold them; the recipe's file name is left out: it does not matter to the weights.
-        record.configuration = json.loads(json.dumps({**self.config.fit.as_dict(), "config": None}, default=str))
+        # As the run's own `config.yaml` is read, in which what is a class's default is written out. The recipe's name
+        # is left out: it does not matter to the weights.
+        parser = self._parser("fit")
+        again = parser.parse_string(parser.dump(self.config.fit, skip_validation=True))
+        record.configuration = json.loads(json.dumps({**again.as_dict(), "config": None}, default=str))
         check_before_training(
             self.trainer,
             self.model,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 
@@ -21,6 +22,7 @@ from trainers.checkpoints.reader import read_by_this
 from trainers.checkpoints.training_state import restoring, unfit
 from trainers.devices.averaging import weight_averaging
 from trainers.devices.step_batches import adapt
+from trainers.evaluation.provenance import current_seed
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.images import ResultWriter, ValidationImages
 from trainers.monitoring.lines import ProgressLines, report
@@ -237,6 +239,8 @@ def check_before_training(
                 record.check(checkpoint)
             except (LookupError, TypeError, AttributeError) as error:
                 raise unfit(error) from error
+            if current_seed() is None and "seed" in checkpoint:
+                torch.manual_seed(checkpoint["seed"])
             if trainer.is_global_zero:
                 print(f"resuming from {ckpt_path} (step {checkpoint['global_step']})", flush=True)
 

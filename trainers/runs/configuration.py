@@ -82,8 +82,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before: the result of `decisive` for the run that is to be continued.
         now: the result of `decisive` for the run that continues it.
     """
+    # Earlier versions wrote a class that was an option's default so, and not what its own options are.
+    unknown = tuple(key for key, value in before.items() if str(value).startswith("<class '"))
     lines = []
     for key in sorted({*before, *now}):
+        if key.startswith(unknown):
+            continue
         # An option that one of them lacks, perhaps because its version is older, counts as null.
         values = before.get(key), now.get(key)
         # A resumed run takes its weights from the checkpoint: it need not name the weights of the first start.

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -157,12 +158,16 @@ class ImageTask(EvaluationTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the optimisers' classes, of which Lightning keeps the states only, and the windows' kernels."""
         checkpoint["optimizers"] = [class_path(optimizer) for optimizer in self.trainer.optimizers]
+        # A run without a seed of its recipe's goes on with that of its beginning.
+        checkpoint["seed"] = self._seed
         # Plain weights load into the original architecture; what became of its window attention stands beside them.
         if record := attention_record.record(self.net):
             checkpoint[attention_record.KEY] = record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, with the first differences.
+
+        Training without averaged weights goes on from those in training, which stand beside an average.
 
         Raises:
             ValueError: if a tensor is missing, unknown or of another shape, or it attends in other windows or by other
@@ -182,6 +187,11 @@ class ImageTask(EvaluationTask):
                 "the config.yaml in the checkpoint's log folder, or its weights alone (--model.pretrained, without "
                 "--model.net)"
             )
+        trainer = self._trainer
+        if "current_model_state" in checkpoint and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+            if not any(isinstance(callback, WeightAveraging) for callback in callbacks):
+                checkpoint["state_dict"] = checkpoint["current_model_state"]
 
     def attention_records(self) -> Sequence[Mapping[str, Any]]:
         """Return the attention records that checkpoints of this task may hold, that of the beginning first."""
@@ -238,7 +248,7 @@ class ImageTask(EvaluationTask):
     def on_fit_start(self) -> None:
         """Refuse patches that the network cannot take, before the first one is read; note the run's seed."""
         self.check_patches(data_module(self.trainer))
-        self._seed = torch.initial_seed()
+        self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Draw what is random in a step (dropout, stochastic depth, mixtures) from the seed and the step's number.

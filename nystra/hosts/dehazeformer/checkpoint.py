@@ -38,7 +38,10 @@ def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         heads = HEADS[level]
         if attend:
             heads = weights[f"{attend[0]}attn.meta.2.weight"].shape[0]
-            arguments["window_size"] = math.isqrt(weights[f"{attend[0]}attn.relative_positions"].shape[0])
+            positions = weights[f"{attend[0]}attn.relative_positions"].shape
+            arguments["window_size"] = math.isqrt(positions[0])
+            if positions != (positions[0], positions[0], 2):
+                raise ValueError(f"relative_positions of shape {tuple(positions)}")
         arguments["mlp_ratios"].append(ratio(hidden, dim, functools.partial(widened, dim)))
         arguments["depths"].append(len(blocks))
         arguments["num_heads"].append(heads)

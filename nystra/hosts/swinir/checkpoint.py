@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from glmha.shared.strict_loading import Undetermined
 from nystra.hosts.swinir.network import UPSAMPLING_CHANNELS
+from nystra.hosts.table_attention import trained_window
 
 
 def infer_arguments(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -20,7 +22,7 @@ def infer_arguments(weights: dict[str, Tensor]) -> dict[str, Any]:
     embed_dim, in_chans = weights["conv_first.weight"].shape[:2]
     groups = [f"layers.{index}.residual_group.blocks." for index in range(max(count("layers."), 1))]
     tables = [weights[f"{group}0.attn.relative_position_bias_table"] for group in groups]
-    window = (math.isqrt(len(tables[0])) + 1) // 2
+    window = trained_window(tables[0])
     hidden = len(weights[f"{groups[0]}0.mlp.fc1.weight"])
     upsampler, upscale = "", 1
     if "conv_up1.weight" in weights:
@@ -31,11 +33,26 @@ def infer_arguments(weights: dict[str, Tensor]) -> dict[str, Any]:
     elif "upsample.0.weight" in weights:
         upsampler, upscale = "pixelshuffledirect", math.isqrt(len(weights["upsample.0.weight"]) // in_chans)
     embedding = weights.get("absolute_pos_embed")
-    masks = (value for key, value in weights.items() if key.endswith(".attn_mask"))
-    # Where nothing was shifted, so that there is no mask, the training images were one window.
-    windows = next((len(mask) for mask in masks), 1)
+    mask = next((value for key, value in weights.items() if key.endswith(".attn_mask")), None)
+    img_size: int | Undetermined
+    if embedding is not None:
+        img_size = math.isqrt(embedding.shape[1])
+    elif mask is not None:
+        if mask.shape[1:] != (window**2, window**2):
+            raise ValueError(f"attn_mask of shape {tuple(mask.shape)}, where windows have {window} tokens a side")
+        img_size = window * math.isqrt(len(mask))
+    elif not any(key.endswith(".relative_position_index") for key in weights):
+        # Saved without buffers. Windows are shifted, as in every released model; of what training images, is not read.
+        img_size = 2 * window
+    elif any(count(group) > 1 for group in groups):
+        img_size = Undetermined(
+            f"no block has an attn_mask: of training images of one window (img_size={window}) it would never shift "
+            "windows, of larger ones it would"
+        )
+    else:
+        img_size = window
     return {
-        "img_size": window * math.isqrt(windows) if embedding is None else math.isqrt(embedding.shape[1]),
+        "img_size": img_size,
         "in_chans": in_chans,
         "embed_dim": embed_dim,
         "depths": [count(group) for group in groups],

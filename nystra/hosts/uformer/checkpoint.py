@@ -1,11 +1,11 @@
 """Constructor arguments of a Uformer, inferred from the tensors of a checkpoint."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from nystra.hosts.table_attention import trained_window
 from nystra.hosts.uformer.network import LEVELS
 
 
@@ -38,7 +38,7 @@ def infer_arguments(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             len({key.split(".")[2] for key in weights if key.startswith(f"{level}.blocks.")}) for level in levels
         ],
         "num_heads": [table.shape[1] for table in tables],
-        "win_size": (math.isqrt(len(tables[0])) + 1) // 2,
+        "win_size": trained_window(tables[0]),
         "mlp_ratio": hidden / embed_dim,
         "qkv_bias": f"{first}.attn.qkv.to_q.bias" in weights,
         "token_mlp": "leff" if local in weights else "ffn",
