@@ -9,6 +9,13 @@
 // null: everything runs in the calling thread.
 typedef void (*Parallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+constexpr size_t GAP = 64;
+#else
+constexpr size_t GAP = 0;
+#endif
+
 // Takes consecutive parts of a block of memory, each aligned for vectors.
 class Arena {
 public:
@@ -16,9 +23,13 @@ public:
   template <class T = float> T *take(size_t count) {
     T *result = (T *)next;
     next += room(count);
+#ifdef __SANITIZE_ADDRESS__
+    // A part that is written beyond its end does not reach the next one unseen.
+    __asan_poison_memory_region(result + count, (char *)next - (char *)(result + count));
+#endif
     return result;
   }
-  static size_t room(size_t count) { return (count + 15) / 16 * 16; }
+  static size_t room(size_t count) { return (count + 15) / 16 * 16 + GAP; }
 
 private:
   float *next;
