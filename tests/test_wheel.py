@@ -3,17 +3,21 @@
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+
+from nystra.programs.cpu import build
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def build_wheel(folder: Path, programs: str, *options: str) -> Path:
+    """Build a wheel with the native programs for an architecture, or with none."""
     # A copy, so that no build folder is left in the checkout; the environment has setuptools, so nothing is fetched.
     source = folder / "source"
     names = subprocess.run(
@@ -27,13 +31,19 @@ def unpacked(tmp_path_factory) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)],
-        env={**os.environ, "NYSTRA_PROGRAMS": "none"},
+        [sys.executable, "-m", "build", *options, "--no-isolation", "--outdir", str(folder), str(source)],
+        env={**os.environ, "NYSTRA_PROGRAMS": programs},
         check=True,
         capture_output=True,
     )
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     target = folder / "unpacked"
-    zipfile.ZipFile(next(folder.glob("*.whl"))).extractall(target)
+    zipfile.ZipFile(build_wheel(folder, "none", "--wheel")).extractall(target)
     return target
 
 
@@ -76,3 +86,30 @@ def test_without_native_programs_it_is_for_every_machine(unpacked):
     tags = next(unpacked.glob("*.dist-info/WHEEL")).read_text()
     assert "Tag: py3-none-any\n" in tags
     assert not list(unpacked.rglob("*.so"))
+
+
+@pytest.mark.slow
+def test_a_published_wheel_brings_native_programs_to_machines_without_a_compiler(tmp_path):
+    architecture = build.this_architecture()
+    if architecture not in build.INSTRUCTION_SETS or build.find_compiler(architecture)[0] is None:
+        pytest.skip("no C++ compiler, or no programs for this processor")
+    # By way of the source distribution, as `make wheels` does.
+    wheel = build_wheel(tmp_path, architecture)
+    assert wheel.name.endswith(f"-py3-none-{build.PUBLISHED.format(architecture)}.whl")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    without = {"PATH": str(python.parent), "CXX": "/nonexistent"}
+    subprocess.run([python, "-m", "pip", "install", "--no-index", "--no-deps", wheel], env=without, check=True)
+    # Torch is this environment's.
+    packages = sysconfig.get_paths(vars={"base": str(tmp_path / "venv")})["purelib"]
+    Path(packages, "torch.pth").write_text(str(Path(torch.__file__).parents[1]))
+    program = (
+        "import torch, nystra; from nystra.programs.cpu import library; print(library.__file__, library.object_file());"
+        "assert library.load() is not None; tokens = torch.rand(1, 1, 16, 4);"
+        "print(nystra.Softmax()(tokens, tokens, tokens, nystra.WindowGeometry((4, 4))).shape)"
+    )
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", program], cwd=tmp_path, env=without, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(packages)
