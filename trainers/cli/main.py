@@ -13,6 +13,7 @@ from pathlib import Path
 from trainers.cli.help import FLAGS, function_help, group_usage, trainer_help, usage
 from trainers.cli.run_options import ALL
 from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
+from trainers.devices.memory import keep_freed_memory
 from trainers.errors import Stopped, UsageError, explain, nearest
 
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Names of files may be no text at all; a message about one must not fail on it.
             stream.reconfigure(errors="backslashreplace")
+    if argv is None:
+        keep_freed_memory()
     handler = signal.getsignal(signal.SIGINT)
     try:
         status = _status(arguments)
