@@ -9,7 +9,7 @@ import pytest
 
 from nystra.programs.cpu import build
 
-PROGRAMS = pytest.mark.parametrize("program", ["exact", "landmark_pooling", "content_pooling"])
+PROGRAMS = pytest.mark.parametrize("program", ["exact", "landmark_pooling", "content_pooling", "linear_maps"])
 # Compiled three times as fast as with all checks, which the slow test makes.
 SANITIZED = ["-O1", "-fsanitize=address,bounds,shift,signed-integer-overflow", "-fno-sanitize-recover=all"]
 SANITIZED += ["--param", "asan-instrumentation-with-call-threshold=0"]
