@@ -40,6 +40,9 @@ def choose_cut(
                 raise ValueError(f"{name} must be null for {dataset}, whose images are trained on whole")
     if step is not None and random is not None:
         raise ValueError(f"step ({step}) must be null where crops_per_image ({random}) places crops at random")
+    for name, value in given.items():
+        if value is not None and value < (0 if name == "seed" else 1):
+            raise ValueError(f"{name} ({value}) must be at least {0 if name == 'seed' else 1}")
     grid = step is not None or (random is None and published.random is None)
     if grid and seed is not None:
         raise ValueError(

@@ -52,15 +52,17 @@ def run_prepare(
         crops_per_image: crops at random places instead of a grid; null: as published (sidd 300).
         seed: of random places; null: 0.
         pack: one uncompressed file of all crops, or of all images of rain13k or reside: faster to read, and larger.
-        workers: processes; 0 works in this one; null: one for each core.
+        workers: processes that read and cut; 0 works in this one; null: one for each core.
 
     Raises:
         DataError: if the source is not there or has faults, all of which are named, or the output holds other things.
         ValueError: if an option does not fit the data set, or nothing is made that it could act on.
     """
-    processes = available_cores() if workers is None else workers
-    if processes < 0:
+    if workers is not None and workers < 0:
         raise ValueError(f"workers ({workers}) must be at least 0; 0 works in the main process")
+    if workers is not None and output is None and not verify:
+        raise ValueError(f"workers ({workers}) must be left out where nothing is read; give --verify or --output")
+    processes = available_cores() if workers is None else workers
     cut = None
     if output is None:
         _refuse_without_output(crop_size=crop_size, step=step, crops_per_image=crops_per_image, seed=seed, pack=pack)

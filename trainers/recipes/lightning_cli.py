@@ -36,8 +36,17 @@ LOGGER = {
     "init_args": {"save_dir": "logs", "name": ""},
 }
 
-TRAINING_OPTIONS = ("max_batch_per_device", "run")
-"""Options that only training acts on. A run's `config.yaml` holds them for every verb; a command line must not."""
+_TRAINING = ("fit",)
+ACTING = {
+    "max_batch_per_device": _TRAINING,
+    "ema_decay": _TRAINING,
+    "best_checkpoint": _TRAINING,
+    "last_checkpoint": _TRAINING,
+    "run": _TRAINING,
+    "watch": ("fit", "validate"),
+}
+"""Verbs that an option of this package acts on. A run's `config.yaml` holds it for every verb; a command line must not.
+"""
 
 
 def fit(arguments: Sequence[str]) -> Path:
@@ -167,8 +176,8 @@ class LowrankCLI(LightningCLI):
         self._parser("predict").set_defaults(return_predictions=False)
         for verb, text in CKPT_PATH.items():
             next(action for action in self._parser(verb)._actions if action.dest == "ckpt_path").help = text
-        if args and args[0] != "fit":
-            _refuse_training_options(args[0], args[1:])
+        if args:
+            _refuse_options_of_others(args[0], args[1:])
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -217,8 +226,12 @@ class LowrankCLI(LightningCLI):
         return
 
 
-def _refuse_training_options(verb: str, arguments: Sequence[str]) -> None:
+def _refuse_options_of_others(verb: str, arguments: Sequence[str]) -> None:
     for argument in arguments:
         option = argument.removeprefix("--").partition("=")[0]
-        if argument.startswith("--") and option.partition(".")[0] in TRAINING_OPTIONS:
-            raise UsageError(f"option --{option} must be given to lowrank fit only, got lowrank {verb}; leave it out")
+        verbs = ACTING.get(option.partition(".")[0], (verb,))
+        if argument.startswith("--") and verb not in verbs:
+            raise UsageError(
+                f"option --{option} must be given to lowrank {' or '.join(verbs)} only, got lowrank {verb}; "
+                "leave it out"
+            )

@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
 """`training_step` or `inference`, the network and its input."""
+
+_MOST_THREADS = 1024
 
 
 def check_counts(**counts: int) -> None:
@@ -28,6 +31,19 @@ def check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} ({count}) must be at least 1")
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads from now on.
+
+    Raises:
+        ValueError: if there are none, or more than any machine could start, which would end the process.
+    """
+    if not 1 <= count <= _MOST_THREADS:
+        raise ValueError(
+            f"threads ({count}) must be at least 1 and at most {_MOST_THREADS}; this machine has {os.cpu_count()} cores"
+        )
+    torch.set_num_threads(count)
 
 
 def profile(

@@ -64,12 +64,11 @@ def test_recipes_of_fine_tuning_train_and_test(lowrank: Lowrank, recipe: Path, p
     arguments = ["--config", tmp_path / "recipe.yaml", "--model.pretrained", tmp_path / "released.pth"]
     patch = {"dehazeformer": 64, "uformer": 128}.get(recipe.stem.partition("_")[0], 16)
     arguments += [*options("trainer", SHRUNK_RUN), *options("data", SHRUNK_DATA | folders | {"patch_size": patch})]
-    arguments += ["--best_checkpoint.save_top_k", 0]
     if "kernel_schedule" in config["model"]["init_args"]:
         # Its second kernel, too.
         [later] = config["model"]["init_args"]["kernel_schedule"].values()
         arguments += ["--model.kernel_schedule", json.dumps({1: later})]
-    assert lowrank("fit", *arguments) == 0
+    assert lowrank("fit", *arguments, "--best_checkpoint.save_top_k", 0) == 0
     [last] = Path.cwd().rglob("last.ckpt")
     assert lowrank("test", *arguments, "--ckpt_path", last) == 0
 

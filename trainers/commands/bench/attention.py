@@ -14,7 +14,7 @@ from datamodules.files.atomic import atomic_file
 from glmha.shared.checkpoint_files import read
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
-from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile
+from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, use_threads
 from trainers.reports.tables import MILLISECONDS, NAME_COLUMN, Column, labelled, results_table, write_results
 
 FUSED, EXPLICIT, EXACT = "softmax, fused", "softmax, explicit", "Softmax()"
@@ -43,8 +43,8 @@ def run_bench_attention(
     *,
     window: int = 32,
     windows: int = 4,
-    heads: int = 6,
-    channels: int = 30,
+    heads: int | None = None,
+    channels: int | None = None,
     bias: bool | None = None,
     queries: Path | None = None,
     kernels: Sequence[nystra.Kernel] | None = None,
@@ -60,8 +60,8 @@ def run_bench_attention(
     Args:
         window: side of the windows, in tokens.
         windows: number of windows.
-        heads: number of heads; of random tensors.
-        channels: of a head; of random tensors.
+        heads: number of heads of random tensors; null: 6, or those of the queries.
+        channels: of a head of random tensors; null: 30, or those of the queries.
         bias: whether there is a position bias (a random table); null: with random tensors.
         queries: safetensors file of maps (H, W, 3, heads, channels) of a network's queries, keys and values, whose
             windows are taken and on which errors are measured; null: random ones.
@@ -82,14 +82,18 @@ def run_bench_attention(
         ValueError: if a number is below 1, a kernel does not fit the window, the file of queries has other tensors, or
             there is to be a figure without one.
     """
+    for name, given in (("heads", heads), ("channels", channels)):
+        if given is not None and queries is not None:
+            raise ValueError(f"{name} ({given}) must be null with queries, which have theirs")
+    heads, channels = 6 if heads is None else heads, 30 if channels is None else channels
     numbers = {"window": window, "windows": windows, "heads": heads, "channels": channels, "repeats": repeats}
-    check_counts(**numbers, threads=threads)
+    check_counts(**numbers)
     if figure is not None and queries is None:
         raise ValueError(f"figure ({figure}) must be null without queries: errors are of a network's own tensors")
     chosen = KERNELS if kernels is None else kernels
     for kernel in chosen:
         kernel.cost((window, window), channels)
-    torch.set_num_threads(threads)
+    use_threads(threads)
     torch.manual_seed(0)
     bias = queries is None if bias is None else bias
     genuine = [] if queries is None else read_windows(queries, window)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
 from trainers.networks import in_unit_range
-from trainers.reports.profiling import check_counts
+from trainers.reports.profiling import check_counts, use_threads
 from trainers.reports.tables import Column, results_table, write_results
 from trainers.tasks.base import ImageTask
 from trainers.tasks.evaluation import Batch
@@ -80,8 +80,8 @@ def run_bench_loop(
     Raises:
         ValueError: if a number is out of range.
     """
-    check_counts(blocks=blocks, block=block, threads=threads, batch_sizes=min(batch_sizes, default=0))
-    torch.set_num_threads(threads)
+    check_counts(blocks=blocks, block=block, batch_sizes=min(batch_sizes, default=0))
+    use_threads(threads)
     console = Console()
     console.print(f"{recipe}, patches of {size}×{size}, {threads} threads, {blocks} blocks of {block} steps")
     results = {number: time_loop(recipe, size, number, blocks, block, accelerator) for number in batch_sizes}

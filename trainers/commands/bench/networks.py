@@ -11,7 +11,16 @@ from torch import nn
 import glmha
 from glmha.complexity import count
 from trainers.metrics.psnr_ssim import psnr
-from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, training_step
+from trainers.reports.profiling import (
+    Call,
+    add_ratio,
+    check_counts,
+    inference,
+    profile,
+    timed,
+    training_step,
+    use_threads,
+)
 from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
 
 COLUMNS = (NAME_COLUMN, SECONDS, Column("times faster", "ratio", ".2f"), MEMORY)
@@ -50,8 +59,8 @@ def run_bench(
     """
     if size < 8 or size % 8:
         raise ValueError(f"size ({size}) must be a positive multiple of 8")
-    check_counts(repeats=repeats, threads=threads)
-    torch.set_num_threads(threads)
+    check_counts(repeats=repeats)
+    use_threads(threads)
     torch.manual_seed(0)
     nets: dict[str, nn.Module] = {"CSA": build(glmha.ChannelAttention), "GLMHA 50 %": build(glmha.GLMHA)}
     if baseline is not None:

@@ -23,7 +23,7 @@ from nystra.windows.geometry import WindowKind
 from nystra.windows.partition import Cut
 from trainers.commands.bench.attention import FusedSoftmax, explicit_softmax
 from trainers.commands.bench.networks import load_baseline
-from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed
+from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, use_threads
 from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
 
 # Released sizes. Times do not depend on the weights.
@@ -154,7 +154,7 @@ def run_bench_windows(
         raise ValueError(f"network ({network}) must be one of {', '.join(NETWORKS)}")
     numbers = {"window": window, "height": height, "width": width, "repeats": repeats, "threads": threads}
     check_counts(**numbers)
-    torch.set_num_threads(threads)
+    use_threads(threads)
     torch.manual_seed(0)
     exact = NETWORKS[network]().eval().requires_grad_(False)
     exact.set_window(window, position_bias)

@@ -25,7 +25,7 @@ def restore_images(
     pretrained: Path,
     output: Path,
     tile: int | None = 512,
-    overlap: int = 48,
+    overlap: int | None = None,
     device: str = "auto",
     precision: Literal["float32", "bf16"] = "float32",
     self_ensemble: bool = False,
@@ -50,7 +50,7 @@ def restore_images(
         pretrained: checkpoint, as released or as trained here.
         output: folder for the results; made if it is missing.
         tile: largest side in pixels of what the network sees at once; less needs less memory. null: the whole image.
-        overlap: pixels that neighbouring tiles share at least; they are blended there.
+        overlap: pixels that neighbouring tiles share at least, where they are blended; null: 48.
         device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
@@ -75,12 +75,15 @@ def restore_images(
     """
     targets = name_targets(images, output, suffix=suffix, format=format, overwrite=overwrite)
     _check_quality(quality, targets)
+    if overlap is not None and tile is None:
+        raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null)")
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
     chosen = _choose_device(device)
     net = load_network(pretrained, **({} if window_size is None else {"window_size": window_size})).to(chosen)
     if kernel is not None:
         nystra.substitute(net, kernel)
-    options = RestoreOptions(tile, overlap, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+    shared = 48 if overlap is None else overlap
+    options = RestoreOptions(tile, shared, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
     files = FileOptions(quality, exif)
     restored: dict[Path, RestoredImage] = {}
     failures: dict[Path, str] = {}

@@ -54,6 +54,10 @@ def test_errors_are_measured_on_a_network_s_own_queries(tmp_path):
     ("options", "message"),
     [
         ({"heads": 0}, r"heads \(0\) must be at least 1"),
+        ({"threads": 1_000_000}, r"threads \(1000000\) must be at least 1 and at most 1024"),
+        ({"threads": 0}, r"threads \(0\) must be at least 1"),
+        ({"heads": 2, "queries": Path("some")}, r"heads \(2\) must be null with queries"),
+        ({"channels": 2, "queries": Path("some")}, r"channels \(2\) must be null with queries"),
         ({"window": 7}, r"landmarks \(16\) must divide the 7×7 window"),
         ({"figure": Path("errors.png")}, r"figure \(errors.png\) must be null without queries"),
     ],

@@ -56,7 +56,7 @@ def picture(height=37, width=50, channels=3, dtype=np.uint8):
 
 
 def run(images, output, **options):
-    options = {"tile": 16, "overlap": 6, "device": "cpu"} | options
+    options = {"tile": 16, "device": "cpu"} | ({} if options.get("tile", 16) is None else {"overlap": 6}) | options
     return restore_images(images, pretrained=Path("net.pth"), output=output, **options)
 
 

@@ -258,6 +258,12 @@ def test_a_full_disk_ends_the_command_and_the_table_says_what_is_done(network, t
     assert capsys.readouterr().out.count("not restored") == 2
 
 
+def test_overlap_is_refused_where_nothing_overlaps(network, tmp_path):
+    write_image(tmp_path / "a.png", picture())
+    with pytest.raises(ValueError, match=r"overlap \(6\) must be null where whole images are restored"):
+        run([tmp_path / "a.png"], tmp_path / "out", tile=None, overlap=6)
+
+
 def test_options_are_checked_where_nothing_is_left_to_restore(network, tmp_path):
     write_image(tmp_path / "a.png", picture())
     run([tmp_path / "a.png"], tmp_path / "out")

@@ -1,0 +1,182 @@
+"""Stand-ins for what is slow in the verbs of `lowrank`: they note the calls that are made of them."""
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nystra
+from datamodules.files.images import write_image
+from glmha.complexity import Complexity
+from nystra.sites.host import WindowHost
+from tests.datamodules.files import pictures
+from tests.trainers.small_networks import swinir
+from trainers.evaluation.scores import Evaluation, ImageScore
+
+
+class Recorder:
+    """Notes calls instead of making them, and returns what the caller needs to go on."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __call__(self, name: str, answer: Callable[..., Any] = lambda *_, **__: None) -> Callable[..., Any]:
+        """Stand in for a function of that name."""
+
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls.append(f"{name}{[described(value) for value in (*args, *sorted(options.items()))]}")
+            return answer(*args, **options)
+
+        return call
+
+
+def described(value: Any) -> str:
+    """What a value is, without where it lies in memory."""
+    if isinstance(value, torch.Tensor):
+        return f"{tuple(value.shape)} {value.dtype} {value.double().sum().item()}"
+    if isinstance(value, dict):
+        return str({str(key): described(entry) for key, entry in value.items()})
+    if isinstance(value, list | tuple | set):
+        return str([described(entry) for entry in value])
+    if isinstance(value, nn.Module):
+        return f"{type(value).__name__} {sum(each.double().sum().item() for each in value.parameters())}"
+    if isinstance(value, functools.partial):
+        return described([value.func, value.args, value.keywords])
+    if inspect.isgenerator(value):
+        return "some"
+    if callable(value) and not isinstance(value, nystra.Kernel):
+        return getattr(value, "__name__", type(value).__name__)
+    return re.sub(r" at 0x\w+", "", str(value))
+
+
+class Convolution(nn.Module):
+    """A network whose results depend on precision, tiles and flips, and on the name of its checkpoint."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.size_multiple = 8
+        torch.manual_seed(seed)
+        self.convolution = nn.Conv2d(3, 3, 9, padding=4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.convolution(image)
+
+
+class Maker(SimpleNamespace):
+    """Makes a network, with the keywords that a partial function has."""
+
+    def __call__(self) -> nn.Module:
+        return scaled(swinir(), self.gain)
+
+
+def scaled(net: nn.Module, gain: float) -> nn.Module:
+    """A network with other weights."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(gain)
+    return net
+
+
+def write_inputs(folder: Path) -> None:
+    """Write what the verbs read."""
+    rng = np.random.default_rng(0)
+    for name in ("in/a", "in/b", "target/a", "target/b", "full/a"):
+        write_image(folder / f"{name}.png", rng.integers(0, 256, (40, 44, 3), np.uint8))
+    camera = pictures.by_pillow(pictures.pixels(), "JPEG", exif=pictures.exif())
+    (folder / "camera.jpg").write_bytes(camera)
+    for name, gain, images in (("first", 1, "abcd"), ("second", 2, "abcd"), ("third", 3, "cd")):
+        scores = [ImageScore("set", i, {"psnr": 20.0 + gain * ord(i), "ssim": ord(i) / gain}) for i in images]
+        evaluation = Evaluation(scores, {"psnr": "P", "ssim": "S"}, {"set": len(images)}, {})
+        evaluation.report(folder / name, data=None, weights=None, seed=None)
+
+
+def named_network(path: object, **options: object) -> nn.Module:
+    return Convolution(len(str(path)))
+
+
+def timings(groups: Any, **_: object) -> dict[str, dict[str, float]]:
+    return {name: {"seconds": 1.0, "bytes": 1.0} for group in groups for name in group}
+
+
+def some_samples(data: object, images: int | None) -> tuple[list[dict[str, Any]], int]:
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return [{"input": image, "target": image / 2, "name": str(name)} for name in range(images or 2)], 2
+
+
+def spectrum_of(net: nn.Module, images: Any) -> dict[str, torch.Tensor]:
+    return {"block": torch.stack([image.mean() for image in images])}
+
+
+def install(patch: pytest.MonkeyPatch) -> Recorder:
+    """Put stand-ins in the place of all that takes time, a network or a data set."""
+    recorder = Recorder()
+
+    def replace(module: str, **answers: Callable[..., Any]) -> None:
+        for name, answer in answers.items():
+            patch.setattr(import_module(f"trainers.commands.{module}"), name, recorder(name, answer))
+
+    def nothing(*_: object, **__: object) -> None:
+        return None
+
+    patch.setattr(torch, "set_num_threads", recorder("set_num_threads"))
+    patch.setattr(torch, "compile", recorder("compile", lambda call, **_: call))
+    for module in ("bench.networks", "bench.attention", "bench.windows"):
+        replace(module, profile=timings, write_results=nothing)
+    replace("bench.networks", build=named_network, load_baseline=lambda *_: Convolution(), type_of=nothing)
+    replace("bench.networks", count=lambda *_: SimpleNamespace(parameters=1, macs=1))
+    queries = {"map": torch.rand(16, 16, 3, 2, 4, generator=torch.Generator().manual_seed(0))}
+    replace("bench.attention", read=lambda *_: queries, draw=nothing)
+    replace("bench.loop", time_loop=lambda *_: {}, write_results=nothing)
+    enlarge = WindowHost.set_window
+
+    def set_window(net: WindowHost, *args: Any) -> None:
+        recorder("set_window")(*args)
+        enlarge(net, *args)
+
+    patch.setattr(WindowHost, "set_window", set_window)
+    replace("diff", _draw=nothing)
+    replace("bench.windows", published_structure=lambda *_: swinir(), compile_sites=lambda net: net)
+    makers = {name: Maker(keywords={}, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
+    patch.setattr(import_module("trainers.commands.bench.windows"), "NETWORKS", makers)
+    replace("analyze.spectrum", _draw_spectrum=nothing, spectrum=spectrum_of)
+    patch.setattr("glmha.load_pretrained", recorder("load_pretrained", named_network))
+    modules = [(nn.Identity(), [torch.ones(1)], torch.ones(1))] * 2
+    replace("analyze.warm_start", read=lambda *_: {}, _modules=lambda *_: modules, _start=lambda *_: Convolution())
+    replace("analyze.warm_start", _fit=nothing, _error=lambda *_: torch.rand(()).item())
+    patch.setattr(torch, "manual_seed", recorder("manual_seed", torch.manual_seed))
+    replace("analyze.complexity", _count=lambda *_: Complexity(1, 1, 1, 1))
+    command = import_module("trainers.commands.compare.command")
+    replace("compare.command", build_variants=lambda *_: {command.RELEASED: swinir()}, _samples=some_samples)
+    replace("compare.command", interleaved_medians=lambda calls, **_: dict.fromkeys(calls, 1.0))
+    replace("compare.command", peak_memory=lambda *_: 1.0, draw=nothing, provenance=lambda *_: {})
+    parts = {name: recorder(name, lambda *_, **__: "summary") for name in ("learned", "spectral")}
+    patch.setattr(import_module("trainers.commands.demo.command"), "PARTS", parts)
+    replace("export", load_network=named_network)
+    replace("restore.command", load_network=named_network)
+    patch.setattr(nystra, "substitute", recorder("substitute"))
+    faults = SimpleNamespace(errors=[], shortfalls=[])
+    replace("prepare", find_source=lambda *_, **__: SimpleNamespace(sets=[], absent=[], faults=faults))
+    replace("prepare", make_jobs=lambda *_, **__: [SimpleNamespace(folder="", cut=SimpleNamespace(size=1))])
+    replace("prepare", prepare=lambda *_, **__: SimpleNamespace(new=0, crops=1, images=1), make_links=nothing)
+    replace("prepare", _verify=lambda *_: [])
+    replace("runs", find_runs=lambda folders: [], _print=nothing)
+    return recorder
+
+
+def outputs(folder: Path) -> dict[str, Any]:
+    """What lies in a folder, by the names of the files; of JSON what it says."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+        for path in files
+    }
