@@ -38,6 +38,14 @@ class Stopped(SystemExit):
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>.*)\Z", re.DOTALL)
 # The end of the connection to another process of a run is all that its failure leaves here.
 _PEER = re.compile(r"Connection (closed|reset) by peer|Broken pipe|Remote process|NCCL error")
+# Of a device, of torch's allocator on the processor, or of NumPy's.
+_MEMORY = re.compile(
+    r"(\w+ )?out of memory|DefaultCPUAllocator: can't allocate memory|Unable to allocate", re.IGNORECASE
+)
+# The end of a loader's process is all that is left of it.
+_LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: [\w ]+)")
+# torch tells no more of a disk that is full.
+_WRITER = re.compile(r"PytorchStreamWriter failed|inline_container\.cc.*unexpected pos")
 # A convolution got an image with another number of channels.
 _CHANNELS = re.compile(r"Given groups=1, .* to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels")
 
@@ -80,13 +88,26 @@ def explain(error: Exception) -> str | None:
             f"attention must have finite values, got NaN, Inf or a singular system ({message.splitlines()[0]}): choose "
             "another checkpoint, kernel or precision"
         )
-    elif torch is not None and isinstance(root, torch.OutOfMemoryError):
+    elif isinstance(root, MemoryError) or (isinstance(root, RuntimeError) and _MEMORY.search(message)):
+        found = _MEMORY.search(message)
         message = (
-            f"the device must hold the network and its batch, got: {message.splitlines()[0]} "
+            "memory must hold the network and its batch, got: "
+            f"{message[found.start() :].splitlines()[0] if found else message or 'none left'}. "
             "Lower --max_batch_per_device, add --model.checkpoint_activations true, or evaluate in tiles (--model.tile)"
         )
+    elif isinstance(root, RuntimeError) and (ended := _LOADER.search(message)):
+        message = (
+            f"a process that loads data has ended ({ended[0]}), for want of memory or because it was killed: lower "
+            "--data.num_workers, or free memory"
+        )
+    elif isinstance(root, RuntimeError) and _WRITER.search(message):
+        message = "a file could not be written whole, and nothing is left of it: free space, or write elsewhere"
     elif isinstance(root, OSError) and root.strerror:
-        message = f"file ({root.filename}) must be usable, got: {root.strerror}"
+        message = (
+            f"file ({root.filename}) must be usable, got: {root.strerror}"
+            if root.filename is not None
+            else f"files must be usable, got: {root.strerror}; free space, or check where the command reads and writes"
+        )
     elif not (
         isinstance(root, ValueError | OSError | NonFiniteError)
         or (lightning is not None and isinstance(root, lightning.MisconfigurationException))
