@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nystra.kernels.base import Kernel
+from nystra.kernels.content_pooling import ContentPooling
 from nystra.kernels.landmark_pooling import LandmarkPooling
 from nystra.kernels.softmax import Softmax
 from nystra.sites.observation import observed
@@ -21,6 +22,7 @@ from nystra.windows.geometry import WindowGeometry
 Call = tuple[Tensor, Tensor, Tensor, WindowGeometry]
 
 CANDIDATES: tuple[Kernel, ...] = (
+    ContentPooling(),
     LandmarkPooling(16, 64, "cross"),
     LandmarkPooling(16, 16, "cross"),
     LandmarkPooling(4, 16, "cross"),

@@ -1,6 +1,7 @@
 """Content pooling: landmark-centred pooling whose blocks and cells follow what tokens hold, before where they lie."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import torch
@@ -45,10 +46,13 @@ class ContentPooling(Kernel):
     enters exactly.
 
     Args:
-        landmarks: m, blocks of queries; must divide the number of tokens.
-        cells: s, cells of keys; must divide the number of tokens.
-        near: number of cells that each block attends exactly, 0 to s; s is exact attention.
+        landmarks: m, blocks of queries; must divide the window's number of tokens, N. None: 16.
+        cells: s, cells of keys; must divide N. None: 2√N, but at most 128 unless a cell had more than 128 tokens then.
+        near: number of cells that each block attends exactly, 0 to s; s is exact attention. None: as many as hold N/8
+            tokens, but at least 16 and at most 128 tokens, and one cell.
         bias_rank: channels for the position bias in summaries, >= 1; unused where there is none.
+
+    Numbers that are None follow the window. Where they do not divide N, the divisor is taken that is nearest by ratio.
 
     Raises:
         ValueError: if a number is out of range.
@@ -65,42 +69,51 @@ class ContentPooling(Kernel):
         True
     """
 
-    landmarks: int = 16
-    cells: int = 32
-    near: int = 2
+    landmarks: int | None = None
+    cells: int | None = None
+    near: int | None = None
     bias_rank: int = 16
 
     def __post_init__(self) -> None:
         """Refuse numbers that fit no window."""
-        if self.landmarks < 1 or self.cells < 1 or self.bias_rank < 1:
+        if any(number is not None and number < 1 for number in (self.landmarks, self.cells, self.bias_rank)):
             raise ValueError(
                 f"landmarks ({self.landmarks}), cells ({self.cells}) and bias_rank ({self.bias_rank}) must be at "
                 "least 1"
             )
-        if not 0 <= self.near <= self.cells:
+        if self.near is not None and (self.near < 0 or (self.cells is not None and self.near > self.cells)):
             raise ValueError(f"near ({self.near}) must be a number of cells from 0 to cells ({self.cells})")
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """Cost without bias: both trees, 3md for the summaries, their spreads, 2dT for the T keys that a token sees."""
-        tokens = self._check(window)
-        trees = 3 * channels * (len(splits(self.landmarks, 2)) + 2 * len(splits(self.cells, 4)))
-        spreads = 2 * (channels + self.landmarks) if self.near else 0
-        seen = self.cells - self.near + self.near * tokens / self.cells
-        floats = self.landmarks * tokens + round(tokens * (self.cells + self.near * tokens / self.cells))
-        return Cost(trees + spreads + 3 * self.landmarks * channels + 2 * channels * seen, floats)
+        tokens = window[0] * window[1]
+        landmarks, cells, near = self._sizes(window)
+        trees = 3 * channels * (len(splits(landmarks, 2)) + 2 * len(splits(cells, 4)))
+        spreads = 2 * (channels + landmarks) if near else 0
+        seen = cells - near + near * tokens / cells
+        floats = landmarks * tokens + round(tokens * (cells + near * tokens / cells))
+        return Cost(trees + spreads + 3 * landmarks * channels + 2 * channels * seen, floats)
 
-    def _check(self, window: tuple[int, int]) -> int:
+    def _sizes(self, window: tuple[int, int]) -> tuple[int, int, int]:
+        """Blocks, cells and near cells in a window."""
         tokens = window[0] * window[1]
         for name, number in (("landmarks", self.landmarks), ("cells", self.cells)):
-            if tokens % number:
+            if number is not None and tokens % number:
                 raise ValueError(f"{name} ({number}) must divide the {window[0]}×{window[1]} window's {tokens} tokens")
-        return tokens
+        landmarks = self.landmarks or _nearest_divisor(tokens, 16)
+        cells = self.cells or _nearest_divisor(tokens, max(min(2 * math.sqrt(tokens), 128), tokens / 128))
+        near = self.near
+        if near is None:
+            near = min(max(round(min(max(tokens / 8, 16), 128) * cells / tokens), 1), cells)
+        if near > cells:
+            raise ValueError(f"near ({near}) must be at most the {window[0]}×{window[1]} window's {cells} cells")
+        return landmarks, cells, near
 
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "BiasChannels | None":
-        """Further channels of queries and keys whose products are mask and bias; None where there are none."""
-        self._check(kind.window)
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "ContentTables":
+        """Sizes, and further channels of queries and keys whose products are mask and bias."""
+        sizes = self._sizes(kind.window)
         if not kind.has_bias:
-            return None
+            return ContentTables(*sizes, None)
         positions = kind.positions()
         channels = [_mask_channels(kind.regions(positions, axis)) for axis in kind.split_axes]
         masks = sum(queries.shape[2] for queries, _ in channels)
@@ -114,7 +127,7 @@ class ContentPooling(Kernel):
             torch.cat([part.expand(heads, -1, -1) for part in parts], 2).to(dtype).contiguous()
             for parts in zip(*channels, strict=True)
         )
-        return BiasChannels(queries, keys, masks, offsets)
+        return ContentTables(*sizes, BiasChannels(queries, keys, masks, offsets))
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
@@ -122,65 +135,59 @@ class ContentPooling(Kernel):
         """See base class."""
         if usable(query, key, value, parameters=geometry.parameters) is None:
             return None
-        self._check(geometry.window)
+        sizes = self._sizes(geometry.window)
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]
         further = geometry.table(
             (self, geometry.kind_counts),
             kinds[-1],
             query.dtype,
-            lambda: native.Further.of([self.tables(kind, torch.float32) for kind in kinds]),
+            lambda: native.Further.of([self.tables(kind, torch.float32).further for kind in kinds]),
         )
-        sizes = (self.landmarks, self.cells, self.near)
         return native.attend(query, key, value, further, geometry, cut, sizes)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "BiasChannels | None") -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "ContentTables") -> Tensor:
         """See base class."""
+        landmarks, cells, near_count, further = tables
         channels = query.shape[3]
-        if tables is not None:
+        if further is not None:
             query, key = (
                 torch.cat([tokens, more.expand(len(tokens), tokens.shape[1], -1, -1)], 3)
-                for tokens, more in ((query, tables.query), (key, tables.key))
+                for tokens, more in ((query, further.query), (key, further.key))
             )
-        by_query = balanced_order(_comparable_queries(query, key, channels), self.landmarks)
-        by_key = balanced_order(_comparable_pairs(query, key, value, channels), self.cells, ways=4)
+        by_query = balanced_order(_comparable_queries(query, key, channels), landmarks)
+        by_key = balanced_order(_comparable_pairs(query, key, value, channels), cells, ways=4)
         query, key, value = rows(query, by_query), rows(key, by_key), rows(value, by_key)
-        landmark = pool(query, self.landmarks)
-        key_cells, value_cells = (tokens.unflatten(2, (self.cells, -1)) for tokens in (key, value))
+        landmark = pool(query, landmarks)
+        key_cells, value_cells = (tokens.unflatten(2, (cells, -1)) for tokens in (key, value))
         # Cell by cell, (W, h, s, m, t).
         masses = at_least_float32(landmark.unsqueeze(2) @ key_cells.transpose(3, 4))
         weights = masses.softmax(4).to(key.dtype)
         far_key, far_value = ((weights @ tokens).transpose(2, 3) for tokens in (key_cells, value_cells))
         mass = masses.logsumexp(4).transpose(2, 3)
         offset = mass - at_least_float32(far_key @ landmark.unsqueeze(4)).squeeze(4)
-        blocks = query.unflatten(2, (self.landmarks, -1))
+        blocks = query.unflatten(2, (landmarks, -1))
         logits = at_least_float32(blocks @ far_key.transpose(3, 4)) + offset.unsqueeze(3)
-        if not self.near:
+        if not near_count:
             result = (logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3)
             return rows(result, inverse(by_query))
         with torch.no_grad():
             spread = _log_spread(weights, key_cells, far_key) + _log_spread(weights, value_cells, far_value)
-            chosen = (mass + 0.5 * spread).topk(self.near, 3).indices
-        near_key, near_value = (self._take(tokens, chosen) for tokens in (key, value))
-        if tables is None or tables.bias is None:
+            chosen = (mass + 0.5 * spread).topk(near_count, 3).indices
+        near_key, near_value = (_take(tokens, cells, chosen) for tokens in (key, value))
+        if further is None or further.bias is None:
             near = at_least_float32(blocks @ near_key.transpose(3, 4))
         else:
-            exact = channels + tables.masks
+            exact = channels + further.masks
             near = at_least_float32(blocks[..., :exact] @ near_key[..., :exact].transpose(3, 4))
-            places = _offset_places(tables.bias)
-            near_places = self._take(places[by_key].unsqueeze(3), chosen).squeeze(4)
-            near = near + _near_bias(tables.bias, places[by_query].unflatten(2, (self.landmarks, -1)), near_places)
+            places = _offset_places(further.bias)
+            near_places = _take(places[by_key].unsqueeze(3), cells, chosen).squeeze(4)
+            near = near + _near_bias(further.bias, places[by_query].unflatten(2, (landmarks, -1)), near_places)
         # Cells that are attended exactly count once: their summaries get no weight.
         seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
         logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
-        far_part, near_part = logits.softmax(4).to(value.dtype).split([self.cells, near.shape[4]], 4)
+        far_part, near_part = logits.softmax(4).to(value.dtype).split([cells, near.shape[4]], 4)
         result = (far_part @ far_value + near_part @ near_value).flatten(2, 3)
         return rows(result, inverse(by_query))
-
-    def _take(self, tokens: Tensor, chosen: Tensor) -> Tensor:
-        """Tokens of each block's chosen cells: (W, h, N, d), (W, h, m, r) → (W, h, m, r·t, d)."""
-        cells = tokens.unflatten(2, (self.cells, -1)).flatten(3)
-        picked = rows(cells, chosen.flatten(2))
-        return picked.unflatten(2, chosen.shape[2:]).unflatten(4, (-1, tokens.shape[3])).flatten(3, 4)
 
 
 class BiasChannels(NamedTuple):
@@ -197,6 +204,35 @@ class BiasChannels(NamedTuple):
     key: Tensor
     masks: int
     bias: Tensor | None
+
+
+class ContentTables(NamedTuple):
+    """Tables of content pooling for one kind of window.
+
+    Attributes:
+        landmarks: blocks of queries.
+        cells: of keys.
+        near: cells that a block attends exactly.
+        further: channels of bias and mask; None: there is neither.
+    """
+
+    landmarks: int
+    cells: int
+    near: int
+    further: BiasChannels | None
+
+
+def _nearest_divisor(number: int, wanted: float) -> int:
+    """The divisor of a number that is nearest to what is wanted, by ratio."""
+    small = [part for part in range(1, math.isqrt(number) + 1) if number % part == 0]
+    return min((*small, *(number // part for part in small)), key=lambda part: abs(math.log(part / wanted)))
+
+
+def _take(tokens: Tensor, cells: int, chosen: Tensor) -> Tensor:
+    """Tokens of each block's chosen cells: (W, h, N, d), (W, h, m, r) → (W, h, m, r·t, d)."""
+    by_cell = tokens.unflatten(2, (cells, -1)).flatten(3)
+    picked = rows(by_cell, chosen.flatten(2))
+    return picked.unflatten(2, chosen.shape[2:]).unflatten(4, (-1, tokens.shape[3])).flatten(3, 4)
 
 
 def _factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,8 @@ def test_clusters_do_not_depend_on_how_a_bias_is_factorised():
     ((_, _, kind),) = scene.geometry().kinds(torch.device("cpu"))
     tables = kernel.tables(kind, torch.float64)
     expected = kernel.attend(*inputs, tables)
-    other = tables._replace(query=16 * tables.query, key=tables.key / 16)
+    further = tables.further._replace(query=16 * tables.further.query, key=tables.further.key / 16)
+    other = tables._replace(further=further)
     assert_close(kernel.attend(*inputs, other), expected, rtol=1e-10, atol=1e-10)
 
 
@@ -67,8 +68,8 @@ def test_a_large_bias_is_factorised_as_well_as_by_all_its_singular_vectors(table
     geometry = WindowGeometry((16, 16), bias=TableBias(values[table].unsqueeze(1), (16, 16)))
     ((_, _, kind),) = geometry.kinds(torch.device("cpu"))
     bias = kind.all_logits()
-    tables = ContentPooling(bias_rank=16).tables(kind, torch.float32)
-    left = (bias - tables.query @ tables.key.mT).norm()
+    further = ContentPooling(bias_rank=16).tables(kind, torch.float32).further
+    left = (bias - further.query @ further.key.mT).norm()
     assert left <= 1.01 * torch.linalg.svdvals(bias)[:, 16:].norm() + 1e-3
 
 
@@ -88,3 +89,37 @@ def test_content_pooling_follows_content_where_there_is_no_bias():
         for kernel in (ContentPooling(16, 16, 2), LandmarkPooling(16, 16, "cross"))
     ]
     assert errors[0] < 0.3 * errors[1]
+
+
+@pytest.mark.parametrize(
+    ("window", "sizes"),
+    [
+        ((8, 8), (16, 16, 4)),
+        ((4, 16), (16, 16, 4)),
+        ((16, 16), (16, 32, 4)),
+        ((32, 32), (16, 64, 8)),
+        ((64, 64), (16, 128, 4)),
+        ((128, 128), (16, 128, 1)),
+        ((256, 256), (16, 512, 1)),
+        ((6, 6), (18, 12, 5)),
+        ((7, 7), (7, 7, 2)),
+    ],
+)
+def test_sizes_follow_the_window(window, sizes):
+    assert ContentPooling().cost(window, 8) == ContentPooling(*sizes).cost(window, 8)
+
+
+@pytest.mark.parametrize("natively", [False, True])
+@pytest.mark.parametrize("given", [{}, {"landmarks": 4}, {"cells": 12}, {"near": 1}, {"cells": 4, "near": 4}], ids=str)
+def test_sizes_that_are_given_stay(given, natively):
+    inputs = Scene(window=(4, 6)).tokens(torch.float32)
+    geometry = Scene(window=(4, 6)).geometry(torch.float32)
+    chosen = {"landmarks": 12, "cells": 8} | given
+    chosen = {"near": round(16 / 24 * chosen["cells"])} | chosen
+    with contextlib.nullcontext() if natively else plain_torch():
+        assert_close(ContentPooling(**given)(*inputs, geometry), ContentPooling(**chosen)(*inputs, geometry))
+
+
+def test_more_near_cells_than_a_window_has_are_refused():
+    with pytest.raises(ValueError, match=r"near \(17\) must be at most the 8×8 window's 16 cells"):
+        ContentPooling(near=17).cost((8, 8), 8)

@@ -15,6 +15,7 @@ from nystra.sites import attention_record
 from nystra.sites.site import AttendedMap
 
 KERNELS = [
+    nystra.ContentPooling(),
     nystra.ContentPooling(4, 8, 1),
     nystra.LandmarkPooling(4, 16, "own"),
     nystra.Nystrom(4, 8, 0.1),

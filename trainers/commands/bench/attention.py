@@ -26,7 +26,7 @@ KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.LandmarkPooling(16, 16, "own"),
     nystra.LandmarkPooling(16, 16, "cross"),
     nystra.LandmarkPooling(16, 64, "cross"),
-    nystra.ContentPooling(16, 32, 2),
+    nystra.ContentPooling(),
     nystra.Nystromformer(),
 )
 COLUMNS = (
