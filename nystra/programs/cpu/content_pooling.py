@@ -11,21 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Windows, empty_outputs, with_dense_channels
 from nystra.windows.clusters import splits
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
 
 
-class Arguments(ctypes.Structure):
+class Arguments(Attention):
     """Arguments of the program, see `source/content_pooling.cpp`."""
 
     _fields_ = (
-        ("windows", Windows),
-        ("query", Map),
-        ("key", Map),
-        ("value", Map),
-        ("output", Map),
         ("further_query", ctypes.c_void_p),
         ("further_key", ctypes.c_void_p),
         ("further", ctypes.c_int64),
@@ -34,7 +29,6 @@ class Arguments(ctypes.Structure):
         ("masks", ctypes.c_int64),
         ("bias", ctypes.c_void_p),
         ("bias_head", ctypes.c_int64),
-        ("kinds", Pair),
         ("blocks", ctypes.c_int64),
         ("cells", ctypes.c_int64),
         ("near", ctypes.c_int64),
@@ -42,7 +36,6 @@ class Arguments(ctypes.Structure):
         ("key_parts", ctypes.c_void_p),
         ("query_levels", ctypes.c_int64),
         ("key_levels", ctypes.c_int64),
-        ("half", ctypes.c_int32),
     )
 
 
@@ -162,7 +155,7 @@ def content_pooling(
     library = load()
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
-    output = query.new_empty(query.shape)
+    output = empty_outputs(query)
     if not output.numel():
         return output
     parts = [splits(blocks, 2), splits(cells, 4)]
@@ -171,9 +164,10 @@ def content_pooling(
         further_query, further_key = further_query.contiguous(), further_key.contiguous()
     if bias is not None:
         bias = bias.contiguous()
-    arguments = Arguments(
+    arguments = Arguments.of(
         Windows.of(query, window, roll, margins, grid),
-        *(Map.of(maps) for maps in (query, key, value, output)),
+        (query, key, value, output),
+        kinds,
         *(None if further is None else further.data_ptr() for further in (further_query, further_key)),
         0 if further_query is None else further_query.shape[3],
         0 if further_query is None else further_query.stride(0),
@@ -181,18 +175,14 @@ def content_pooling(
         masks,
         None if bias is None else bias.data_ptr(),
         0 if bias is None or len(bias) == 1 else bias.stride(0),
-        Pair(*kinds),
         blocks,
         cells,
         near,
         *(ctypes.addressof(level) for level in levels),
         *(len(part) for part in parts),
-        query.dtype == torch.bfloat16,
     )
     library.run("content_pooling", arguments)
     return output
 
 
-@content_pooling.register_fake
-def _(query: Tensor, *_: object) -> Tensor:
-    return query.new_empty(query.shape)
+content_pooling.register_fake(empty_outputs)

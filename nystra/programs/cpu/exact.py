@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Library, Operator, load, threads
-from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Pair, Windows, empty_outputs, with_dense_channels
 from nystra.windows.geometry import MASKED, WindowGeometry
 from nystra.windows.partition import Cut
 
@@ -17,21 +17,14 @@ from nystra.windows.partition import Cut
 TILES = 4
 
 
-class Arguments(ctypes.Structure):
+class Arguments(Attention):
     """Arguments of the program, see `source/exact.cpp`."""
 
     _fields_ = (
-        ("windows", Windows),
-        ("query", Map),
-        ("key", Map),
-        ("value", Map),
-        ("output", Map),
         ("bias", ctypes.c_void_p),
         ("bias_kind", ctypes.c_int64),
         ("bias_head", ctypes.c_int64),
-        ("by_offset", ctypes.c_int32),
-        ("half", ctypes.c_int32),
-        ("kinds", Pair),
+        ("by_offset", ctypes.c_int64),
         ("split", Pair),
         ("masked", ctypes.c_float),
         ("parts", ctypes.c_int64),
@@ -102,7 +95,7 @@ def exact_attention(
     library = load()
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
-    output = query.new_empty(query.shape)
+    output = empty_outputs(query)
     windows = Windows.of(query, window, roll, margins, grid)
     count = windows.heads * windows.images * (windows.size[0] // window[0]) * (windows.size[1] // window[1])
     if not count:
@@ -112,15 +105,14 @@ def exact_attention(
     parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
     offsets = by_offset(window[1], library)
     bias = None if bias is None else bias.contiguous()
-    arguments = Arguments(
+    arguments = Arguments.of(
         windows,
-        *(Map.of(maps) for maps in (query, key, value, output)),
+        (query, key, value, output),
+        (2 if split >= 0 and count > 1 else 1 for split, count in zip(splits, grid, strict=True)),
         None if bias is None else bias.data_ptr(),
         0 if bias is None or offsets else bias.stride(0),
         0 if bias is None or bias.shape[-3 if offsets else -4] == 1 else bias.stride(-3 if offsets else -4),
         offsets,
-        query.dtype == torch.bfloat16,
-        Pair(*(2 if split >= 0 and count > 1 else 1 for split, count in zip(splits, grid, strict=True))),
         Pair(*splits),
         MASKED / math.log(2),
         parts,
@@ -129,6 +121,4 @@ def exact_attention(
     return output
 
 
-@exact_attention.register_fake
-def _(query: Tensor, *_: object) -> Tensor:
-    return query.new_empty(query.shape)
+exact_attention.register_fake(empty_outputs)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Map, Pair, Windows, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Windows, empty_outputs, with_dense_channels
 from nystra.windows.cells import Cells
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
@@ -30,21 +30,14 @@ class Kind(ctypes.Structure):
     )
 
 
-class Arguments(ctypes.Structure):
+class Arguments(Attention):
     """Arguments of the program, see `source/landmark_pooling.cpp`."""
 
     _fields_ = (
-        ("windows", Windows),
-        ("query", Map),
-        ("key", Map),
-        ("value", Map),
-        ("output", Map),
         ("order", ctypes.c_void_p),
         ("blocks", ctypes.c_int64),
         ("cells", ctypes.c_int64),
         ("kind", ctypes.POINTER(Kind)),
-        ("kinds", Pair),
-        ("half", ctypes.c_int32),
     )
 
 
@@ -220,14 +213,15 @@ def landmark_pooling(
     library = load()
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
-    output = query.new_empty(query.shape)
+    output = empty_outputs(query)
     windows = Windows.of(query, window, roll, margins, grid)
     if not output.numel():
         return output
     parts = [Plan(*plans[i : i + len(Plan._fields)]) for i in range(0, len(plans), len(Plan._fields))]
-    arguments = Arguments(
+    arguments = Arguments.of(
         windows,
-        *(Map.of(maps) for maps in (query, key, value, output)),
+        (query, key, value, output),
+        kinds,
         parts[0].order.data_ptr(),
         *counts,
         (Kind * len(parts))(
@@ -242,8 +236,6 @@ def landmark_pooling(
                 for plan in parts
             )
         ),
-        Pair(*kinds),
-        query.dtype == torch.bfloat16,
     )
     library.run("landmark_pooling", arguments)
     return output
@@ -256,6 +248,4 @@ def _table(table: Tensor) -> tuple[int | None, int]:
     return table.data_ptr(), table.stride(0) if len(table) > 1 else 0
 
 
-@landmark_pooling.register_fake
-def _(query: Tensor, *_: object) -> Tensor:
-    return query.new_empty(query.shape)
+landmark_pooling.register_fake(empty_outputs)

@@ -2,7 +2,10 @@
 
 import ctypes
 import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 Pair = ctypes.c_int64 * 2
@@ -62,6 +65,37 @@ class Windows(ctypes.Structure):
             (Pair * 2)(*(Pair(margins[2 * axis], margins[2 * axis] + sides[axis]) for axis in (0, 1))),
             Pair(*grid),
         )
+
+
+class Attention(ctypes.Structure):
+    """What every program of attention is given, see `source/maps.h`; subclasses have what is a program's own."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = (
+        ("windows", Windows),
+        ("query", Map),
+        ("key", Map),
+        ("value", Map),
+        ("output", Map),
+        ("kinds", Pair),
+        ("half", ctypes.c_int64),
+    )
+
+    @classmethod
+    def of(cls, windows: Windows, maps: Sequence[Tensor], kinds: Iterable[int], *own: Any) -> Self:
+        """Describe a call; tensors must outlive the result.
+
+        Args:
+            windows: of the maps.
+            maps: queries, keys, values and outputs, whose channels lie side by side.
+            kinds: of windows along each axis, 2 where the last ones differ from the others.
+            *own: fields of the subclass.
+        """
+        return cls(windows, *map(Map.of, maps), Pair(*kinds), maps[0].dtype == torch.bfloat16, *own)
+
+
+def empty_outputs(query: Tensor, *_: object) -> Tensor:
+    """Room for the outputs of queries (B, H, W, heads, d), contiguous."""
+    return query.new_empty(query.shape)
 
 
 @functools.lru_cache(maxsize=256)

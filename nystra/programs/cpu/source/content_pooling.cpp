@@ -8,9 +8,7 @@ namespace {
 // Tiles of queries that meet a block of rows while it is in the cache.
 constexpr int TILES = 4;
 
-struct Arguments {
-  Windows windows;
-  Map query, key, value, output;
+struct Arguments : Attention {
   // Further channels of queries and keys, whose products are mask and bias: (kinds, heads or 1, N, further), or null. The
   // first of them, `masks`, are the mask.
   const float *further_query, *further_key;
@@ -19,12 +17,10 @@ struct Arguments {
   // in the further channels.
   const float *bias;
   int64_t bias_head;
-  int64_t kinds[2]; // kinds of windows along each axis, see `Edges`
   // Blocks of queries, cells of keys, and how each level of a tree splits every node of its.
   int64_t blocks, cells, near;
   const int32_t *query_parts, *key_parts;
   int64_t query_levels, key_levels;
-  int32_t half; // whether elements are bfloat16, not float
 };
 
 struct Sizes {

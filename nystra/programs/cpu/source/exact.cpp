@@ -7,16 +7,12 @@ namespace {
 // Tiles of queries that meet a block of keys while it is in the cache.
 constexpr int TILES = 4;
 
-struct Arguments {
-  Windows windows;
-  Map query, key, value, output;
+struct Arguments : Attention {
   // In units of log2. Of every pair: (kinds, heads or 1, tiles, N, TILE). Of every offset, the key's subtracted from the
   // query's: (heads or 1, 2h - 1, 2w - 1), w a multiple of LANES. Or null.
   const float *bias;
   int64_t bias_kind, bias_head;
-  int32_t by_offset, half; // which of the two; whether elements are bfloat16, not float
-  // Kinds of windows along each axis: 2 where the last windows hold opposite edges of the map, 1 where all are alike.
-  int64_t kinds[2];
+  int64_t by_offset; // which of the two
   // With offsets: the first row and column of the last windows that come from the opposite edge, or -1, and what is
   // added between these and the others.
   int64_t split[2];

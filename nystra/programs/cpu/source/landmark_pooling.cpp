@@ -37,14 +37,10 @@ struct Kind {
   int64_t bias_head;
 };
 
-struct Arguments {
-  Windows windows;
-  Map query, key, value, output;
+struct Arguments : Attention {
   const int32_t *order;  // numbers of a window's tokens, row by row, in the cells' order
   int64_t blocks, cells; // m and s of a window
   const Kind *kind;
-  int64_t kinds[2]; // along each axis: 2 where the last windows hold opposite edges of the map, 1 where all are alike
-  int32_t half;     // whether elements are bfloat16, not float
 };
 
 // A number for each key, or null, and a table of every key of the tile, or null.

@@ -23,6 +23,15 @@ struct Windows {
   int64_t tokens() const { return window[0] * window[1]; }
 };
 
+// What every program of attention is given, before what is its own.
+struct Attention {
+  Windows windows;
+  Map query, key, value, output;
+  // Kinds of windows along each axis: 2 where the last windows hold opposite edges of the map, 1 where all are alike.
+  int64_t kinds[2];
+  int64_t half; // whether elements are bfloat16, not float
+};
+
 // Whether a window holds tokens of opposite edges of a shifted map, along each axis.
 struct Edges {
   bool last[2];
