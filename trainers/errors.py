@@ -50,6 +50,10 @@ _WRITER = re.compile(r"PytorchStreamWriter failed|inline_container\.cc.*unexpect
 _CHANNELS = re.compile(r"Given groups=1, .* to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels")
 
 
+class RunFinishedError(ValueError):
+    """A run that is to be gone on with has come to its end."""
+
+
 class UsageError(ValueError):
     """A command line or a recipe cannot be carried out as it is written."""
 
@@ -117,6 +121,13 @@ def explain(error: Exception) -> str | None:
         return None
     in_worker = _WORKER.match(message)
     return "\n".join([in_worker["message"] if in_worker else message, *getattr(error, "__notes__", [])])
+
+
+def printable(text: str) -> str:
+    """Write out the characters that a terminal would act on, such as escapes in a file's name."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from datamodules.errors import DataError, note_shortfall
 from datamodules.pairs.matching import Pairs
@@ -55,13 +56,28 @@ def find_folder(root: Path, *names: str) -> Path | None:
     return None
 
 
+def read_prepared(path: Path) -> dict[str, Any]:
+    """Read a file of `lowrank prepare` about what it makes.
+
+    Raises:
+        DataError: if it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"file ({path}) must be as `lowrank prepare` left it, got {error}: prepare anew") from None
+    if not isinstance(content, dict):
+        raise DataError(f"file ({path}) must be as `lowrank prepare` left it, got no JSON object: prepare anew")
+    return content
+
+
 def shortfall(name: str, pairs: Pairs, published: int) -> str | None:
     """Describe a set that has not as many pairs as published; None if it has, or if shortfalls are being collected.
 
     Crops that `lowrank prepare` cut count as the images that they are of.
     """
     record = _record(pairs)
-    count = len(pairs) if record is None else json.loads(record.read_text())["images"]
+    count = len(pairs) if record is None else _images(record)
     return shortfall_of(name, count, published)
 
 
@@ -78,6 +94,13 @@ def counted(name: str, pairs: Pairs, published: int) -> Pairs:
     """Note within `collect_faults` that a set has not as many pairs as published; hand the pairs on."""
     shortfall(name, pairs, published)
     return pairs
+
+
+def _images(record: Path) -> int:
+    count = read_prepared(record).get("images")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise DataError(f"file ({record}) must hold the number of images, got {count}: prepare anew")
+    return count
 
 
 def _record(pairs: Pairs) -> Path | None:

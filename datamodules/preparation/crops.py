@@ -12,7 +12,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from datamodules.base.crops import Cut
-from datamodules.base.published import RECORD
+from datamodules.base.published import RECORD, read_prepared
 from datamodules.errors import DataError
 from datamodules.files.atomic import atomic_file
 from datamodules.files.images import list_images, read_image, write_image
@@ -175,29 +175,32 @@ def _finished(job: CropJob) -> Made:
     """Numbers of what a former run made; DataError if it is not what the job would make."""
     remedy = "give another output, or remove it"
     try:
-        record = json.loads((job.folder / RECORD).read_text())
+        record = read_prepared(job.folder / RECORD)
     except (OSError, ValueError) as error:
         raise DataError(
             f"output ({job.folder}) must be absent or made by a former run, got neither; {remedy}"
         ) from error
     _check_agreement(job.folder, record, job)
-    if record["source"] != _digest(job):
+    if record.get("source") != _digest(job):
         raise DataError(f"output ({job.folder}) must be made of the source as it is now, got another; {remedy}")
-    return Made(record["images"], record["crops"], 0)
+    images, crops = record.get("images"), record.get("crops")
+    if not (isinstance(images, int) and isinstance(crops, int)):
+        raise DataError(f"output ({job.folder}) must record its images and crops, got {images} and {crops}; {remedy}")
+    return Made(images, crops, 0)
 
 
 def _check_settings(path: Path, job: CropJob) -> None:
     if path.exists():
-        _check_agreement(path.parent, json.loads(path.read_text()), job)
+        _check_agreement(path.parent, read_prepared(path), job)
     else:
         _write_json(path, job.settings)
 
 
 def _check_agreement(folder: Path, former: Mapping[str, object], job: CropJob) -> None:
     for name, value in job.settings.items():
-        if former[name] != value:
+        if former.get(name) != value:
             raise DataError(
-                f"output ({folder}) must be of this run's {name} ({value}), got {former[name]} of a former run; "
+                f"output ({folder}) must be of this run's {name} ({value}), got {former.get(name)} of a former run; "
                 "give the same, or another output, or remove it"
             )
 
@@ -211,10 +214,14 @@ def _read_log(path: Path, job: CropJob, folder: Path) -> dict[str, int]:
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     _write(path, "".join(f"{line}\n" for line in lines))
     for line in lines:
-        entry = json.loads(line)
-        name, count = entry["name"], entry["crops"]
-        crops = {f"{_crop_name(name, number)}.png" for number in range(count)}
-        same = name in sources and entry["bytes"] == _sizes(*sources[name])
+        try:
+            entry = json.loads(line)
+            name, count = entry["name"], entry["crops"]
+            crops = {f"{_crop_name(name, number)}.png" for number in range(count)}
+            same = name in sources and entry["bytes"] == _sizes(*sources[name])
+        except (ValueError, LookupError, TypeError):
+            # Nothing that this command has written: the image is cut again.
+            continue
         if same and all(crops <= names for names in present):
             done[name] = count
     return done

@@ -185,12 +185,17 @@ def test_a_run_without_a_seed_goes_on_with_its_first(saved, finished, tmp_path, 
     assert torch.initial_seed() == expected
 
 
-def test_a_run_goes_on_from_its_own_configuration(lowrank, recipe, tmp_path):
+def test_a_run_goes_on_from_its_own_configuration(lowrank, recipe, tmp_path, capsys):
     # A network's attention is left out: the configuration that is kept names what the default is.
     content = yaml.safe_load(recipe.read_text())
     del content["model"]["init_args"]["net"]["init_args"]["attention"]
     recipe.write_text(yaml.safe_dump(content))
     assert lowrank("fit", "--config", recipe, "--trainer.max_steps", 1) == 0
     folder = tmp_path / "logs/run/version_0"
+    # For scripts that start a run again until it is finished.
+    capsys.readouterr()
+    assert lowrank("fit", "--config", recipe, "--trainer.max_steps", 1, "--ckpt_path", "auto") == 0
+    assert capsys.readouterr().err.startswith(f"nothing is left to do for {folder / 'checkpoints/last.ckpt'}")
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
     options = ["--trainer.max_steps", 2, "--ckpt_path", folder / "checkpoints/last.ckpt"]
     assert lowrank("fit", "--config", folder / "config.yaml", *options) == 0

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -150,7 +151,7 @@ class LastCheckpoint(Checkpoint):
             return
         config = self._folder / "config.yaml"
         if config.is_file():
-            resume = f"lowrank fit --config {config} --ckpt_path {self.saved}"
+            resume = shlex.join(["lowrank", "fit", "--config", str(config), "--ckpt_path", str(self.saved)])
         else:
             resume = f"trainers.run(task, data, ckpt_path={str(self.saved)!r}, ...) with the same task and data"
         exception.add_note(f"The last good checkpoint is {self.saved}; to go on from it:\n  {resume}")

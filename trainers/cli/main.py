@@ -14,7 +14,7 @@ from trainers.cli.help import FLAGS, function_help, group_usage, trainer_help, u
 from trainers.cli.run_options import ALL
 from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 from trainers.devices.memory import keep_freed_memory
-from trainers.errors import Stopped, UsageError, explain, nearest
+from trainers.errors import Stopped, UsageError, explain, nearest, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +78,9 @@ def _status(arguments: list[str]) -> int:
         message = explain(error)
         if message is None or os.environ.get("LOWRANK_TRACEBACK") == "1":
             raise
-        print(f"error: {message}", file=sys.stderr)
+        # A file's name or contents may hold characters that a terminal would act on.
+        shown = "\n".join(printable(line) for line in message.splitlines())
+        print(f"error: {shown}", file=sys.stderr)
         return 2
     return 0
 

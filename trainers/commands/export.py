@@ -34,4 +34,5 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
     with atomic_file(output) as file:
         torch.save(content, file)
     size = sum(value.numel() for value in net.parameters())
-    Console().print(f"weights: {output}, {type(net).__name__}, {size} parameters", highlight=False)
+    console = Console(markup=False, highlight=False, emoji=False)
+    console.print(f"weights: {output}, {type(net).__name__}, {size} parameters", soft_wrap=True)

@@ -172,7 +172,8 @@ class Evaluation:
         path = folder / "metrics.json"
         with atomic_file(path) as file:
             file.write(json.dumps(results, indent=1).encode())
-        console = Console()
+        # Names of files and data sets may hold square brackets, which are no markup.
+        console = Console(markup=False, emoji=False)
         console.print(self.table())
         for metric, protocol in self.protocols.items():
             console.print(f"{metric}: {protocol}", soft_wrap=True, highlight=False)

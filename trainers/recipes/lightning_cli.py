@@ -16,7 +16,7 @@ from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.stopping import TERMINATED
 from trainers.checkpoints.training_state import restoring
-from trainers.errors import Stopped, UsageError
+from trainers.errors import RunFinishedError, Stopped, UsageError
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.lines import report
 from trainers.monitoring.tensorboard import own_loggers
@@ -192,6 +192,7 @@ class LowrankCLI(LightningCLI):
         if self.trainer.is_global_zero:
             self._new_folders = missing_log_folders(self.trainer)
         options = self.config_init[self.subcommand]
+        self._goes_on = options.ckpt_path == "auto"
         found = find_checkpoint(options.ckpt_path, self.trainer, resumes=self.subcommand == "fit")
         options.ckpt_path = self.config[self.subcommand].ckpt_path = found
 
@@ -205,14 +206,14 @@ class LowrankCLI(LightningCLI):
         parser = self._parser("fit")
         again = parser.parse_string(parser.dump(self.config.fit, skip_validation=True))
         record.configuration = json.loads(json.dumps({**again.as_dict(), "config": None}, default=str))
-        check_before_training(
-            self.trainer,
-            self.model,
-            self.datamodule,
-            record,
-            options.ckpt_path,
-            options.max_batch_per_device,
-        )
+        limit = options.max_batch_per_device
+        try:
+            check_before_training(self.trainer, self.model, self.datamodule, record, options.ckpt_path, limit)
+        except RunFinishedError as error:
+            if not self._goes_on:
+                raise
+            # A script that starts a run again until it is finished ends with it.
+            raise Stopped(f"nothing is left to do for {options.ckpt_path}: {error}", "finished", 0) from None
 
     def after_fit(self) -> None:
         """Report where the results are."""

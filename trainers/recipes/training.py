@@ -17,7 +17,7 @@ from glmha.shared.checkpoint_files import require_file
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
-from trainers.checkpoints.lookup import Kept, log_folder, newest_checkpoint
+from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.reader import read_by_this
 from trainers.checkpoints.training_state import restoring, unfit
 from trainers.devices.averaging import weight_averaging
@@ -30,6 +30,7 @@ from trainers.monitoring.progress import ProgressBar
 from trainers.monitoring.tensorboard import Continuation, RunLogger
 from trainers.monitoring.throughput import Throughput
 from trainers.recipes.quiet import filter_warnings
+from trainers.runs.kept import Kept, newest_checkpoint
 from trainers.runs.record import RunRecord
 from trainers.runs.resumption import checkpoint_to_resume, requeued
 from trainers.runs.summary import describe_run

@@ -1,12 +1,13 @@
 """Runs below a folder, and the options in which they differ."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainers.checkpoints.folders import folder_of_run
+from trainers.checkpoints.folders import folder_of_run, step_of
 from trainers.runs.configuration import flatten
 from trainers.runs.run import RUN_FILE, Run, read_run
 
@@ -37,7 +38,7 @@ class Listed:
     def outcome(self) -> str:
         """The state in a word or a few."""
         if self.run is None:
-            return "keeps no record"
+            return "record cannot be read" if (self.folder / RUN_FILE).is_file() else "keeps no record"
         return "stopped without a word" if self.run.state == "killed" else self.run.state
 
     @property
@@ -67,7 +68,7 @@ class Listed:
         """The command that continues the run; None if it cannot be continued."""
         if self.resumable is None:
             return None
-        return f"lowrank fit --config {self.folder / CONFIG} --ckpt_path {self.resumable}"
+        return shlex.join(["lowrank", "fit", "--config", str(self.folder / CONFIG), "--ckpt_path", str(self.resumable)])
 
 
 def find_runs(folders: Sequence[Path]) -> list[Listed]:
@@ -131,7 +132,7 @@ def started_at(folder: Path, run: Run | None) -> float:
 def newest_last(folder: Path) -> Path | None:
     """Return the newest `last*.ckpt` of a log folder; None if there is none."""
     found = list(folder.glob("checkpoints/last*.ckpt"))
-    return max(found, key=lambda path: path.stat().st_mtime) if found else None
+    return max(found, key=step_of) if found else None
 
 
 def _options(run: Run | None) -> dict[str, Any]:

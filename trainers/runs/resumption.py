@@ -4,8 +4,8 @@ import os
 
 from lightning.pytorch import Trainer
 
-from trainers.checkpoints.lookup import kept_checkpoints, run_folders
 from trainers.checkpoints.stopping import job
+from trainers.runs.kept import kept_checkpoints, run_folders
 from trainers.runs.run import read_run
 
 

@@ -1,14 +1,14 @@
 """A run's record as it is read: configuration, progress, and whether the run's process is alive."""
 
-import json
 import os
 import socket
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from trainers.runs.configuration import Configuration
+from trainers.runs.record_file import read_record
 
 State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
 RUN_FILE = "run.json"
@@ -75,9 +75,8 @@ def read_run(folder: Path) -> Run | None:
         The record; None if there is none, or none that this version can read.
     """
     try:
-        values = json.loads((folder / RUN_FILE).read_text())
-        run = Run(**{field.name: values[field.name] for field in fields(Run)})
-    except (OSError, ValueError, KeyError, TypeError):
+        run = Run(**read_record(folder / RUN_FILE, Run))
+    except (OSError, ValueError):
         return None
     return replace(run, state="killed") if run.state == "running" and not _lives(run) else run
 
@@ -90,9 +89,11 @@ def utc_now() -> str:
 def _lives(run: Run) -> bool:
     if run.host != socket.gethostname():
         return (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds() < DEAD_AFTER_SECONDS
+    if run.process < 1:
+        return False
     try:
         os.kill(run.process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

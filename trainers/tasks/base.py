@@ -22,7 +22,7 @@ from glmha.shared.recompute import set_recompute
 from nystra.sites import attention_record
 from trainers.checkpoints.training_state import check_training_state
 from trainers.devices.sharding import FullySharded, whole
-from trainers.errors import NonFiniteError
+from trainers.errors import NonFiniteError, RunFinishedError
 from trainers.evaluation.data_sets import data_module
 from trainers.metrics.base import ImageMetric
 from trainers.schedules import follow_run
@@ -224,7 +224,7 @@ class ImageTask(EvaluationTask):
         limits = {"steps": (trainer.max_steps, checkpoint["global_step"]), "epochs": (trainer.max_epochs, epochs)}
         for unit, (limit, taken) in limits.items():
             if limit is not None and -1 < limit <= taken:
-                raise ValueError(
+                raise RunFinishedError(
                     f"trainer.max_{unit} ({limit}) must be above the {taken} {unit} that ckpt_path has been trained "
                     f"for: raise --trainer.max_{unit} to go on (and the schedule's length with it)"
                 )

@@ -184,7 +184,11 @@ def test_older_runs_without_a_record_can_be_resumed_and_broken_records_do_no_har
         (tmp_path / name / "config.yaml").touch()
         if record is not None:
             (tmp_path / name / RUN_FILE).write_text(record)
-    assert {listed.state for listed in find_runs([tmp_path])} == {"keeps no record; resumable from last.ckpt"}
+    states = {listed.folder.name: listed.state for listed in find_runs([tmp_path])}
+    assert states == {
+        "old": "keeps no record; resumable from last.ckpt",
+        "broken": "record cannot be read; resumable from last.ckpt",
+    }
 
 
 def test_folders_without_runs_are_refused(lowrank, tmp_path, capsys):

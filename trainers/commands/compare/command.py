@@ -80,7 +80,7 @@ def run_compare(
     variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode)
     batches, whole = _samples(data, images)
     results: dict[str, list[Tensor]] = {name: [] for name in variants}
-    console = Console()
+    console = Console(markup=False, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, torch.inference_mode():
         for batch in progress.track(batches, description="images"):
             for name, net in variants.items():
