@@ -45,8 +45,8 @@ def name_targets(
     }
     owners: dict[Path, Path] = {}
     for source, target in targets.items():
-        owner = owners.setdefault(target.resolve(), source)
-        if owner.resolve() != source.resolve():
+        owner = owners.setdefault(_resolved(target), source)
+        if _resolved(owner) != _resolved(source):
             raise DataError(
                 f"images ({owner} and {source}) must have distinct results, got {target} twice; "
                 "restore them into different folders"
@@ -75,7 +75,7 @@ def identity(path: Path) -> object:
     except OSError:
         return path
     # Some file systems number no files.
-    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
+    return (status.st_dev, status.st_ino) if status.st_ino else _resolved(path)
 
 
 def check_name(target: Path) -> bool:
@@ -95,6 +95,13 @@ def check_name(target: Path) -> bool:
         return False
     except OSError as error:
         raise DataError(f"result ({target}) must be a possible name, got: {error.strerror}; choose another") from error
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path.absolute()
 
 
 def _extension(image: Path, format: Format | None) -> str:

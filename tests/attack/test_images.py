@@ -1,0 +1,108 @@
+"""Hostile image files and folders: each is read, or refused by name; nothing else happens, and no library speaks."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.errors import DataError
+from datamodules.files.images import list_images, read_image_with_metadata, write_image
+from tests.datamodules.files import picture_kinds, pictures
+from trainers.commands.restore.targets import name_targets
+
+EACH = 300
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """A file with a few bytes changed, left out or put in, most of them where formats keep what they say of pixels."""
+    changed = bytearray(data)
+    way = chance.random()
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        place = chance.randrange(min(len(changed), chance.choice((40, 200, len(changed)))))
+        if way < 0.5:
+            changed[place] = chance.choice((0, 1, 255, changed[place] ^ 1 << chance.randrange(8)))
+        elif way < 0.7:
+            del changed[place : place + chance.randrange(1, 9)]
+        elif way < 0.8:
+            changed[place:place] = chance.randbytes(chance.randrange(1, 9))
+        else:
+            changed[-chance.randrange(1, min(300, len(changed)))] = chance.randrange(256)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", ["tiffs", "pngs", "others", "refused"])
+def test_damaged_files_are_read_or_refused_by_name(tmp_path, capfd, kind):
+    chance = random.Random(kind)
+    sound = [(entry[0], entry[1]) for entry in getattr(picture_kinds, kind)()]
+    capfd.readouterr()
+    for number in range(EACH):
+        name, data = chance.choice(sound)
+        path = tmp_path / f"{number}_{name}"
+        path.write_bytes(damaged(data, chance))
+        try:
+            image, _ = read_image_with_metadata(path)
+        except DataError as error:
+            assert str(path) in str(error)  # noqa: PT017
+        else:
+            assert image.ndim == 3
+            assert image.shape[2] in (1, 3, 4)
+            assert image.dtype in (np.uint8, np.uint16, np.float32)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n" + b"\xff\xff\xff\xffIDAT" * 9,
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff" + b"\xff" * 4000 + b"\xff\xd9",
+        b"BM",
+        b"RIFF\x04\0\0\0WEBP",
+        b"RIFF\xff\xff\xff\xffWEBPVP8X",
+        b"II*\0",
+        b"II*\0\x08\0\0\0\0\0\0\0\0\0",
+        b"MM\0*\xff\xff\xff\xff",
+        b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
+    ],
+)
+def test_beginnings_of_formats_are_refused(tmp_path, capfd, data):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.png must "):
+        read_image_with_metadata(tmp_path / "a.png")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sides", [(2**16, 2**16), (2**31 - 1, 1), (1, 2**31 - 1)])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_small_files_that_claim_large_pictures_take_no_memory(tmp_path, sides, compression):
+    data = pictures.by_tifffile(pictures.pixels(), photometric="rgb", compression=compression)
+    for tag, side in zip((256, 257), sides, strict=True):
+        data = pictures.retagged(data, tag, side)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tif must"):
+        read_image_with_metadata(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes, links and undecodable names are made as POSIX has them")
+def test_hostile_folders_are_searched_once_and_for_images_alone(tmp_path):
+    folder = tmp_path / "in"
+    write_image(folder / "a.png", pictures.pixels())
+    write_image(folder / "sub" / "b.png", pictures.pixels())
+    write_image(folder / os.fsdecode(b"\xff\xfe.png"), pictures.pixels())
+    write_image(folder / f"{'c' * 251}.png", pictures.pixels())
+    write_image(folder / "[bold]\n$(touch x).png", pictures.pixels())
+    os.mkfifo(folder / "pipe.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "folder.png").mkdir()
+    (folder / "itself").symlink_to(folder, target_is_directory=True)
+    (folder / "loop.png").symlink_to("loop.png")
+    names = {path.name for path in list_images(folder)}
+    assert len(names - {"loop.png"}) == 4
+    targets = name_targets([folder], tmp_path / "out")
+    assert not {path.name for path in targets} & {"pipe.png", "device.png", "folder.png"}
+    assert {path.parent for path in targets.values()} == {tmp_path / "out", tmp_path / "out" / "sub"}
+    assert all(Path(tmp_path / "out") in path.parents for path in targets.values())
