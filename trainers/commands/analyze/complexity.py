@@ -32,7 +32,7 @@ def analyze_complexity(tables: Sequence[int] = (), *, output: Path | None = None
     for number in numbers:
         if number not in TABLES:
             raise ValueError(f"tables ({number}) must be of {', '.join(map(str, TABLES))}: they have columns of costs")
-    console = Console()
+    console = Console(markup=False, emoji=False)
     results = {}
     for number in numbers:
         published = TABLES[number]

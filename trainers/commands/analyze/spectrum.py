@@ -47,7 +47,7 @@ def analyze_spectrum(
     if size is not None and size < multiple:
         raise ValueError(f"size ({size}) must be at least {multiple}, the multiple that the network works on")
     channels = input_channels(net)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     shown = track(files, "images", console=console, transient=True, disable=not console.is_terminal)
     inputs = (_central_crop(file, channels, size, multiple) for file in shown)
     energies = spectrum(net, inputs)

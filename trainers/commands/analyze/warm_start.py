@@ -61,7 +61,7 @@ def analyze_warm_start(
                 _fit(net, dense, fitted, steps, learning_rate)
                 errors.setdefault((reduction, start), []).append((before, _error(net, dense, held_out)))
     means = {key: (fmean(b for b, _ in values), fmean(a for _, a in values)) for key, values in errors.items()}
-    Console().print(_table(means, len(found), steps, learning_rate))
+    Console(markup=False, emoji=False).print(_table(means, len(found), steps, learning_rate))
     return means
 
 

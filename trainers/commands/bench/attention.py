@@ -129,7 +129,9 @@ def run_bench_attention(
     add_ratio(results, "fused", to=FUSED)
     add_ratio(results, "explicit", to=EXPLICIT)
     shape = f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}"
-    Console().print(results_table(f"{shape}, {threads} threads, medians", labelled(results), COLUMNS))
+    Console(markup=False, emoji=False).print(
+        results_table(f"{shape}, {threads} threads, medians", labelled(results), COLUMNS)
+    )
     if output is not None:
         write_results(output, {**numbers, "heads": heads, "channels": channels, "bias": bias}, results)
     if figure is not None:

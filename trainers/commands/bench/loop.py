@@ -82,7 +82,7 @@ def run_bench_loop(
     """
     check_counts(blocks=blocks, block=block, batch_sizes=min(batch_sizes, default=0))
     use_threads(threads)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(f"{recipe}, patches of {size}×{size}, {threads} threads, {blocks} blocks of {block} steps")
     results = {number: time_loop(recipe, size, number, blocks, block, accelerator) for number in batch_sizes}
     rows = [

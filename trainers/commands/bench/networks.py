@@ -66,7 +66,7 @@ def run_bench(
     if baseline is not None:
         nets = {"baseline": load_baseline(baseline, nets["CSA"]), **nets}
     image = torch.rand(1, 3, size, size)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(f"1×3×{size}×{size}, {threads} threads, {repeats} repeats, {torch.backends.cpu.get_cpu_capability()}")
     if baseline is not None:
         difference = (inference(nets["baseline"], image) - inference(nets["CSA"], image)).abs().max()

@@ -159,7 +159,7 @@ def run_bench_windows(
     exact = NETWORKS[network]().eval().requires_grad_(False)
     exact.set_window(window, position_bias)
     image = torch.rand(1, 3, height, width)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
     if baseline is not None:
         published = published_structure(baseline, exact, NETWORKS[network].keywords)

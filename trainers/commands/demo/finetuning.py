@@ -40,7 +40,7 @@ def run_finetune_demo(output: Path = Path("logs/demo/finetune"), *, steps: int =
         ValueError: if `steps` is below 1.
     """
     check_counts(steps=steps)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     found = sorted(output.parent.glob("substitution/SwinIR/**/last.ckpt"), key=lambda path: path.stat().st_mtime)
     if found:
         console.print(f"the miniature is that of {found[-1]}")
