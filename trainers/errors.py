@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -44,6 +45,7 @@ _MEMORY = re.compile(
 )
 # The end of a loader's process is all that is left of it.
 _LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: [\w ]+)")
+_SIZE = re.compile(r"negative dimension:? (-\d+)")
 # torch tells no more of a disk that is full.
 _WRITER = re.compile(r"PytorchStreamWriter failed|inline_container\.cc.*unexpected pos")
 # A convolution got an image with another number of channels.
@@ -104,6 +106,10 @@ def explain(error: Exception) -> str | None:
             f"a process that loads data has ended ({ended[0]}), for want of memory or because it was killed: lower "
             "--data.num_workers, or free memory"
         )
+    elif isinstance(root, RuntimeError) and (size := _SIZE.search(message)):
+        message = f"a size of the net ({size[1]}) must be at least 1; change the recipe's --model.net"
+    elif isinstance(root, ZeroDivisionError) and _raised_by(root, "lr_scheduler.py"):
+        message = "a length of the schedule (0) must be at least 1; change T_max, step_size or the like of its options"
     elif isinstance(root, RuntimeError) and _WRITER.search(message):
         message = "a file could not be written whole, and nothing is left of it: free space, or write elsewhere"
     elif isinstance(root, OSError) and root.strerror:
@@ -128,6 +134,12 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def _raised_by(error: BaseException, file: str) -> bool:
+    """Whether an error was raised in a file of that name."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.endswith(file)
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainers.errors import explain
@@ -76,3 +77,26 @@ def test_files_without_a_name_are_not_called_none():
 
 def test_other_runtime_errors_are_bugs():
     assert explain(RuntimeError("a bug")) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: nn.Conv2d(3, -8, 3), "a size of the net (-8) must be at least 1"),
+        (lambda: nn.Linear(-8, 3), "a size of the net (-8) must be at least 1"),
+        (lambda: schedule(T_max=0), "a length of the schedule (0) must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(call, words):
+    assert explain(error_of(call)).startswith(words)
+
+
+def schedule(**options):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, **options)
+    optimizer.step()
+    scheduler.step()
+
+
+def test_other_divisions_by_zero_are_bugs():
+    assert explain(error_of(lambda: 1 // 0)) is None

@@ -156,6 +156,8 @@ class LowrankCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the callbacks that every run has."""
         options = self.config_init[self.subcommand].trainer
+        if options.log_every_n_steps is not None and options.log_every_n_steps < 1:
+            raise UsageError(f"trainer.log_every_n_steps ({options.log_every_n_steps}) must be at least 1")
         if options.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys[:] = ["watch"]
         self.trainer_defaults["callbacks"] = standard_callbacks(

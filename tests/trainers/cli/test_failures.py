@@ -96,6 +96,8 @@ def test_options_that_only_training_acts_on_are_refused_elsewhere(lowrank: Lowra
         (["--data.patch_size", "0"], r"patch_size \(0\) must be at least 1"),
         (["--model.optimizer.lr", "-1"], r"Invalid learning rate: -1.0$"),
         (["--last_checkpoint.every_n_train_steps", "0"], r"every_n_train_steps \(0\) must be at least 1"),
+        (["--trainer.log_every_n_steps", "0"], r"trainer.log_every_n_steps \(0\) must be at least 1"),
+        (["--model.net.dim", "-8"], r"a size of the net \(-8\) must be at least 1"),
         (["--model.net", "null"], r"net \(null\) must be a network, or pretrained a checkpoint"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "0"], r"devices.*0"),
     ],
