@@ -3,7 +3,7 @@
 import io
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -56,15 +56,17 @@ def decode_tiff(data: bytes, path: Path) -> tuple[NDArray, bytes | None]:
         profile = page.tags.valueof(_PROFILE)
         orientation = page.tags.valueof(_ORIENTATION, 1)
         if page.bitspersample < 8 or page.compression == _JPEG or page.photometric in (_PALETTE, _CMYK):
-            pixels = decode_by_pillow(_lying(data, page), profile)
+            pixels = decode_by_pillow(_alone(data, page), profile)
         elif (page.compression in _DECODED and page.predictor in (1, 2)) or find_spec("imagecodecs"):
             planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]
             stored = np.moveaxis(planes, 0, -1)[..., 0, :] if page.planarconfig == 2 else planes[0]
             pixels = _in_grey_or_rgb(stored, page.photometric == _MINISWHITE, alpha)
         elif page.bitspersample == 8:
-            pixels = decode_by_pillow(_lying(data, page), profile)
+            pixels = decode_by_pillow(_alone(data, page), profile)
         else:
             pixels = _in_grey_or_rgb(_decode_by_opencv(data, page, path), page.photometric == _MINISWHITE, alpha)
+    if pixels.shape[:2] != (page.imagelength, page.imagewidth):
+        raise ValueError(f"{pixels.shape[1]}×{pixels.shape[0]} pixels instead of {page.imagewidth}×{page.imagelength}")
     return turn_upright(pixels, orientation if orientation in range(1, 9) else 1), profile
 
 
@@ -125,7 +127,7 @@ def _only_page(file: "TiffFile", path: Path) -> "TiffPage":
     if not offsets:
         raise ValueError("no complete page")
     pictures = len(pages)
-    if pictures == 1 and file.series:
+    if len(offsets) == pictures == 1 and file.series:
         # Some programs put many pictures under one entry.
         pictures = max(1, file.series[0].size // max(pages[0].size, 1))
     if pictures == 0:
@@ -228,24 +230,30 @@ def _decode_by_opencv(data: bytes, page: "TiffPage", path: Path) -> NDArray:
             "save it so, or: pip install imagecodecs"
         )
     # What the numbers mean is settled by the caller.
-    plain = _overwritten(_lying(data, page), page, 262, _RGB if page.samplesperpixel > 1 else _MINISBLACK)
+    plain = _overwritten(_alone(data, page), page, 262, _RGB if page.samplesperpixel > 1 else _MINISBLACK)
     stored = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.dtype != page.dtype or stored.size != page.size:
+    if stored is None or stored.dtype != page.dtype or stored.size != page.size or len(stored) != page.imagelength:
         raise ValueError("pixels that OpenCV does not decode")
     stored = stored.reshape(page.imagelength, page.imagewidth, -1)
     return swap_red_and_blue(stored)
 
 
-def _lying(data: bytes, page: "TiffPage") -> bytes:
-    """A file without its orientation, which some decoders apply, some do not."""
-    return _overwritten(data, page, _ORIENTATION, 1)
+def _alone(data: bytes, page: "TiffPage") -> bytes:
+    """A file that begins with a page and has no orientation: decoders read the first page, and some turn it."""
+    changed = bytearray(_overwritten(data, page, _ORIENTATION, 1))
+    start, length = (8, 8) if page.parent.is_bigtiff else (4, 4)
+    changed[start : start + length] = page.offset.to_bytes(length, _byte_order(page))
+    return bytes(changed)
 
 
 def _overwritten(data: bytes, page: "TiffPage", tag: int, value: int) -> bytes:
     found = page.tags.get(tag)
     if found is None:
         return data
-    order = "little" if page.parent.byteorder == "<" else "big"
     changed = bytearray(data)
-    changed[found.valueoffset : found.valueoffset + 2] = value.to_bytes(2, order)  # type: ignore[arg-type]
+    changed[found.valueoffset : found.valueoffset + 2] = value.to_bytes(2, _byte_order(page))
     return bytes(changed)
+
+
+def _byte_order(page: "TiffPage") -> Literal["little", "big"]:
+    return "little" if page.parent.byteorder == "<" else "big"

@@ -12,6 +12,7 @@ from tests.datamodules.files.pictures import (
     HEIGHT,
     WIDTH,
     Picture,
+    behind_a_preview,
     bmp,
     by_pillow,
     by_tifffile,
@@ -73,7 +74,9 @@ def tiffs() -> Iterator[Picture]:
         "tiles.tif", by_tifffile(pixels(3, np.uint16), tile=(16, 32), photometric="rgb"), pixels(3, np.uint16)
     )
     yield Picture("big.tif", by_tifffile(pixels(3, np.uint16), bigtiff=True, photometric="rgb"), pixels(3, np.uint16))
-    yield from packed_tiffs()
+    for picture in packed_tiffs():
+        yield picture
+        yield picture._replace(name=f"behind_a_preview_{picture.name}", data=behind_a_preview(picture.data))
     for orientation in range(1, 9):
         for channels, dtype in ((1, np.uint8), (3, np.uint16), (4, np.uint8)):
             tag = (0x0112, "H", 1, orientation, True)
@@ -102,6 +105,7 @@ def packed_tiffs() -> Iterator[Picture]:
             right = np.dstack([pixels(), opacity()]) if channels == 4 else pixels(channels)
             data = by_pillow(right, "TIFF", compression=compression)
             yield Picture(f"{channels}_{compression}.tif", data, right, 90 if compression == "tiff_jpeg" else 0)
+    yield Picture("big_lzw.tif", by_pillow(pixels(), "TIFF", compression="tiff_lzw", big_tiff=True), pixels())
     indexed = Image.fromarray(pixels()).quantize(40)
     for compression in ("raw", "tiff_lzw"):
         yield Picture(f"palette_{compression}.tif", saved(indexed, compression), np.asarray(indexed.convert("RGB")))

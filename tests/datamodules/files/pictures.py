@@ -118,6 +118,24 @@ def retagged(data: bytes, tag: int, value: int) -> bytes:
     return buffer.getvalue()
 
 
+def behind_a_preview(data: bytes) -> bytes:
+    """A TIFF with a first page, as large and all grey, that is the preview of its picture."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+    number, kind, count, start = ("Q", 16, "Q", 8) if big else ("I", 4, "H", 4)
+    preview = bytes([128]) * (HEIGHT * WIDTH)
+    place = len(data) + len(data) % 2
+    sides = {256: WIDTH, 257: HEIGHT, 278: HEIGHT}
+    tags = {254: 1, 258: 8, 259: 1, 262: 1, 273: place, 277: 1, 279: len(preview)} | sides
+    page = struct.pack(f"{order}{count}", len(tags))
+    for tag in sorted(tags):
+        entry = struct.pack(f"{order}HH{number}", tag, kind, 1)
+        page += entry + struct.pack(f"{order}{number}", tags[tag])
+    page += data[start : 2 * start]
+    first = struct.pack(f"{order}{number}", place + len(preview))
+    return data[:start] + first + data[2 * start :] + bytes(len(data) % 2) + preview + page
+
+
 def png(stored: NDArray, depth: int, kind: int, *chunks: tuple[bytes, bytes], late: tuple[bytes, bytes] = ()) -> bytes:
     """A PNG of a depth and a colour type, with chunks in front of the pixels and one behind."""
     height, width = stored.shape[:2]
