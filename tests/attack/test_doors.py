@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 
 import glmha
 import nystra
@@ -21,6 +23,8 @@ from tests.trainers.small_networks import restormer
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.reader import read_by_this
 from trainers.networks import load_network
+from trainers.recipes.names import restrict_names
+from trainers.recipes.parser import RecipeParser
 
 KINDS = ("zip", "legacy", "pickle", "pair")
 ADDRESSES = (
@@ -111,6 +115,19 @@ def test_no_verb_fetches_an_address(lowrank, recipe, served, mark, capsys, verb,
     assert lowrank(verb, "--config", recipe, *options) == 2
     assert f"ckpt_path ({served}) must be a file on this machine, got an address" in capsys.readouterr().err
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("form", ["{}", "simplecache::{}", "filecache::{}", "file://FOLDER/net.yaml"])
+def test_no_address_in_a_recipe_is_fetched(served, tmp_path, form):
+    (tmp_path / "net.yaml").write_text("class_path: torch.nn.Identity\n")
+    restrict_names()
+    parser = RecipeParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net")
+    assert parser.parse_object({"net": str(tmp_path / "net.yaml")}).net.class_path == "torch.nn.Identity"
+    with pytest.raises(ArgumentError):
+        parser.parse_object(
+            {"net": form.format(served.replace("hostile.ckpt", "net.yaml")).replace("FOLDER", str(tmp_path))}
+        )
 
 
 def test_executing_is_no_option(lowrank, recipe, capsys):

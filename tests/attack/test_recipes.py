@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentError
 from torch import nn
 
+import nystra
+from trainers.commands.bench.networks import load_baseline
 from trainers.errors import UsageError
 from trainers.recipes.names import restrict_names
 from trainers.recipes.parser import RecipeParser
@@ -79,6 +82,26 @@ def test_classes_of_this_package_of_torch_and_of_the_user_are_found(parser, name
 def test_a_class_must_fit_its_option(parser):
     with pytest.raises(ArgumentError):
         parser.parse_object({"net": {"class_path": "trainers.metrics.Protocol"}})
+
+
+@pytest.mark.parametrize(
+    "name", [*REFUSED, "this", "tests.conftest", "torch.nn.functional.relu", "glmha.load_pretrained"]
+)
+def test_a_baseline_is_a_network_that_recipes_may_name(name):
+    before = set(sys.modules)
+    message = (
+        rf"baseline \({name}\) must be the import path of a class like Linear: (got no subclass|.*no (module|attr))"
+    )
+    with pytest.raises(ValueError, match=f"(?i){message}"):
+        load_baseline(name, nn.Linear(1, 1), args="exit 1")
+    assert not {name.partition(".")[0] for name in EFFECTS} & (set(sys.modules) - before)
+
+
+@pytest.mark.parametrize("name", ["tests.reference.swinir.SwinIR", "nystra.hosts.swinir.SwinIR"])
+def test_a_baseline_of_the_working_directory_or_of_this_package_is_loaded(name):
+    arguments: dict[str, Any] = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
+    exact = nystra.hosts.swinir.SwinIR(**arguments)
+    assert type(load_baseline(name, exact, **arguments)).__name__ == "SwinIR"
 
 
 def test_what_is_not_allowed_is_named_with_what_is(lowrank, recipe, capsys):

@@ -6,10 +6,15 @@ therefore refused before anything is imported. A class must besides fit the opti
 """
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+T = TypeVar("T")
 
 OWN = ("glmha", "nystra", "datamodules", "trainers", "__main__")
 LIBRARIES = (
@@ -39,10 +44,44 @@ def restrict_names() -> None:
 
     Allowed are `OWN`, `LIBRARIES`, and packages and modules that somebody has put in place for it: in the working
     directory, or installed beside this package, unless they are of the standard library or of `TOOLS`.
+
+    Addresses in the place of a file of options are not fetched.
     """
+    if "lightning.pytorch" in sys.modules:
+        # Its import switches the fetching on, so it must not come later, with a class that is named.
+        import_module("lightning.pytorch.cli")
     allowed = sorted({*_users_own(), *OWN})
     denied = ["*", *sys.stdlib_module_names, *(f"{name}.__main__" for name in allowed)]
-    set_parsing_settings(import_path_denylist=denied, import_path_allowlist=[*allowed, *LIBRARIES])
+    set_parsing_settings(
+        import_path_denylist=denied,
+        import_path_allowlist=[*allowed, *LIBRARIES],
+        config_read_mode_fsspec_enabled=False,
+        config_read_mode_urls_enabled=False,
+    )
+
+
+def import_class(path: str, base: type[T]) -> type[T]:
+    """Import a class that an option names as a plain string, under the same rules as a recipe's.
+
+    Args:
+        path: import path of the class.
+        base: what it must be a subclass of.
+
+    Raises:
+        ImportError, AttributeError: if there is no such class.
+        ValueError: if it may not be named, or is no subclass.
+    """
+    restrict_names()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--path", type=type[base])  # type: ignore[valid-type]  # a type only when this runs
+    try:
+        found: type[T] = parser.parse_object({"path": path}).path
+    except ArgumentError as error:
+        raise ValueError(
+            f"got no subclass of {base.__name__} in this package, in torch.nn, in a package that you installed beside, "
+            "or in a module in the working directory, and nothing else is imported"
+        ) from error
+    return found
 
 
 def _users_own() -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Time and memory of whole networks, side by side in one run."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 import glmha
 from glmha.complexity import count
 from trainers.metrics.psnr_ssim import psnr
+from trainers.recipes.names import import_class
 from trainers.reports.profiling import (
     Call,
     add_ratio,
@@ -111,16 +111,15 @@ def load_baseline(path: str, exact: nn.Module, **arguments: Any) -> nn.Module:
     """Import a class and give it the weights of a network.
 
     Args:
-        path: import path of the class.
+        path: import path of the class; what a recipe may not name is not imported.
         exact: the network.
         **arguments: of the class' constructor.
 
     Raises:
-        ValueError: if there is no such class or the weights do not fit.
+        ValueError: if there is no such class, it is no `nn.Module`, or the weights do not fit.
     """
-    module, _, name = path.rpartition(".")
     try:
-        net = getattr(import_module(module), name)(**arguments)
+        net = import_class(path, nn.Module)(**arguments)
         net.load_state_dict(exact.state_dict())
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         like = type(exact).__name__
