@@ -1,12 +1,13 @@
 """What an image file says beside its pixels: colour profile, EXIF, and which way is up."""
 
 import struct
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
+
+from datamodules.files.opencv import silent_decoders
 
 _MARK = b"Exif\0\0"
 _ORIENTATION = 0x0112
@@ -112,9 +113,8 @@ def _photograph(exif: bytes) -> bytes | None:
 
 def _load(exif: bytes) -> Image.Exif:
     found = Image.Exif()
-    with warnings.catch_warnings():
-        # Of damaged EXIF, Pillow reads what there is and warns.
-        warnings.simplefilter("ignore")
+    # Of damaged EXIF, Pillow reads what there is and warns.
+    with silent_decoders():
         try:
             found.load(exif)
             for tag in list(found):

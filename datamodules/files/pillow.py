@@ -1,9 +1,6 @@
 """What Pillow does right and OpenCV does not: CMYK, palettes and packed pixels, and JPEG with a large profile."""
 
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +13,8 @@ MOST_PIXELS = 2**30
 def decode_by_pillow(data: bytes, profile: bytes | None) -> NDArray:
     """Decode a picture of at most 8 bits a channel; CMYK becomes sRGB, by its profile if there is one.
 
+    Within `silent_decoders`, without which Pillow refuses large pictures.
+
     Args:
         data: the whole file.
         profile: ICC profile of the stored pixels; None if there is none.
@@ -27,7 +26,7 @@ def decode_by_pillow(data: bytes, profile: bytes | None) -> NDArray:
         ValueError: if the picture is too large, or of another kind.
         Exception: of many types, if the file is damaged.
     """
-    with _without_warnings(), Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data)) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width}×{image.height} pixels, more than {MOST_PIXELS}")
         image.load()
@@ -74,15 +73,3 @@ def _in_grey_or_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                     pass
             return image.convert("RGB")
     raise ValueError(f"pixels of the kind {image.mode}")
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    # Pillow refuses pictures over 179 megapixels, which panoramas have, and warns of oddities that change no pixel.
-    largest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = largest
