@@ -100,6 +100,7 @@ def test_a_baseline_is_a_network_that_recipes_may_name(name):
 @pytest.mark.parametrize("name", ["tests.reference.swinir.SwinIR", "nystra.hosts.swinir.SwinIR"])
 def test_a_baseline_of_the_working_directory_or_of_this_package_is_loaded(name):
     arguments: dict[str, Any] = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
+    arguments |= {"upscale": 2, "upsampler": "pixelshuffledirect"}
     exact = nystra.hosts.swinir.SwinIR(**arguments)
     assert type(load_baseline(name, exact, **arguments)).__name__ == "SwinIR"
 
