@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,24 @@ def lay_out_folder(exif: bytes, pointer: int, offset: int) -> bytes:
         return b""
     folder = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=pointer)
     for tag, value in entries.items():
-        folder[tag] = value
+        folder[tag] = _as_stored(value)
     return folder.tobytes(offset)
 
 
-def texts_of(exif: bytes) -> dict[int, str]:
-    """The texts of EXIF's first folder, by the numbers that TIFF gives them, too."""
-    return {tag: value for tag, value in _load(exif).items() if isinstance(value, str)}
+def texts_of(exif: bytes) -> dict[int, bytes]:
+    """The texts of EXIF's first folder as they are stored, by the numbers that TIFF gives them, too."""
+    return {tag: _as_stored(value).encode() for tag, value in _load(exif).items() if isinstance(value, str)}
+
+
+class _StoredText(str):
+    """A text of EXIF that is written as it was read.
+
+    EXIF's texts are ASCII by its standard, but UTF-8 in many files. Pillow decodes them as Latin-1, which keeps every
+    byte, and encodes them as ASCII, which makes a question mark of every other letter.
+    """
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        return super().encode("latin-1")
 
 
 def _photograph(exif: bytes) -> bytes | None:
@@ -99,9 +111,9 @@ def _photograph(exif: bytes) -> bytes | None:
     kept = Image.Exif()
     for tag in _KEPT:
         if isinstance(found.get(tag), str):
-            kept[tag] = found[tag]
+            kept[tag] = _as_stored(found[tag])
     for pointer in EXIF_FOLDERS:
-        entries = {tag: value for tag, value in found.get_ifd(pointer).items() if tag not in _UNTRUE}
+        entries = {tag: _as_stored(value) for tag, value in found.get_ifd(pointer).items() if tag not in _UNTRUE}
         if entries:
             kept.get_ifd(pointer).update(entries)
             kept[pointer] = entries
@@ -109,6 +121,10 @@ def _photograph(exif: bytes) -> bytes | None:
         return kept.tobytes().removeprefix(_MARK) if len(kept) else None
     except _DAMAGED:
         return None
+
+
+def _as_stored(value: Any) -> Any:
+    return _StoredText(value) if isinstance(value, str) else value
 
 
 def _load(exif: bytes) -> Image.Exif:

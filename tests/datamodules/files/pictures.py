@@ -118,6 +118,18 @@ def retagged(data: bytes, tag: int, value: int) -> bytes:
     return buffer.getvalue()
 
 
+def text_entries(texts: dict[int, bytes], offset: int, pointer: int | None = None) -> bytes:
+    """A little-endian folder of EXIF, at an offset of the file, with texts and a pointer to what follows it."""
+    place = offset + 2 + 12 * (len(texts) + (pointer is not None)) + 4
+    entries, bodies = b"", b""
+    for tag, text in sorted(texts.items()):
+        entries += struct.pack("<HHII", tag, 2, len(text) + 1, place + len(bodies))
+        bodies += text + b"\0"
+    if pointer is not None:
+        entries += struct.pack("<HHII", pointer, 4, 1, place + len(bodies))
+    return struct.pack("<H", len(entries) // 12) + entries + bytes(4) + bodies
+
+
 def behind_a_preview(data: bytes) -> bytes:
     """A TIFF with a first page, as large and all grey, that is the preview of its picture."""
     order = "<" if data[:2] == b"II" else ">"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from datamodules.errors import DataError
-from datamodules.files.images import read_image, read_image_with_metadata
+from datamodules.files.images import read_image, read_image_with_metadata, write_image
 from tests.datamodules.files import picture_kinds, pictures
 
 REFUSED = list(picture_kinds.refused())
@@ -79,6 +79,21 @@ def test_profile_and_exif_are_read_without_what_no_longer_holds(tmp_path, kind):
     found.load(metadata.exif)
     assert dict(found) | {0x8769: None} == {0x010F: "Maker", 0x8769: None}
     assert found.get_ifd(0x8769) == {0x9003: "2026:01:02 03:04:05"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_texts_in_exif_keep_every_byte(tmp_path, suffix, encoding):
+    artist, camera = "Zoë Müller".encode(encoding), "Caméra".encode(encoding)
+    first = b"II*\0\x08\0\0\0" + pictures.text_entries({0x013B: artist}, offset=8, pointer=0x8769)
+    said = first + pictures.text_entries({0xA434: camera}, offset=len(first))
+    (tmp_path / "a.png").write_bytes(pictures.png(pictures.pixels(), 8, 2, (b"eXIf", said)))
+    image, metadata = read_image_with_metadata(tmp_path / "a.png")
+    assert metadata.lost == ()
+    write_image(tmp_path / f"b{suffix}", image, metadata=metadata)
+    found = Image.open(io.BytesIO((tmp_path / f"b{suffix}").read_bytes())).getexif()
+    assert found[0x013B].encode("latin-1") == artist
+    assert found.get_ifd(0x8769)[0xA434].encode("latin-1") == camera
 
 
 @pytest.mark.parametrize(("channels", "space"), [(3, b"CMYK"), (3, b"GRAY"), (1, b"RGB "), (4, b"Lab ")])
