@@ -2,7 +2,9 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import nn
 import nystra
 from trainers.commands.bench.networks import load_baseline
 from trainers.errors import UsageError
-from trainers.recipes.names import restrict_names
+from trainers.recipes.names import import_class, restrict_names
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.yaml_text import bounded_yaml, require_recipe
 
@@ -77,6 +79,37 @@ def test_no_option_imports_what_recipes_may_not_name(parser, name):
 def test_classes_of_this_package_of_torch_and_of_the_user_are_found(parser, name):
     values = parser.parse_object({"net": {"class_path": "torch.nn.Identity"}, "factory": name})
     assert values.factory is not None
+
+
+def test_packages_of_an_editable_installation_are_found(tmp_path, monkeypatch):
+    (tmp_path / "editable_nets.py").write_text(OWN)
+    # As setuptools writes one: a class in a module of its own, beside the names that it finds.
+    module = types.ModuleType("__editable___mine_finder")
+    vars(module)["MAPPING"] = {"editable_nets": str(tmp_path / "editable_nets"), "subprocess": "", "torch": ""}
+    find = classmethod(lambda cls, name, path=None, target=None: PathFinder.find_spec(name, [str(tmp_path)]))
+    finder = type("Finder", (), {"__module__": module.__name__, "find_spec": find})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    assert import_class("editable_nets.Net", nn.Module).__name__ == "Net"
+    for denied in ("subprocess.Popen", "torch.jit.ScriptModule"):
+        with pytest.raises(ValueError, match="nothing else is imported"):
+            import_class(denied, object)
+
+
+def test_folders_that_cannot_be_read_are_passed_over(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (tmp_path / "readable_nets.py").write_text(OWN)
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(closed), str(tmp_path / "gone"), str(tmp_path)])
+    assert import_class("readable_nets.Net", nn.Module).__name__ == "Net"
 
 
 def test_a_class_must_fit_its_option(parser):

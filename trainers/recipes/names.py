@@ -8,6 +8,7 @@ therefore refused before anything is imported. A class must besides fit the opti
 import sys
 from argparse import ArgumentError
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -86,12 +87,21 @@ def import_class(path: str, base: type[T]) -> type[T]:
 
 def _users_own() -> Iterator[str]:
     """Names of the top modules that can be imported, but for those which no recipe may name."""
+    for name in _top_modules():
+        public = name.isidentifier() and not name.startswith("_")
+        if public and name not in sys.stdlib_module_names and name not in TOOLS:
+            yield name
+
+
+def _top_modules() -> Iterator[str]:
     standard = Path(sys.modules["os"].__file__ or "").parent
     for folder in map(Path, dict.fromkeys(sys.path)):
-        if folder == standard or not folder.is_dir():
-            continue
-        for path in folder.iterdir():
-            name = path.name.partition(".")[0]
-            public = name.isidentifier() and not name.startswith("_")
-            if public and name not in sys.stdlib_module_names and name not in TOOLS:
-                yield name
+        # A folder that is gone, an archive, or one that may not be read holds nothing to name.
+        with suppress(OSError):
+            if folder != standard:
+                yield from [path.name.partition(".")[0] for path in folder.iterdir()]
+    for finder in sys.meta_path:
+        # What `pip install --editable` put in place lies in no such folder: setuptools' finder maps names to folders.
+        module = sys.modules.get(getattr(finder, "__module__", ""))
+        for names in ("MAPPING", "NAMESPACES"):
+            yield from (name.partition(".")[0] for name in getattr(module, names, ()))
