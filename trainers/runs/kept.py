@@ -56,7 +56,13 @@ def newest_checkpoint(kind: Kept, trainer: Trainer) -> Path:
 def kept_checkpoints(kind: Kept, trainer: Trainer) -> list[Path]:
     """Find all checkpoints that runs with this trainer's logger left, the newest at the end."""
     found = [path for folder in run_folders(trainer) for path in folder.glob(f"checkpoints/{_PATTERNS[kind]}")]
-    return sorted(found, key=_age)
+    # Loggers count versions upwards, whatever clocks say and however files were copied. A run with a name of its own
+    # has no place in that count.
+    versions = [re.fullmatch(r"version_(\d+)", path.parents[1].name) for path in found]
+    numbers = [int(version[1]) for version in versions if version]
+    if len(numbers) < len(found):
+        return sorted(found, key=_age)
+    return [path for *_, path in sorted(zip(numbers, map(_age, found), found, strict=True))]
 
 
 def run_folders(trainer: Trainer) -> list[Path]:
@@ -70,13 +76,12 @@ def _runs_folder(trainer: Trainer) -> Path:
     return Path(logger.root_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)
 
 
-def _age(checkpoint: Path) -> tuple[int, float, float]:
-    """Order of a checkpoint: loggers count versions upwards, whatever clocks say and however files were copied."""
+def _age(checkpoint: Path) -> tuple[float, float]:
+    """Order of a checkpoint by the start of its run, then by its steps."""
     folder = checkpoint.parents[1]
-    version = re.fullmatch(r"version_(\d+)", folder.name)
     run = read_run(folder)
     if run is None:
         started = max(path.stat().st_mtime for path in checkpoint.parent.glob("*.ckpt"))
     else:
         started = datetime.fromisoformat(run.started).timestamp()
-    return int(version[1]) if version else -1, started, step_of(checkpoint)
+    return started, step_of(checkpoint)
