@@ -214,7 +214,7 @@ class Layer(nn.Module):
 
     def reach(self, axis: int, side: int) -> int:
         """Largest number of tokens by which reflection extends a side of the features, of all blocks."""
-        return max((block.attn.reach(axis, side) for block in self.blocks if isinstance(block, Block)), default=0)
+        return max([0, *(block.attn.reach(axis, side) for block in self.blocks if isinstance(block, Block))])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""

@@ -304,3 +304,10 @@ def test_released_weights_reach_the_official_psnr(name):
     with torch.inference_mode():
         restored = (net(2 * hazy - 1).clamp(-1, 1) + 1) / 2
     assert psnr(restored, target, quantise=False).item() == pytest.approx(official, abs=0.01)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_it_is_traced_as_one_graph():
+    net, image = tiny(window_size=4), torch.rand(1, 3, 32, 32)
+    assert_close(torch.compile(net, fullgraph=True, backend="eager")(image), net(image))
