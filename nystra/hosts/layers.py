@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from nystra.programs.cpu.linear_maps import linear, linear_maps, usable_rows
+from nystra.programs.cpu.linear_maps import MEASURED_LANES, linear, linear_maps, usable_rows
 
 
 class PointwiseConv(nn.Conv2d):
@@ -57,7 +57,7 @@ def stochastic_depth(branch: Tensor, rate: float, *, training: bool) -> Tensor:
     return branch * branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(share).div_(share)
 
 
-ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu"}
+NAMES = {nn.ReLU: "relu", nn.GELU: "gelu"}
 
 
 def natively(tokens: Tensor, *layers: nn.Module, residual: Tensor | None = None) -> Tensor | None:
@@ -75,9 +75,11 @@ def natively(tokens: Tensor, *layers: nn.Module, residual: Tensor | None = None)
         Shape (..., outputs), contiguous; None: plain torch is to do it, since there is no program, gradients or hooks
         are asked for, or the layers are others.
     """
+    if usable_rows(tokens) is None:
+        return None
     flat = list(_flattened(layers))
     norm = flat.pop(0) if flat and type(flat[0]) is nn.LayerNorm else None
-    activation = flat.pop(1) if len(flat) > 1 and type(flat[1]) in ACTIVATIONS else None
+    activation = flat.pop(1) if len(flat) > 1 and type(flat[1]) in NAMES else None
     maps = [layer for layer in flat if type(layer) in (nn.Linear, PointwiseConv)]
     if not 1 <= len(flat) <= 2 or len(maps) < len(flat):
         return None
@@ -94,7 +96,9 @@ def natively(tokens: Tensor, *layers: nn.Module, residual: Tensor | None = None)
         _parameters(maps[0]),
         _parameters(maps[1]) if len(maps) > 1 else (None, None),
     )
-    if usable_rows(tokens, scale, shift, weight, bias, second, second_bias, residual) is None:
+    library = usable_rows(tokens, scale, shift, weight, bias, second, second_bias, residual)
+    alone = norm is None and activation is None and second is None and residual is None
+    if library is None or (alone and library.lanes != MEASURED_LANES):
         return None
     return linear_maps(
         tokens,
@@ -103,7 +107,7 @@ def natively(tokens: Tensor, *layers: nn.Module, residual: Tensor | None = None)
         norm.eps if isinstance(norm, nn.LayerNorm) else -1.0,
         weight,
         bias,
-        "none" if activation is None else ACTIVATIONS[type(activation)],
+        "none" if activation is None else NAMES[type(activation)],
         second,
         second_bias,
         residual,
@@ -112,9 +116,10 @@ def natively(tokens: Tensor, *layers: nn.Module, residual: Tensor | None = None)
 
 def _parameters(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight (outputs, inputs) and bias of a linear map."""
-    bias = layer.bias
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
     assert bias is None or isinstance(bias, Tensor)
-    return layer.get_parameter("weight").flatten(1), bias
+    return weight.flatten(1), bias
 
 
 def _in_turn(tokens: Tensor, layers: tuple[nn.Module, ...]) -> Tensor:

@@ -83,6 +83,10 @@ def _require_types(kernel: Kernel) -> None:
     hints = get_type_hints(type(kernel))
     for field in dataclasses.fields(kernel):
         value, hint = getattr(kernel, field.name), hints[field.name]
+        if hint == int | None:
+            if value is None:
+                continue
+            hint = int
         limit = 2**63 if field.name == "seed" else LARGEST_NUMBER
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= limit
         if (hint is int and not (number and isinstance(value, int))) or (hint is float and not number):

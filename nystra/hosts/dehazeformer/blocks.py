@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from glmha.shared.precision import at_least_float32
 from glmha.shared.recompute import recomputable
 from nystra.hosts.layers import PointwiseConv, natively, pointwise
 from nystra.sites.site import AttendedMap, WindowAttention
@@ -102,9 +103,10 @@ class RescaleNorm(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map (B, C, H, W) to the normalised features and, of shape (B, C, 1, 1), the block's rescale and rebias."""
-        # torch.var_mean takes four times as long on a processor.
+        # torch.var_mean takes ten times as long on a processor. Squares of float16 would overflow.
         mean = x.mean((1, 2, 3), keepdim=True)
-        std = ((x - mean).square().mean((1, 2, 3), keepdim=True) + self.eps).sqrt()
+        variance = at_least_float32(x - mean).square().mean((1, 2, 3), keepdim=True)
+        std = (variance + self.eps).sqrt().to(x.dtype)
         factor = self.weight / std
         # (x - mean) / std · weight + bias in one pass over the features.
         return torch.addcmul(self.bias - mean * factor, x, factor), self.meta1(std), self.meta2(mean)

@@ -141,8 +141,26 @@ def _is_watched(arguments: tuple[Any, ...]) -> bool:
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.maybe_current_level() is not None
+        or torch._C._get_tracing_state() is not None
         or torch._C._autograd._profiler_enabled()
-        or any(isinstance(part, Tensor) and type(part) not in (Tensor, torch.nn.Parameter) for part in arguments)
+        or not _are_plain(part for part in arguments if isinstance(part, Tensor))
+    )
+
+
+def _are_plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether tensors are torch's own: those of other classes may hold something else, or nothing."""
+    return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
+
+
+def _is_foreign(tensors: Iterable[Tensor]) -> bool:
+    """Whether a call is one of a batch under `torch.vmap`, or tensors are of classes that no program knows."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.maybe_current_level() is not None or not _are_plain(
+        # What a trace gives in their place.
+        tensor
+        for tensor in tensors
+        if not type(tensor).__module__.startswith("torch._subclasses.")
     )
 
 
@@ -155,7 +173,7 @@ def usable(*tensors: Tensor, parameters: Iterable[Tensor] = ()) -> Library | Non
     """
     library = load() if _State.allowed else None
     every = (*tensors, *parameters)
-    if library is None or differentiated(every):
+    if library is None or _is_foreign(every) or differentiated(every):
         return None
     dtype = tensors[0].dtype
     fits = all(tensor.device.type == "cpu" for tensor in every) and all(tensor.dtype == dtype for tensor in tensors)

@@ -14,6 +14,13 @@ from nystra.programs.cpu.library import Library, Operator, load, usable
 ACTIVATIONS = ("none", "relu", "gelu")
 # Of fewer rows, packing the weights would take a large part of the time.
 FEW_ROWS = 64
+# Whether this processor multiplies bfloat16: torch does it then, several times as fast as in float32. Known at the
+# import, as torch.compile cannot trace the question.
+MULTIPLIES_HALVES = (
+    platform.machine() in ("aarch64", "arm64")
+    or torch.cpu._is_avx512_bf16_supported()
+    or torch.cpu._is_amx_tile_supported()
+)
 # Floats of a vector of the processors on which single maps were measured to be faster than torch's.
 MEASURED_LANES = 8
 
@@ -147,17 +154,9 @@ def usable_rows(features: Tensor, *parameters: Tensor | None) -> Library | None:
     rows = features.numel() // max(features.shape[-1], 1)
     if rows < FEW_ROWS or torch.is_autocast_enabled("cpu"):
         return None
-    if features.dtype == torch.bfloat16 and multiplies_halves():
+    if features.dtype == torch.bfloat16 and MULTIPLIES_HALVES:
         return None
     return usable(features, *(part for part in parameters if part is not None))
-
-
-@functools.cache
-def multiplies_halves() -> bool:
-    """Whether this processor multiplies bfloat16: torch does it then, several times as fast as in float32."""
-    if platform.machine() in ("aarch64", "arm64"):
-        return True
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

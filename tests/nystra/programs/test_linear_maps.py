@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from nystra.hosts.layers import PointwiseConv, add_branch, mlp, natively
 from nystra.programs.cpu.library import load, plain_torch
-from nystra.programs.cpu.linear_maps import linear, linear_maps
+from nystra.programs.cpu.linear_maps import linear_maps
 
 pytestmark = pytest.mark.skipif(load() is None, reason="there are no native programs here")
 
@@ -86,10 +86,12 @@ def test_many_inputs_are_summed_in_parts():
 
 
 def test_rows_may_lie_apart():
-    x, weight = numbers(8, 11, 40).float(), numbers(9, 10).float()
-    with torch.no_grad():
-        for view in (x[..., 3:13], x.transpose(0, 1)[..., :10], x[..., ::4]):
-            assert_close(linear(view, weight, None), F.linear(view, weight))
+    x, weight, residual = numbers(8, 11, 40).float(), numbers(9, 10).float(), numbers(11, 8, 30).float().transpose(0, 1)
+    for view in (x[..., 3:13], x.transpose(0, 1)[..., :10], x[..., ::4]):
+        result = linear_maps(view, None, None, -1.0, weight, None, "none", None, None, None)
+        assert_close(result, F.linear(view, weight))
+    result = linear_maps(x[..., 3:13], None, None, -1.0, weight, None, "none", None, None, residual[..., 5:14])
+    assert_close(result, F.linear(x[..., 3:13], weight) + residual[..., 5:14])
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -201,3 +203,37 @@ def test_traces_have_it_as_an_operator():
     torch.library.opcheck(
         torch.ops.nystra.linear_maps.default, (x, None, None, 1e-5, net[1].weight, None, "gelu", None, None, x)
     )
+
+
+class Labelled(Tensor):
+    """A tensor of a class that no program knows."""
+
+
+@torch.no_grad()
+def test_tensors_that_are_not_parameters_or_of_other_classes_are_taken_as_torch_takes_them():
+    layer, x = nn.Linear(12, 12), numbers(100, 12).float()
+    expected = F.linear(x, layer.weight, layer.bias)
+    # As copies of `nn.DataParallel` have it.
+    weight = layer.weight.detach().clone()
+    del layer.weight
+    layer.weight = weight
+    assert_close(add_branch(x, layer), x + expected)
+    layer.weight = weight.as_subclass(Labelled)
+    assert natively(x, layer) is None
+    layer.weight = weight
+    assert_close(torch.vmap(lambda part: add_branch(part, layer))(x.expand(2, 100, 12))[1], x + expected)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_what_is_recorded_is_the_operator():
+    layer, x = nn.Linear(12, 12).requires_grad_(False), numbers(100, 12).float()
+    graph = str(torch.jit.trace(lambda x: add_branch(x, layer), (x,), check_trace=False).inlined_graph)
+    assert "nystra::linear_maps" in graph
+
+
+@torch.no_grad()
+def test_branches_in_bfloat16_are_compiled_whole():
+    layers, x = mlp(12, 12).bfloat16(), numbers(100, 12).bfloat16()
+    compiled = torch.compile(lambda x: add_branch(x, layers), fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x), add_branch(x, layers))

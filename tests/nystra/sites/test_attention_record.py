@@ -133,3 +133,10 @@ def test_a_foreign_kernel_is_not_recorded():
     nystra.substitute(net, Foreign())
     with pytest.raises(ValueError, match=r"kernel \(Foreign\) must be one of"):
         attention_record.record(net)
+
+
+@pytest.mark.parametrize("wrong", [2.0, True, float("nan"), 10**30, "2"])
+@pytest.mark.parametrize("name", ["landmarks", "cells", "near"])
+def test_numbers_of_other_types_are_refused(name, wrong):
+    with pytest.raises(ValueError, match="recorded kernel"):
+        attention_record.decode_kernel(attention_record.encode_kernel(nystra.ContentPooling()) | {name: wrong})

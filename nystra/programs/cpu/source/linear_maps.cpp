@@ -125,7 +125,7 @@ extern "C" int linear_maps(const Arguments *arguments, Parallel parallel, int th
   };
   size_t floats = Arena::room(ROWS_AT_MOST * a.channels) + Arena::room(ROWS_AT_MOST * a.hidden);
   int failed = run_tasks(pack, maps[0].panels() + maps[1].panels(), 1, parallel, threads) ||
-               run_tasks(task, (a.rows + rows - 1) / rows, floats + ROWS_AT_MOST * PANEL, parallel, threads);
+               run_tasks(task, (a.rows + rows - 1) / rows, floats + Arena::room(ROWS_AT_MOST * PANEL), parallel, threads);
   free(packed);
   return failed;
 }
