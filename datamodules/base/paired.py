@@ -49,7 +49,7 @@ class PairedImageDataModule(RestorationDataModule, ABC):
         ...     def test_pairs(self):
         ...         return {"scans": self.train_pairs()}
         >>> for place in ("noisy", "clean"):
-        ...     write_image(f"scans/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"scans/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
         >>> data = Scans(patch_size=16, batch_size=2, repeat=2, num_workers=0)
         >>> data.setup("fit")
         >>> next(iter(data.train_dataloader()))["name"]

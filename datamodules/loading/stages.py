@@ -27,7 +27,7 @@ class Stage:
         >>> from datamodules import PairedFolderDataModule, Stage
         >>> for place in ("input", "target"):
         ...     for number in range(4):
-        ...         write_image(f"{place}/{number}.png", np.full((32, 48, 3), 200, np.uint8))
+        ...         _ = write_image(f"{place}/{number}.png", np.full((32, 48, 3), 200, np.uint8))
         >>> stages = [Stage(start=2, patch_size=24, batch_size=2)]
         >>> data = PairedFolderDataModule(root=".", patch_size=16, batch_size=4, stages=stages, num_workers=0)
         >>> data.setup("fit")

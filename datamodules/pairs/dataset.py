@@ -42,8 +42,8 @@ class PairedImageDataset(Dataset[dict[str, object]]):
         >>> import numpy as np
         >>> from datamodules.files import write_image
         >>> from datamodules import PairedImageDataset, PairedTransform
-        >>> write_image("rainy/1.png", np.full((32, 48, 3), 204, np.uint8))
-        >>> write_image("clean/1.png", np.full((32, 48, 3), 51, np.uint8))
+        >>> _ = write_image("rainy/1.png", np.full((32, 48, 3), 204, np.uint8))
+        >>> _ = write_image("clean/1.png", np.full((32, 48, 3), 51, np.uint8))
         >>> whole = PairedImageDataset(["rainy/1.png"], ["clean/1.png"])[0]
         >>> whole["name"], whole["input"].shape, round(float(whole["target"].mean()), 3)
         ('1', torch.Size([3, 32, 48]), 0.2)

@@ -115,7 +115,7 @@ class GaussianDenoisingDataModule(CleanImageDataModule):
         >>> import numpy as np
         >>> from datamodules.files import write_image
         >>> from datamodules import GaussianDenoisingDataModule
-        >>> write_image("Kodak24/1.png", np.full((32, 48, 3), 128, np.uint8))
+        >>> _ = write_image("Kodak24/1.png", np.full((32, 48, 3), 128, np.uint8))
         >>> data = GaussianDenoisingDataModule(".", sigma=25, test_sets=["Kodak24"], num_workers=0)
         >>> data.setup("test")
         >>> sample = next(iter(data.test_dataloader()[0]))
@@ -193,7 +193,7 @@ class JPEGDataModule(CleanImageDataModule):
         >>> import numpy as np
         >>> from datamodules.files import write_image
         >>> from datamodules import JPEGDataModule
-        >>> write_image("LIVE1/1.png", np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
+        >>> _ = write_image("LIVE1/1.png", np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
         >>> data = JPEGDataModule(".", quality=10, num_workers=0)
         >>> data.setup("test")
         >>> sample = next(iter(data.test_dataloader()[0]))

@@ -44,8 +44,8 @@ class PairedFolderDataModule(OwnImagesDataModule):
         >>> from datamodules.files import write_image
         >>> from datamodules import PairedFolderDataModule
         >>> for number in range(5):
-        ...     write_image(f"mine/noisy/{number}.png", np.full((32, 48, 3), 200, np.uint8))
-        ...     write_image(f"mine/clean/{number}_clean.png", np.full((32, 48, 3), 190, np.uint8))
+        ...     _ = write_image(f"mine/noisy/{number}.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"mine/clean/{number}_clean.png", np.full((32, 48, 3), 190, np.uint8))
         >>> options = {"patch_size": 16, "batch_size": 2, "num_workers": 0}
         >>> data = PairedFolderDataModule(root="mine", target_suffix="_clean", val_images=1, val_size=24, **options)
         >>> data.setup("fit")
@@ -138,7 +138,7 @@ class DegradedFolderDataModule(OwnImagesDataModule):
         >>> from datamodules import DegradedFolderDataModule
         >>> from datamodules.degradations import BicubicDownsampling
         >>> for number in range(5):
-        ...     write_image(f"photos/{number}.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"photos/{number}.png", np.full((32, 48, 3), 200, np.uint8))
         >>> data = DegradedFolderDataModule(
         ...     "photos", BicubicDownsampling(2), val_images=16, patch_size=8, batch_size=2, num_workers=0
         ... )

@@ -48,7 +48,7 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
         >>> from datamodules.files import write_image
         >>> from datamodules import GoProDataModule
         >>> for place in ("train/input", "train/target", "test/input", "test/target"):
-        ...     write_image(f"GoPro/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"GoPro/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
         >>> data = GoProDataModule("GoPro", patch_size=16, batch_size=1, num_workers=0)
         >>> data.setup("fit")
         >>> next(iter(data.train_dataloader()))["target"].shape

@@ -44,7 +44,7 @@ class Rain13kDataModule(BenchmarkDataModule, PublishedDataSet):
         >>> from datamodules.files import write_image
         >>> from datamodules import Rain13kDataModule
         >>> for place in ("test/Rain100L/input", "test/Rain100L/target"):
-        ...     write_image(f"Rain13K/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"Rain13K/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
         >>> data = Rain13kDataModule("Rain13K", num_workers=0)
         >>> data.setup("test")
         >>> data.test_set_names, data.absent_test_sets

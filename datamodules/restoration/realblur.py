@@ -41,7 +41,7 @@ class RealBlurDataModule(BenchmarkDataModule, PublishedDataSet):
         >>> from datamodules.files import write_image
         >>> from datamodules import RealBlurDataModule
         >>> for place in ("input", "target"):
-        ...     write_image(f"test/RealBlur_J/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"test/RealBlur_J/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
         >>> data = RealBlurDataModule(".", test_sets=["RealBlur_J"], num_workers=0)
         >>> data.setup("test")
         >>> next(iter(data.test_dataloader()[0]))["input"].shape

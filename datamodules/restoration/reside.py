@@ -40,8 +40,8 @@ class RESIDEDataModule(PairedImageDataModule, PublishedDataSet):
         >>> import numpy as np
         >>> from datamodules.files import write_image
         >>> from datamodules import RESIDEDataModule
-        >>> write_image("SOTS-indoor/hazy/1400_1.png", np.full((32, 48, 3), 200, np.uint8))
-        >>> write_image("SOTS-indoor/GT/1400.png", np.full((36, 52, 3), 200, np.uint8))
+        >>> _ = write_image("SOTS-indoor/hazy/1400_1.png", np.full((32, 48, 3), 200, np.uint8))
+        >>> _ = write_image("SOTS-indoor/GT/1400.png", np.full((36, 52, 3), 200, np.uint8))
         >>> data = RESIDEDataModule("SOTS-indoor", num_workers=0)
         >>> data.setup("test")
         >>> sample = next(iter(data.test_dataloader()[0]))

@@ -66,7 +66,7 @@ class SIDDDataModule(PairedImageDataModule, PublishedDataSet):
         >>> from datamodules.files import write_image
         >>> from datamodules import SIDDDataModule
         >>> for place in ("train/input", "train/groundtruth", "val/input", "val/groundtruth"):
-        ...     write_image(f"SIDD/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
+        ...     _ = write_image(f"SIDD/{place}/1.png", np.full((32, 48, 3), 200, np.uint8))
         >>> data = SIDDDataModule("SIDD", patch_size=16, batch_size=1, num_workers=0)
         >>> data.setup("fit")
         >>> data.val_set_names, data.published_counts

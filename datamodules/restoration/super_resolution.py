@@ -55,7 +55,7 @@ class SuperResolutionDataModule(BenchmarkDataModule, PublishedDataSet):
         >>> import numpy as np
         >>> from datamodules.files import write_image
         >>> from datamodules import SuperResolutionDataModule
-        >>> write_image("Set5/baby.png", np.full((33, 48, 3), 200, np.uint8))
+        >>> _ = write_image("Set5/baby.png", np.full((33, 48, 3), 200, np.uint8))
         >>> data = SuperResolutionDataModule("Set5", scale=2, num_workers=0)
         >>> data.setup("test")
         >>> sample = next(iter(data.test_dataloader()[0]))

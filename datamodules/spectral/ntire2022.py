@@ -61,7 +61,7 @@ class NTIRE2022DataModule(RestorationDataModule, PublishedDataSet):
         >>> from datamodules import NTIRE2022DataModule
         >>> from datamodules.files import write_cube
         >>> cube = np.random.default_rng(0).random((16, 24, 31), np.float32)
-        >>> write_image("Train_RGB/ARAD_1K_0901.jpg", np.rint(255 * cube[..., :3]).astype(np.uint8))
+        >>> _ = write_image("Train_RGB/ARAD_1K_0901.jpg", np.rint(255 * cube[..., :3]).astype(np.uint8))
         >>> write_cube("Train_Spec/ARAD_1K_0901.mat", cube)
         >>> data = NTIRE2022DataModule(".", num_workers=0)
         >>> data.setup("test")

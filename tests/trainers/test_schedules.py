@@ -204,6 +204,7 @@ def test_schedules_without_an_end_are_left_alone():
     assert schedule.state_dict() == state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [["--trainer.max_steps", 4], ["--trainer.max_steps", -1, "--trainer.max_epochs", 2]])
 def test_a_recipe_s_schedule_follows_its_run(lowrank, recipe, tmp_path, limit):
     schedule = ["--model.scheduler", "trainers.schedules.WarmupCosine", "--model.scheduler.minimum", 1e-4]

@@ -34,6 +34,7 @@ def test_ctrl_c_while_training_finishes_the_step_and_says_how_to_go_on(lowrank, 
     assert max(load(path)["global_step"] for path in tmp_path.rglob("last.ckpt")) == 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_waits_for_the_end_of_an_accumulated_step(lowrank, recipe, tmp_path):
     # A step is two batches of one image: the fifth image belongs to the first batch of the third step.
     options = ["--trainer.accumulate_grad_batches", 2]

@@ -54,6 +54,7 @@ def test_a_run_is_silent_but_for_its_results(lowrank: Lowrank, recipe, capsys):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "first"),
     [
@@ -123,6 +124,7 @@ def test_a_log_folder_of_another_run_is_refused(lowrank: Lowrank, recipe, capsys
     assert "must not hold another run's config.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -72,7 +72,8 @@ def test_mixtures_go_on_where_a_run_was_stopped(lowrank, recipe, tmp_path):
 
 
 def test_the_average_is_what_is_validated_kept_and_recorded(lowrank, recipe, tmp_path):
-    averaged = ["--config", recipe, "--ema_decay", 0.5]
+    recipe.write_text(recipe.read_text() + "\nema_decay: 0.5\n")
+    averaged = ["--config", recipe]
     assert lowrank("fit", *averaged) == 0
     checkpoint = last(tmp_path)
     trained, average = checkpoint["current_model_state"], checkpoint["state_dict"]

@@ -72,7 +72,7 @@ def test_verify_names_all_faults_in_one_message(source, capsys):
     (train / "target/005.png").unlink()
     write_image(train / "target/006.png", np.zeros((40, 40, 3), np.uint16))
     # Without reading anything, names alone are refused.
-    assert prepare("gopro", "--source", source, "--workers=0") == 2
+    assert prepare("gopro", "--source", source) == 2
     assert "got 1 faults" in capsys.readouterr().err
     assert prepare("gopro", "--source", source, "--verify", "--workers=0") == 2
     printed = capsys.readouterr()

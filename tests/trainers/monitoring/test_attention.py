@@ -41,6 +41,7 @@ def test_spectra_and_calibrations_are_logged_at_validations(lowrank, recipe, tmp
     assert -1 < values[0].histogram_value.min < values[0].histogram_value.max < 1
 
 
+@pytest.mark.slow
 def test_energy_is_a_curve_of_attention_of_full_rank_only(lowrank, recipe, tmp_path):
     mixed = ["glmha.ChannelAttention", "glmha.GLMHA", "glmha.ChannelAttention", "glmha.GLMHA"]
     factories = "[" + ", ".join(mixed) + "]"

@@ -41,6 +41,7 @@ def test_a_log_file_gets_a_line_after_every_validation(lowrank, recipe, capsys):
     assert "left 0 s" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_log_file_gets_a_line_now_and_then(lowrank, recipe, capsys, monkeypatch):
     monkeypatch.setattr(training, "ProgressLines", functools.partial(ProgressLines, seconds_per_line=1e-9))
     assert lowrank("fit", "--config", recipe, "--trainer.enable_progress_bar", "true") == 0

@@ -59,6 +59,7 @@ def test_recipes_train_and_test(lowrank: Lowrank, recipe: Path, data: Path):
     assert list(Path.cwd().rglob("metrics.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [True, False], ids=["train, val and test", "two folders"])
 @pytest.mark.parametrize("recipe", OWN, ids=name)
 def test_recipes_of_own_images_train_on_a_folder(lowrank: Lowrank, recipe: Path, pairs: Path, parts: bool, caplog):
@@ -117,6 +118,7 @@ def test_every_task_of_the_paper_trains_with_every_attention(
     assert set(records) == {CLASSES[attention.stem].__name__}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [path for path in PAPER if path.stem.startswith("restormer")], ids=name)
 def test_restormers_stages_are_upstreams(lowrank: Lowrank, recipe: Path, data: Path, capsys):
     assert lowrank("fit", "--config", name(recipe), "--print_config") == 0

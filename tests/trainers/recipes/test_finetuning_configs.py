@@ -41,6 +41,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", slow(FINETUNING, "restormer_glmha", "uformer_sidd"), ids=name)
 def test_recipes_of_fine_tuning_train_and_test(lowrank: Lowrank, recipe: Path, pairs: Path, tmp_path: Path):
     if "adapters" in recipe.read_text():

@@ -88,6 +88,7 @@ def test_a_partial_evaluation_says_so(tmp_path, capsys):
     assert "partial: images of the benchmark are missing" in " ".join(printed.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_record_says_whether_weights_are_an_average(lowrank: Lowrank, recipe, tmp_path, ema):
     average = ["--trainer.callbacks+", "lightning.pytorch.callbacks.EMAWeightAveraging"] if ema else []

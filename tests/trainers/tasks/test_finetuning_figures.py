@@ -93,6 +93,7 @@ def test_a_resumed_run_keeps_the_figures_of_the_start(lowrank, substitution, tmp
     assert figures(folders[2]) == figures(folders[0])
 
 
+@pytest.mark.slow
 def test_the_warm_start_has_them_too(lowrank, warm_start, tmp_path):
     assert lowrank("fit", "--config", warm_start) == 0
     found = figures(tmp_path / "logs/run/version_0")

@@ -84,6 +84,7 @@ NETS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("net", "net_args", "data_args"), NETS, ids=[row[0] for row in NETS])
 def test_every_cassi_net_trains_tests_and_predicts(lowrank: Lowrank, tmp_path, cassi, net, net_args, data_args):
     config = recipe(tmp_path, net, net_args, "CASSIDataModule", cassi, f", epoch_length: 4{data_args}")

@@ -154,6 +154,7 @@ def test_gradients_reach_all_parameters_where_processes_wait_for_them(released):
     assert all(parameter.grad is not None for parameter in task.net.parameters())
 
 
+@pytest.mark.slow
 def test_landmarks_are_annealed_also_by_a_run_that_is_resumed(lowrank, tuning, tmp_path):
     assert lowrank(*annealed(tuning, "whole")) == 0
     whole = read(last(tmp_path / "logs" / "whole"))

@@ -8,6 +8,7 @@ import torch
 from trainers.commands.bench.loop import run_bench_loop
 
 
+@pytest.mark.slow
 def test_bare_steps_and_steps_in_the_loop_alternate(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()

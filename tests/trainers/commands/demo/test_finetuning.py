@@ -9,6 +9,7 @@ from datamodules import DemoDataModule
 from trainers.commands.demo import finetuning as demo_finetune
 
 
+@pytest.mark.slow
 def test_three_figures_are_given_and_a_trained_miniature_is_taken(lowrank, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_finetune, "DemoDataModule", functools.partial(DemoDataModule, eval_size=32))
     # Epochs of one step, for that one to end with a validation.
