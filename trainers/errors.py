@@ -60,6 +60,11 @@ class UsageError(ValueError):
     """A command line or a recipe cannot be carried out as it is written."""
 
 
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether the memory of the machine or of a device did not suffice."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
+
+
 def explain(error: Exception) -> str | None:
     """Explain a user's mistake in a few words, with its remedy.
 
@@ -94,7 +99,7 @@ def explain(error: Exception) -> str | None:
             f"attention must have finite values, got NaN, Inf or a singular system ({message.splitlines()[0]}): choose "
             "another checkpoint, kernel or precision"
         )
-    elif isinstance(root, MemoryError) or (isinstance(root, RuntimeError) and _MEMORY.search(message)):
+    elif is_memory_error(root):
         found = _MEMORY.search(message)
         message = (
             "memory must hold the network and its batch, got: "

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.trainer.states import TrainerFn
 
 import datamodules
@@ -126,12 +128,45 @@ def test_a_truncated_file_points_to_the_sound_one_beside_it(finished, tmp_path, 
         AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
 
 
-def test_what_fails_while_lightning_restores_is_one_message():
-    module = torch.nn.Linear(1, 1)
-    with pytest.raises(CheckpointError, match="cannot be restored"), restoring():
-        module.load_state_dict({"weight": 3})
-    with pytest.raises(KeyError), restoring():
+def restore_by_lightning(monkeypatch, error: Exception) -> None:
+    """Fail where Lightning restores a checkpoint."""
+    connector = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)._checkpoint_connector
+    connector._loaded_checkpoint = {"x": 1}
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint_connector.call, "_call_lightning_module_hook", fail)
+    connector.restore_model()
+
+
+def test_what_fails_while_lightning_restores_is_one_message(monkeypatch):
+    with pytest.raises(CheckpointError, match="cannot be restored"), restoring("last.ckpt"):
+        restore_by_lightning(monkeypatch, KeyError("state_dict"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_ends_while_a_checkpoint_is_restored_is_no_fault_of_the_checkpoint(monkeypatch, error):
+    with pytest.raises(type(error)) as caught, restoring("last.ckpt"):
+        restore_by_lightning(monkeypatch, error)
+    assert caught.value is error
+
+
+def test_what_fails_elsewhere_is_no_fault_of_the_checkpoint(monkeypatch):
+    with pytest.raises(KeyError), restoring("last.ckpt"):
         {}["a bug elsewhere"]
+    # Other weights, such as a teacher's, that a task loads when training begins.
+    with pytest.raises(RuntimeError), restoring("last.ckpt"):
+        torch.nn.Linear(1, 1).load_state_dict({"other": torch.zeros(1)})
+    with pytest.raises(KeyError), restoring(None):
+        restore_by_lightning(monkeypatch, KeyError("state_dict"))
 
 
 def test_a_checkpoint_names_no_file_to_delete(finished, tmp_path):

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from glmha.shared.checkpoint_files import CheckpointError, shortened
 from trainers.checkpoints.run_checkpoint import ADVICE, TRAINING_PARTS, is_of, require_parts
+from trainers.errors import is_memory_error
 
 # States of optimisers that have an entry for every number of the parameter.
 LIKE_PARAMETERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum")
@@ -57,8 +58,11 @@ def check_training_state(checkpoint: Mapping[str, Any], trainer: Trainer, optimi
 
 
 @contextmanager
-def restoring() -> Iterator[None]:
+def restoring(ckpt_path: object) -> Iterator[None]:
     """Put what fails while Lightning restores a checkpoint in one message.
+
+    Args:
+        ckpt_path: that is given to Lightning; None: there is nothing to restore, and everything passes.
 
     Raises:
         CheckpointError: with the first fault; everything else passes as it is.
@@ -66,7 +70,7 @@ def restoring() -> Iterator[None]:
     try:
         yield
     except OTHER_STRUCTURE as error:
-        if not _came_from_restoring(error):
+        if ckpt_path is None or is_memory_error(error) or not _came_from_restoring(error):
             raise
         raise unfit(error) from error
 
@@ -91,7 +95,8 @@ def _came_from_restoring(error: BaseException) -> bool:
 def _restores(frame: FrameType) -> bool:
     name = frame.f_code.co_name
     by_connector = frame.f_code.co_filename.endswith("checkpoint_connector.py") and not name.startswith("dump")
-    return by_connector or name in ("load_state_dict", "_load_state_dicts")
+    # The states of loaders wait until training begins. Any other `load_state_dict` may be of weights that are no run's.
+    return by_connector or name == "_load_state_dicts"
 
 
 def _compare(where: str, own: Any, saved: Any) -> None:

@@ -101,8 +101,7 @@ class LowrankCLI(LightningCLI):
         self.summarise = summarise
         self._new_folders: list[Path] = []
         try:
-            with restoring():
-                self._run(args)
+            self._run(args)
         except BaseException as exception:
             remove_unused(self._new_folders)
             if isinstance(exception, SIGTERMException):
@@ -223,6 +222,10 @@ class LowrankCLI(LightningCLI):
         if self.trainer.fast_dev_run or not self.summarise:  # type: ignore[attr-defined]  # set by a connector
             return
         report(self.trainer, describe_run(self.trainer, log_folder(self.trainer)))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with restoring(self.config_init[subcommand].ckpt_path):
+            super()._run_subcommand(subcommand)
 
     def _parse_ckpt_path(self) -> None:
         # The base class would search the checkpoint for hyper-parameters, which this package's tasks never save.

@@ -147,7 +147,7 @@ def run(
         )
         found = find_checkpoint(None if ckpt_path is None else str(ckpt_path), trainer)
         check_before_training(trainer, task, data, record, found, max_batch_per_device)
-        with restoring():
+        with restoring(found):
             trainer.fit(task, data, ckpt_path=found)
         folder = log_folder(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
