@@ -1,6 +1,7 @@
 """Time of window attention alone, kernel by kernel, side by side in one run."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -184,15 +185,24 @@ def mean_error(kernel: nystra.Kernel, genuine: Sequence[Tensor], geometry: nystr
 
 
 def draw(path: Path, results: Mapping[str, Mapping[str, float]], title: str) -> None:
-    """Plot error against time, every kernel a point."""
+    """Plot error against time: a colour for each class of kernels, a point for each size; exact attention as lines."""
     points = {label: values for label, values in results.items() if "error" in values}
     chart = Figure(figsize=(8, 5), layout="constrained")
     axes = chart.subplots()
+    colours: dict[str, str] = {}
     for label, values in points.items():
-        exact = label in (FUSED, EXACT)
-        at = (values["seconds"] * 1e3, max(values["error"], LEAST_ERROR))
-        axes.plot(*at, "s" if exact else "o", color="black" if exact else None)
-        axes.annotate(label, at, textcoords="offset points", xytext=(6, 4), fontsize=8)
+        milliseconds = values["seconds"] * 1e3
+        if label in (FUSED, EXACT):
+            axes.axvline(milliseconds, color="black", linestyle="--" if label == FUSED else "-", label=label)
+            continue
+        name, _, arguments = label.partition("(")
+        colour = colours.setdefault(name, f"C{len(colours)}")
+        at = (milliseconds, max(values["error"], LEAST_ERROR))
+        axes.plot(*at, "o", color=colour, label=None if name in axes.get_legend_handles_labels()[1] else name)
+        # Numbers without their names; those of a class come in one order.
+        sizes = re.sub(r"\w+=|['\")]", "", arguments)
+        axes.annotate(sizes, at, textcoords="offset points", xytext=(5, 3), fontsize=7, color=colour)
+    axes.legend(fontsize=8)
     axes.set(xscale="log", yscale="log", xlabel="milliseconds", ylabel="relative error of the outputs", title=title)
     axes.grid(visible=True, which="both", alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
