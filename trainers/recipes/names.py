@@ -74,7 +74,7 @@ def import_class(path: str, base: type[T]) -> type[T]:
     """
     restrict_names()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--path", type=type[base])  # type: ignore[valid-type]  # a type only when this runs
+    parser.add_argument("--path", type=type[base])
     try:
         found: type[T] = parser.parse_object({"path": path}).path
     except ArgumentError as error:
