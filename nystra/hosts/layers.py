@@ -26,12 +26,11 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def mlp(dim: int, hidden: int, drop: float = 0.0) -> nn.Sequential:
-    """Linear, GELU, linear, under the keys `fc1` and `fc2`; with dropout after both where `drop` is not 0."""
-    layers: dict[str, nn.Module] = {"fc1": nn.Linear(dim, hidden), "act": nn.GELU(), "fc2": nn.Linear(hidden, dim)}
-    if drop:
-        layers = {"fc1": layers["fc1"], "act": layers["act"], "drop1": nn.Dropout(drop), "fc2": layers["fc2"]}
-        layers["drop2"] = nn.Dropout(drop)
-    return nn.Sequential(OrderedDict(layers))
+    """Linear, GELU, dropout, linear, dropout; the maps have the keys `fc1` and `fc2`."""
+    first, second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+    return nn.Sequential(
+        OrderedDict(fc1=first, act=nn.GELU(), drop1=nn.Dropout(drop), fc2=second, drop2=nn.Dropout(drop))
+    )
 
 
 def add_branch(x: Tensor, *layers: nn.Module, rate: float = 0.0, training: bool = False) -> Tensor:

@@ -129,17 +129,16 @@ def linear_maps(
 @linear_maps.register_fake
 def _(
     features: Tensor,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    epsilon: float,
+    _1: object,
+    _2: object,
+    _3: object,
     weight: Tensor,
-    bias: Tensor | None,
-    activation: str,
-    second_weight: Tensor | None,
-    second_bias: Tensor | None,
-    residual: Tensor | None,
+    _4: object,
+    _5: object,
+    second: Tensor | None,
+    *_: object,
 ) -> Tensor:
-    outputs = (weight if second_weight is None else second_weight).shape[0]
+    outputs = (weight if second is None else second).shape[0]
     return features.new_empty(*features.shape[:-1], outputs)
 
 
