@@ -25,9 +25,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another")
 def test_tensors_take_the_pages_of_freed_ones():
-    faults = [
+    leave, keep = (
         int(subprocess.run([sys.executable, "-c", SCRIPT, way], capture_output=True, text=True, check=True).stdout)
         for way in ("leave", "keep")
-    ]
-    assert faults[0] > 10_000
-    assert faults[1] < 1_000
+    )
+    if leave < 2_000:
+        pytest.skip("the system gives pages so large that there is nothing to keep")
+    assert keep < leave / 4
