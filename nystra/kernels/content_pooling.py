@@ -15,6 +15,7 @@ from nystra.programs.cpu.library import usable
 from nystra.windows.clusters import balanced_order, inverse, rows, splits
 from nystra.windows.geometry import MASKED, WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
+from nystra.windows.position_bias import DenseBias
 
 # Least spread of a cell, so that its logarithm is finite, and of channels that others are compared with.
 SPREAD_EPSILON = 1e-12
@@ -117,23 +118,24 @@ class ContentPooling(Kernel):
         positions = kind.positions()
         channels = [_mask_channels(kind.regions(positions, axis)) for axis in kind.split_axes]
         masks = sum(queries.shape[2] for queries, _ in channels)
-        offsets = kind.offset_logits()
-        if offsets is not None:
-            bias = dataclasses.replace(kind, split=(None, None)).all_logits()
-            channels.append(_factors(bias, self.bias_rank))
-            offsets = at_least_float32(offsets)
+        exact = kind.offset_logits()
+        by_offset = exact is not None
+        if kind.bias is not None:
+            pairs = dataclasses.replace(kind, split=(None, None)).all_logits()
+            channels.append(_factors(pairs, self.bias_rank))
+            exact = at_least_float32(pairs if exact is None else exact)
         heads = max(len(queries) for queries, _ in channels)
         queries, keys = (
             torch.cat([part.expand(heads, -1, -1) for part in parts], 2).to(dtype).contiguous()
             for parts in zip(*channels, strict=True)
         )
-        return ContentTables(*sizes, BiasChannels(queries, keys, masks, offsets))
+        return ContentTables(*sizes, BiasChannels(queries, keys, masks, exact, by_offset))
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """See base class."""
-        if usable(query, key, value, parameters=geometry.parameters) is None:
+        if usable(query, key, value, parameters=geometry.parameters) is None or isinstance(geometry.bias, DenseBias):
             return None
         sizes = self._sizes(geometry.window)
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]
@@ -179,9 +181,9 @@ class ContentPooling(Kernel):
         else:
             exact = channels + further.masks
             near = at_least_float32(blocks[..., :exact] @ near_key[..., :exact].transpose(3, 4))
-            places = _offset_places(further.bias)
-            near_places = _take(places[by_key].unsqueeze(3), cells, chosen).squeeze(4)
-            near = near + _near_bias(further.bias, places[by_query].unflatten(2, (landmarks, -1)), near_places)
+            query_places, key_places = _places(further)
+            near_places = _take(key_places[by_key].unsqueeze(3), cells, chosen).squeeze(4)
+            near = near + _near_bias(further.bias, query_places[by_query].unflatten(2, (landmarks, -1)), near_places)
         # Cells that are attended exactly count once: their summaries get no weight.
         seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
         logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
@@ -197,13 +199,16 @@ class BiasChannels(NamedTuple):
         query: (heads or 1, N, masks + r), those of the mask first.
         key: as queries.
         masks: number of channels for the mask.
-        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; None: there is none.
+        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; of all pairs of tokens,
+            (heads, N, N), where it depends on more than the offset; None: there is none.
+        by_offset: whether `bias` is of offsets.
     """
 
     query: Tensor
     key: Tensor
     masks: int
     bias: Tensor | None
+    by_offset: bool
 
 
 class ContentTables(NamedTuple):
@@ -294,19 +299,23 @@ def _weights(power: Tensor, own: int) -> Tensor:
     return torch.cat([torch.ones_like(power[..., :own]), further.sqrt()], 2).unsqueeze(2)
 
 
-def _offset_places(bias: Tensor) -> Tensor:
-    """Numbers of a window's tokens, (N,), whose differences number the offsets of a bias (heads, 2h - 1, 2w - 1)."""
-    height, width = ((side + 1) // 2 for side in bias.shape[1:])
-    rows, columns = (torch.arange(side, device=bias.device) for side in (height, width))
-    return (rows.unsqueeze(1) * bias.shape[2] + columns).flatten()
+def _places(further: BiasChannels) -> tuple[Tensor, Tensor]:
+    """Numbers of a window's tokens as queries and as keys, (N,), whose sums are places in the (flat) bias of a head."""
+    bias = further.bias
+    assert bias is not None, "the caller asks before"
+    rows, columns = bias.shape[1:]
+    if not further.by_offset:
+        tokens = torch.arange(columns, device=bias.device)
+        return rows * tokens, tokens
+    height, width = (torch.arange((side + 1) // 2, device=bias.device) for side in (rows, columns))
+    places = (height.unsqueeze(1) * columns + width).flatten()
+    return places + places[-1], -places
 
 
 def _near_bias(bias: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """Bias of all offsets at the places of blocks' queries (W, h, m, n) and keys (W, h, m, k): (W, h, m, n, k)."""
-    heads, rows, columns = bias.shape
-    middle = rows // 2 * columns + columns // 2 + rows * columns * torch.arange(heads, device=bias.device)
-    numbers = (queries + middle.view(heads, 1, 1)).unsqueeze(4) - keys.unsqueeze(3)
-    return bias.flatten()[numbers]
+    """Bias at the places of blocks' queries (W, h, m, n) and keys (W, h, m, k), see `_places`: (W, h, m, n, k)."""
+    first = bias[0].numel() * torch.arange(len(bias), device=bias.device)
+    return bias.flatten()[(queries + first.view(-1, 1, 1)).unsqueeze(4) + keys.unsqueeze(3)]
 
 
 def _log_spread(weights: Tensor, cells: Tensor, mean: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nystra.functional import differentiated
-from nystra.windows.position_bias import BiasState, PositionBias
+from nystra.windows.position_bias import BiasState, OffsetBias, PositionBias
 
 Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
@@ -71,7 +71,7 @@ class WindowKind:
         if self.bias is None:
             result = torch.zeros(1, len(queries), len(keys), dtype=torch.float32, device=self.device)
         else:
-            result = self.bias.at(queries.unsqueeze(1) - keys.unsqueeze(0))
+            result = self.bias.between(queries, keys)
         return self._masked(result, queries, keys)
 
     def token_logits(self, queries: Tensor, keys: Tensor, offset_logits: Tensor | None) -> Tensor:
@@ -96,8 +96,11 @@ class WindowKind:
         return self.token_logits(positions, positions, self.offset_logits())
 
     def offset_logits(self) -> Tensor | None:
-        """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; None: there is none."""
-        if self.bias is None:
+        """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first.
+
+        None: there is no bias, or it depends on more than the offset.
+        """
+        if not isinstance(self.bias, OffsetBias):
             return None
         axes = [torch.arange(1 - side, side, dtype=torch.float32, device=self.device) for side in self.window]
         return self.bias.at(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))

@@ -1,4 +1,4 @@
-"""Position bias at any offset, fractional ones too, from the parameters of a checkpoint."""
+"""Position bias between any positions, fractional ones too, from the parameters of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class PositionBias(abc.ABC):
-    """A bias of the logits that depends on the offset from key to query."""
+    """A bias of the logits that depends on the positions of query and key."""
 
     @abc.abstractmethod
-    def at(self, offsets: Tensor) -> Tensor:
-        """Bias at offsets query - key, shape (..., 2), in tokens, fractional ones too: (heads, ...)."""
+    def between(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Bias between positions (n, 2) and (m, 2), in tokens, fractional ones too: (heads, n, m)."""
 
     @abc.abstractmethod
     def parameters(self) -> tuple[Tensor, ...]:
@@ -25,6 +25,18 @@ class PositionBias(abc.ABC):
     def options(self) -> tuple[Any, ...]:
         """Settings by which the bias is computed from its parameters; empty where there is no choice."""
         return ()
+
+
+class OffsetBias(PositionBias):
+    """A bias that depends on the offset from key to query alone."""
+
+    @abc.abstractmethod
+    def at(self, offsets: Tensor) -> Tensor:
+        """Bias at offsets query - key, shape (..., 2), in tokens, fractional ones too: (heads, ...)."""
+
+    def between(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """See base class."""
+        return self.at(queries.unsqueeze(1) - keys.unsqueeze(0))
 
 
 class BiasState:
@@ -71,7 +83,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TableBias(PositionBias):
+class TableBias(OffsetBias):
     """Swin's relative position bias: a table of one value per head and integer offset, interpolated in between.
 
     Args:
@@ -115,7 +127,7 @@ class TableBias(PositionBias):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LogOffsetBias(PositionBias):
+class LogOffsetBias(OffsetBias):
     """DehazeFormer's bias: a small network on sign(x)·log(1 + |x|) of each coordinate of the offset.
 
     Args:
@@ -141,3 +153,46 @@ class LogOffsetBias(PositionBias):
     def options(self) -> tuple[Any, ...]:
         """The stretch of offsets, and the network's layers with their settings."""
         return (self.stretch, str(self.network), *(module.training for module in self.network.modules()))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DenseBias(PositionBias):
+    """A bias of every pair of tokens, as FDAT and BEiT have it, or what is no function of the offset.
+
+    Args:
+        dense: of queries to keys, (heads or 1, N, N), interpolated between tokens.
+        window: h and w, in tokens; N = h·w.
+    """
+
+    dense: Tensor
+    window: tuple[int, int]
+
+    def between(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """See base class."""
+        left, right = self._numbers(queries), self._numbers(keys)
+        if left is not None and right is not None:
+            return self.dense[:, left][:, :, right]
+        return self._weights(queries) @ self.dense @ self._weights(keys).mT
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The bias, shape as given."""
+        return (self.dense,)
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """The window."""
+        return (self.window,)
+
+    def _numbers(self, positions: Tensor) -> Tensor | None:
+        """Numbers of tokens at positions (n, 2); None: not all of them are tokens'."""
+        if not torch.equal(positions, positions.round()):
+            return None
+        return (positions[:, 0] * self.window[1] + positions[:, 1]).long()
+
+    def _weights(self, positions: Tensor) -> Tensor:
+        """Bilinear weights (n, N) of all tokens at positions (n, 2)."""
+        rows, columns = (
+            (1 - (positions[:, axis, None] - torch.arange(side, device=positions.device)).abs()).clamp_min(0)
+            for axis, side in enumerate(self.window)
+        )
+        return (rows.unsqueeze(2) * columns.unsqueeze(1)).flatten(1).to(self.dense)

@@ -55,7 +55,7 @@ class Further(NamedTuple):
     bias: Tensor | None
 
     @classmethod
-    def of(cls, kinds: Sequence[tuple[Tensor, Tensor, int, Tensor | None] | None]) -> "Further | None":
+    def of(cls, kinds: Sequence[tuple[Tensor, Tensor, int, Tensor | None, bool] | None]) -> "Further | None":
         """Lay out the channels of all kinds of windows, see `nystra.kernels.content_pooling.BiasChannels`.
 
         Args:
@@ -72,7 +72,7 @@ class Further(NamedTuple):
         most = masks + max(kind[0].shape[2] - kind[2] for kind in present)
         tokens, bias = present[0][0].shape[1], present[0][3]
 
-        def laid_out(kind: tuple[Tensor, Tensor, int, Tensor | None] | None, side: Literal[0, 1]) -> Tensor:
+        def laid_out(kind: tuple[Tensor, Tensor, int, Tensor | None, bool] | None, side: Literal[0, 1]) -> Tensor:
             if kind is None:
                 return torch.zeros(heads, tokens, most, device=present[0][0].device)
             channels, own = kind[side], kind[2]

@@ -12,6 +12,7 @@ from nystra.programs.cpu.library import Library, Operator, load, threads
 from nystra.programs.cpu.maps import Attention, Pair, Windows, empty_outputs, with_dense_channels
 from nystra.windows.geometry import MASKED, WindowGeometry
 from nystra.windows.partition import Cut
+from nystra.windows.position_bias import DenseBias
 
 # Tiles of queries that meet a block of keys together, see `source/exact.cpp`.
 TILES = 4
@@ -31,9 +32,9 @@ class Arguments(Attention):
     )
 
 
-def by_offset(width: int, library: Library) -> bool:
-    """Whether the program takes the bias of offsets in windows of a width: it needs whole vectors, far less memory."""
-    return width % library.lanes == 0
+def by_offset(geometry: WindowGeometry, library: Library) -> bool:
+    """Whether the program takes the bias of offsets: that needs far less memory, but whole vectors in a row."""
+    return geometry.window[1] % library.lanes == 0 and not isinstance(geometry.bias, DenseBias)
 
 
 def bias_table(geometry: WindowGeometry, device: torch.device, library: Library) -> Tensor | None:
@@ -44,7 +45,7 @@ def bias_table(geometry: WindowGeometry, device: torch.device, library: Library)
         pair of tokens, with the mask: (kinds, heads or 1, tiles, N, queries of a tile).
     """
     kinds = [kind for _, _, kind in geometry.kinds(device)]
-    if by_offset(geometry.window[1], library):
+    if by_offset(geometry, library):
         bias = kinds[-1].offset_logits()
         return None if bias is None else (bias.float() / math.log(2)).contiguous()
     if not kinds[-1].has_bias:
@@ -103,7 +104,8 @@ def exact_attention(
     tiles = -(-window[0] * window[1] // library.tile)
     # Parts of a window take its keys together anew, so that there are only as many as threads need to share evenly.
     parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
-    offsets = by_offset(window[1], library)
+    # Of all offsets, see `bias_table`; without a bias, the program adds masks to whole vectors.
+    offsets = window[1] % library.lanes == 0 if bias is None else bias.dim() == 3
     bias = None if bias is None else bias.contiguous()
     arguments = Arguments.of(
         windows,

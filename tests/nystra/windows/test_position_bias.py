@@ -1,8 +1,15 @@
 """Position bias between and beyond the offsets of its table."""
 
+import contextlib
+import dataclasses
+
+import pytest
 import torch
 
-from nystra.windows.position_bias import TableBias
+from nystra import ContentPooling, LandmarkPooling, Softmax
+from nystra.programs.cpu.library import plain_torch
+from nystra.windows import WindowGeometry, WindowKind
+from nystra.windows.position_bias import DenseBias, TableBias
 
 
 def test_a_bias_between_offsets_is_interpolated_and_beyond_them_held():
@@ -12,3 +19,38 @@ def test_a_bias_between_offsets_is_interpolated_and_beyond_them_held():
     assert at.tolist() == [[7.0, 9.5, 6.75, 14.0, 0.0]]
     stretched = TableBias(table, (2, 3), (0.5, 0.5)).at(torch.tensor([[2.0, 4.0]]))
     assert stretched.tolist() == [[14.0]]
+
+
+@pytest.mark.parametrize("window", [(4, 4), (2, 8), (3, 5)])
+def test_a_table_laid_out_is_the_same_bias(window):
+    rows, columns = (2 * side - 1 for side in window)
+    table = TableBias(torch.randn(rows * columns, 3, dtype=torch.float64), window)
+    kind = WindowKind(window, (None, 1), table, torch.device("cpu"))
+    dense = DenseBias(dataclasses.replace(kind, split=(None, None)).all_logits(), window)
+    other = dataclasses.replace(kind, bias=dense)
+    torch.testing.assert_close(other.all_logits(), kind.all_logits())
+    centres = kind.positions()[:-1] + 0.0
+    torch.testing.assert_close(other.logits(centres, kind.positions()), kind.logits(centres, kind.positions()))
+
+
+def test_a_bias_of_pairs_is_interpolated_between_tokens():
+    dense = DenseBias(torch.randn(2, 6, 6, dtype=torch.float64), (2, 3))
+    middle = dense.between(torch.tensor([[0.5, 1.0]]), torch.tensor([[1.0, 1.5]]))
+    expected = dense.dense[:, [1, 4]].mean(1)[:, [4, 5]].mean(1)
+    torch.testing.assert_close(middle.flatten(), expected)
+
+
+@pytest.mark.parametrize(
+    "kernel", [Softmax(), LandmarkPooling(16, 16, "own"), ContentPooling(4, 16, 16), ContentPooling(4, 16, 3)], ids=str
+)
+@pytest.mark.parametrize("native", [True, False])
+def test_kernels_take_a_bias_of_pairs(kernel, native):
+    window = (4, 4) if native else (2, 8)
+    query, key, value = torch.randn(3, 2, 3, 16, 5)
+    dense = torch.randn(3, 16, 16)
+    context = contextlib.nullcontext() if native else plain_torch()
+    with context:
+        attended = kernel(query, key, value, WindowGeometry(window, bias=DenseBias(dense, window)))
+    expected = (query @ key.mT + dense).softmax(-1) @ value
+    exact = kernel != ContentPooling(4, 16, 3)
+    assert ((attended - expected).norm() / expected.norm()) < (1e-5 if exact else 0.5)
