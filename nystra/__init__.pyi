@@ -1,3 +1,6 @@
+from .adoption.adopt import AdoptionReport as AdoptionReport
+from .adoption.adopt import adopt as adopt
+from .adoption.adopt import release as release
 from .analysis.planning import Plan as Plan
 from .analysis.planning import plan as plan
 from .hosts.dehazeformer.network import DehazeFormer as DehazeFormer
@@ -19,6 +22,7 @@ from .sites.substitution import substitute as substitute
 from .windows.geometry import WindowGeometry as WindowGeometry
 
 __all__ = [
+    "AdoptionReport",
     "ContentPooling",
     "DehazeFormer",
     "Kernel",
@@ -34,8 +38,10 @@ __all__ = [
     "SwinIR",
     "Uformer",
     "WindowGeometry",
+    "adopt",
     "find_sites",
     "load_pretrained",
     "plan",
+    "release",
     "substitute",
 ]

@@ -36,6 +36,7 @@ FLOORS = {
         programs
         kernels
         sites
+        adoption
         hosts analysis
         pretrained
     """,

@@ -15,7 +15,7 @@ from nystra.kernels.content_pooling import ContentPooling
 from nystra.kernels.landmark_pooling import LandmarkPooling
 from nystra.kernels.softmax import Softmax
 from nystra.sites.observation import observed
-from nystra.sites.site import WindowAttention
+from nystra.sites.site import Site
 from nystra.sites.substitution import Sites, find_sites
 from nystra.windows.geometry import WindowGeometry
 
@@ -160,9 +160,7 @@ def plan(
 
 
 class _Planner:
-    def __init__(
-        self, net: nn.Module, sample: Tensor, sites: Mapping[str, WindowAttention], peak: float, repeats: int
-    ) -> None:
+    def __init__(self, net: nn.Module, sample: Tensor, sites: Mapping[str, Site], peak: float, repeats: int) -> None:
         self.net = net
         self.sample = sample
         self.sites = sites

@@ -23,7 +23,7 @@ from nystra.kernels.performer import Performer
 from nystra.kernels.pnp_nystra import PrintedNystrom, PublishedNystrom
 from nystra.kernels.softmax import Softmax
 from nystra.sites.host import WindowHost
-from nystra.sites.site import WindowAttention
+from nystra.sites.site import WindowAttention, sites_of
 from nystra.sites.substitution import find_sites, substitute
 
 KEY = "attention"
@@ -103,9 +103,11 @@ def record(net: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: if a kernel is not this package's.
     """
-    sites = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
+    sites = sites_of(net)
     result: dict[str, Any] = {}
     for site in sites.values():
+        if not isinstance(site, WindowAttention):
+            continue
         if site.window_size != site.trained_window_size or site.bias_mode != "keep":
             # Hosts set all windows alike.
             result = {"window_size": site.window_size[0], "position_bias": site.bias_mode}

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from nystra.kernels.base import Cost, Kernel
-from nystra.sites.site import WindowAttention
+from nystra.sites.site import Site
 from nystra.windows.geometry import WindowGeometry, WindowKind
 
 Observer = Callable[[str, Tensor, Tensor, Tensor, WindowGeometry], None]
 
 
 @contextmanager
-def observed(sites: Mapping[str, WindowAttention], observer: Observer) -> Iterator[None]:
+def observed(sites: Mapping[str, Site], observer: Observer) -> Iterator[None]:
     """Call an observer with (name, query, key, value, geometry) before every attention of some sites.
 
     Args:

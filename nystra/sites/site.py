@@ -1,6 +1,6 @@
-"""The base class of sites: window attentions whose kernel, window and use of the bias can be exchanged."""
+"""Sites: attentions whose kernel can be exchanged, and the base class of those whose window can be, too."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from torch import nn
 
@@ -10,6 +10,40 @@ from nystra.windows.geometry import WindowGeometry
 from nystra.windows.position_bias import PositionBias
 
 BiasMode = Literal["keep", "interpolate", "drop"]
+ADOPTED = "_nystra_site"
+"""Attribute of an adopted module (`nystra.adopt`) that holds its site, beside the module's own attributes."""
+
+
+@runtime_checkable
+class Site(Protocol):
+    """An attention whose kernel can be exchanged: a `WindowAttention`, or one that was adopted (`nystra.adopt`).
+
+    Attributes:
+        kernel: makes outputs of queries, keys and values.
+        window_size: h and w of the windows, in tokens.
+        num_heads: h.
+    """
+
+    kernel: Kernel
+    window_size: tuple[int, int]
+    num_heads: int
+
+    @property
+    def head_channels(self) -> int:
+        """Channels d of a head."""
+
+    def forget_tables(self) -> None:
+        """Free the tables that kernels kept of bias and masks; the next calls make anew what they need."""
+
+
+def sites_of(net: nn.Module) -> dict[str, Site]:
+    """Sites of a net by the name of their module, in the net's order; empty if it has none."""
+    found: dict[str, Site] = {}
+    for name, module in net.named_modules():
+        site = module if isinstance(module, WindowAttention) else vars(module).get(ADOPTED)
+        if site is not None:
+            found[name] = site
+    return found
 
 
 class WindowAttention(nn.Module):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import nn
 
 from nystra.kernels.base import Kernel
-from nystra.sites.site import WindowAttention
+from nystra.sites.site import Site, sites_of
 
-Sites = str | Sequence[str] | Callable[[str, WindowAttention], bool] | None
+Sites = str | Sequence[str] | Callable[[str, Site], bool] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +73,15 @@ class SubstitutionReport:
         )
 
 
-def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention]:
-    """Find the window attentions of a net, by name, in the net's order.
+def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, Site]:
+    """Find the attentions of a net whose kernel can be exchanged, by name, in the net's order.
 
     Args:
-        net: any module.
-        sites: selection: a name or glob pattern, several, or a predicate of name and module; None: all.
+        net: a host of `nystra.hosts`, or any net after `nystra.adopt`.
+        sites: selection: a name or glob pattern, several, or a predicate of name and site; None: all.
 
     Returns:
-        Name of the module → window attention.
+        Name of the module → its site: the module itself if it is a `WindowAttention`, else what adoption keeps of it.
 
     Raises:
         ValueError: if the net has no window attention, or a pattern matches none.
@@ -94,11 +94,11 @@ def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, WindowAttention
         >>> list(find_sites(net, "layers.1.*"))
         ['layers.1.residual_group.blocks.0.attn']
     """
-    every = {name: module for name, module in net.named_modules() if isinstance(module, WindowAttention)}
+    every = sites_of(net)
     if not every:
         raise ValueError(
-            f"net ({type(net).__name__}) must have softmax window attention (nystra.sites.WindowAttention), found "
-            "none; choose a SwinIR, Uformer or DehazeFormer, or derive the attention from that class"
+            f"net ({type(net).__name__}) must have attention whose kernel can be exchanged, found none: adopt a "
+            "network of another library first (nystra.adopt), or choose a SwinIR, Uformer or DehazeFormer"
         )
     if sites is None:
         return every
@@ -125,7 +125,7 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
     Either all sites that were chosen are exchanged, or an error is raised and none is.
 
     Args:
-        net: host of `nystra.hosts`, or any module with window attentions.
+        net: host of `nystra.hosts`, or any net after `nystra.adopt`.
         kernel: for all sites, or by name or glob pattern (the first that matches counts; sites without one stay).
         sites: selection: name, glob, several, or a predicate of name and module; None: all.
 
@@ -152,7 +152,7 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
     if isinstance(kernel, Mapping):
         for pattern in kernel:
             find_sites(net, pattern)
-    planned: list[tuple[str, WindowAttention, Kernel]] = []
+    planned: list[tuple[str, Site, Kernel]] = []
     for name, site in find_sites(net, sites).items():
         chosen = _choose(name, kernel)
         if chosen is None:
@@ -182,6 +182,6 @@ def _choose(name: str, kernel: Kernel | Mapping[str, Kernel]) -> Kernel | None:
     return next((each for pattern, each in kernel.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
 
-def _cost(site: WindowAttention, kernel: Kernel) -> tuple[int, int]:
+def _cost(site: Site, kernel: Kernel) -> tuple[int, int]:
     cost = kernel.cost(site.window_size, site.head_channels)
     return round(site.num_heads * cost.macs), 4 * site.num_heads * cost.floats

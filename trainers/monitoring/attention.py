@@ -16,7 +16,7 @@ from glmha.low_rank.glmha import Calibration
 from nystra.analysis.kernel_error import kernel_error
 from nystra.kernels.softmax import Softmax
 from nystra.sites.observation import observed
-from nystra.sites.site import WindowAttention
+from nystra.sites.site import Site, sites_of
 from nystra.windows.geometry import WindowGeometry
 from trainers.tasks.base import ImageTask
 
@@ -24,6 +24,7 @@ SHARE = 0.99
 """Share of the spectrum's energy whose number of singular values is logged."""
 
 Module = TypeVar("Module", bound=nn.Module)
+Watched = TypeVar("Watched")
 Write = Callable[[SummaryWriter, int], None]
 
 
@@ -108,7 +109,7 @@ class AttentionWatcher(Callback):
             self._writes.append(lambda writer, step: _write_spectra(writer, step, energies, full))
         for name, calibration in evenly_chosen(named(net, Calibration), self.sites).items():
             self._watch_calibration(name, calibration)
-        windows = named(net, WindowAttention)
+        windows = sites_of(net)
         approximated = {name: site for name, site in windows.items() if not isinstance(site.kernel, Softmax)}
         if approximated:
             self._watch_kernels(evenly_chosen(approximated, self.sites))
@@ -124,7 +125,7 @@ class AttentionWatcher(Callback):
 
         self._writes.append(write)
 
-    def _watch_kernels(self, sites: dict[str, WindowAttention]) -> None:
+    def _watch_kernels(self, sites: dict[str, Site]) -> None:
         kernels = {name: site.kernel for name, site in sites.items()}
         errors: dict[str, float] = {}
 
@@ -147,8 +148,8 @@ def named(net: nn.Module, kind: type[Module]) -> dict[str, Module]:
     return {name: module for name, module in net.named_modules() if isinstance(module, kind)}
 
 
-def evenly_chosen(modules: Mapping[str, Module], number: int) -> dict[str, Module]:
-    """Choose at most `number` modules, evenly spread, the first and the last among them."""
+def evenly_chosen(modules: Mapping[str, Watched], number: int) -> dict[str, Watched]:
+    """Choose at most `number` of some modules or sites, evenly spread, the first and the last among them."""
     names = list(modules)
     places = torch.linspace(0, len(names) - 1, min(len(names), number)).round().long()
     return {names[place]: modules[names[place]] for place in places.tolist()}

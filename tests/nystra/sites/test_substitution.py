@@ -98,5 +98,5 @@ def test_what_does_not_fit_leaves_the_net_untouched(net, kernel, sites, error, m
 
 
 def test_a_net_without_window_attention_is_refused():
-    with pytest.raises(ValueError, match=r"net \(Linear\) must have softmax window attention"):
+    with pytest.raises(ValueError, match=r"net \(Linear\) must have attention whose kernel can be exchanged"):
         nystra.substitute(nn.Linear(2, 2), nystra.Softmax())

@@ -17,7 +17,7 @@ from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import Uformer
 from nystra.kernels.base import Cost
 from nystra.sites.host import WindowHost
-from nystra.sites.site import BiasMode
+from nystra.sites.site import BiasMode, WindowAttention
 from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
 from nystra.windows.partition import Cut
@@ -224,6 +224,8 @@ def published_structure(path: str, exact: WindowHost, arguments: dict[str, Any])
         ValueError: if it cannot be imported or loaded, or the network's windows or bias are not those of the arguments.
     """
     for site in find_sites(exact).values():
+        if not isinstance(site, WindowAttention):
+            continue
         if site.window_size != site.trained_window_size or site.bias_mode == "drop":
             window, bias = site.trained_window_size[0], "keep"
             raise ValueError(f"baseline ({path}) needs the trained windows and bias: window {window}, {bias}")

@@ -1,0 +1,168 @@
+"""Interception of the products of queries and keys while a module runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from nystra.adoption.noted import Attends, Logits, MeanWeights, Noted, Product, Weights, apply
+from nystra.adoption.operations import MASKED_BELOW, labels
+
+PRODUCTS = (Tensor.matmul, Tensor.__matmul__, torch.matmul, torch.bmm, Tensor.bmm)
+
+
+class Interception(TorchFunctionMode):
+    """Notes what may be products of queries and keys, instead of computing them.
+
+    Args:
+        owner: makes the outputs of softmax attention.
+    """
+
+    def __init__(self, owner: Attends) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note products; hand noted ones on to what is foreseen for them."""
+        kwargs = kwargs or {}
+        if any(issubclass(each, Noted) for each in types):
+            return apply(func, args, kwargs)
+        interceptor = INTERCEPTORS.get(func)
+        if interceptor is not None:
+            result = interceptor(self.owner, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*args, **kwargs)
+
+
+def _note(owner: Attends, query: Tensor, key: Tensor) -> Any:
+    """Note q kᵀ of queries (*lead, N, d) and keys (*lead, M, d)."""
+    fits = query.dim() == key.dim() >= 3 and query.shape[:-2] == key.shape[:-2] and query.shape[-1] == key.shape[-1]
+    if not fits or not query.is_floating_point() or query.numel() == 0 or key.numel() == 0:
+        return NotImplemented
+    product = Product(query, key, owner)
+    return Logits.of(product, product.lead)
+
+
+def _matmul(owner: Attends, left: Any, right: Any, **kwargs: Any) -> Any:
+    if kwargs or not isinstance(left, Tensor) or not isinstance(right, Tensor) or right.dim() < 3:
+        return NotImplemented
+    return _note(owner, left, right.transpose(-2, -1))
+
+
+def _baddbmm(owner: Attends, term: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+    logits = _note(owner, left, right.transpose(-2, -1))
+    if logits is NotImplemented:
+        return logits
+    logits = logits * alpha
+    return logits + beta * term if beta else logits
+
+
+def _einsum(owner: Attends, equation: Any, *operands: Any) -> Any:
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    parts = labels(equation)
+    if parts is None or len(operands) != 2:
+        return NotImplemented
+    (left, right), out = parts
+    summed = [label for label in left if label in right and label not in out]
+    lead = [label for label in left if label in right and label in out]
+    rows, columns = ([label for label in one if label not in other] for one, other in ((left, right), (right, left)))
+    if not len(summed) == len(rows) == len(columns) == 1 or not lead:
+        return NotImplemented
+    if out == [*lead, *columns, *rows]:
+        # Keys were named first.
+        operands, (left, right), (rows, columns) = operands[::-1], (right, left), (columns, rows)
+    elif set(out[:-2]) != set(lead) or out[-2:] != [*rows, *columns]:
+        return NotImplemented
+    lead = out[:-2]
+    return _note(
+        owner,
+        operands[0].permute([left.index(label) for label in (*lead, *rows, *summed)]),
+        operands[1].permute([right.index(label) for label in (*lead, *columns, *summed)]),
+    )
+
+
+def _fused(
+    owner: Attends,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,  # torch's signature
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if is_causal or dropout_p or enable_gqa or value.shape[:-1] != key.shape[:-1]:
+        return NotImplemented
+    logits = _note(owner, query * (query.shape[-1] ** -0.5 if scale is None else scale), key)
+    if logits is NotImplemented:
+        return NotImplemented
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            hidden = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
+            attn_mask = hidden.masked_fill(~attn_mask, 10 * MASKED_BELOW)
+        logits = logits + attn_mask
+    return Weights.of_logits(logits).attend(value) if isinstance(logits, Logits) else NotImplemented
+
+
+def _multi_head(
+    owner: Attends,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,  # torch's signature
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    average_attn_weights: bool = True,
+    **rest: Any,
+) -> Any:
+    """`torch.nn.MultiheadAttention`, tokens first; its weights are computed only if they are looked at."""
+    unusual = use_separate_proj_weight or bias_k is not None or bias_v is not None or add_zero_attn
+    if unusual or key_padding_mask is not None or in_proj_weight is None or (training and dropout_p):
+        return NotImplemented
+    if rest.get("is_causal") or query.dim() != 3 or (attn_mask is not None and attn_mask.dim() != 2):
+        return NotImplemented
+    biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+    maps = zip((query, key, value), in_proj_weight.chunk(3), biases, strict=True)
+    queries, keys, values = (
+        F.linear(tokens, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
+        for tokens, weight, bias in maps
+    )
+    logits = _note(owner, queries * queries.shape[-1] ** -0.5, keys)
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device).masked_fill(
+                attn_mask, 10 * MASKED_BELOW
+            )
+        logits = logits + attn_mask
+    weights = Weights.of_logits(logits)
+    result = weights.attend(values).permute(2, 0, 1, 3).flatten(2)
+    seen = MeanWeights.of_weights(weights) if average_attn_weights else weights
+    return F.linear(result, out_proj_weight, out_proj_bias), seen if need_weights else None
+
+
+INTERCEPTORS: dict[Any, Any] = {
+    **dict.fromkeys(PRODUCTS, _matmul),
+    torch.baddbmm: _baddbmm,
+    torch.einsum: _einsum,
+    F.scaled_dot_product_attention: _fused,
+    F.multi_head_attention_forward: _multi_head,
+}

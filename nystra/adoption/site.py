@@ -1,0 +1,179 @@
+"""Adopted sites: what is kept beside a module whose attention a kernel makes from then on."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nystra.adoption.interception import Interception
+from nystra.adoption.noted import Product
+from nystra.adoption.recovery import Recovered, Window
+from nystra.kernels.base import Kernel
+from nystra.kernels.softmax import Softmax
+from nystra.sites.site import ADOPTED
+
+# Of a product, for images of different sizes.
+MOST_KEPT = 4
+
+
+class AdoptedSite:
+    """An attention of another library's module: its kernel, and what was recovered of its products.
+
+    Attributes:
+        kernel: makes outputs of queries, keys and values.
+        window_size: h and w of the windows of its first product, in tokens.
+        num_heads: h.
+        windows: h and w of the windows of all its products that kernels take, in tokens.
+        notes: why products were computed as the host does, each once.
+    """
+
+    def __init__(self, windows: list[Window], num_heads: int, head_channels: int, given: Window | None) -> None:
+        self.kernel: Kernel = Softmax()
+        self.windows = list(dict.fromkeys(windows))
+        self.window_size = windows[0]
+        self.num_heads = num_heads
+        self.notes: list[str] = []
+        self._head_channels = head_channels
+        self._given = given
+        self._recovered: dict[int, list[Recovered]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of copies and files what calls recover again."""
+        return {**vars(self), "_recovered": {}}
+
+    @property
+    def head_channels(self) -> int:
+        """Channels d of a head."""
+        return self._head_channels
+
+    def forget_tables(self) -> None:
+        """Free what was recovered and the tables that kernels kept; the next calls make anew what they need."""
+        self._recovered.clear()
+
+    def attend(self, product: Product, value: Tensor, turn: int, hint: Window | None) -> Tensor:
+        """Make the outputs of the site's product of a number in a call: values (*lead, M, d) → (*lead, N, d).
+
+        Args:
+            product: of queries and keys.
+            value: (*lead, M, d).
+            turn: number of the product in the call of the module.
+            hint: h and w that the call's arguments tell, used where neither the user nor a bias tells.
+        """
+        if product.value is not None:
+            # Someone may have written to it.
+            return product.value.softmax(-1).to(value.dtype) @ value
+        recovered = self.recover(product, turn, self._given or hint)
+        geometries = None if recovered.reason else recovered.geometries(product)
+        if geometries is None:
+            self.note(recovered.reason or "gradients of terms that are neither biases nor masks")
+            return fused(product, value)
+        apart = recovered.arrangement.apart
+        query, key, values = apart(product.query), apart(product.key), apart(value)
+        try:
+            self.kernel.cost(recovered.window, query.shape[3])
+        except ValueError as error:
+            self.note(str(error))
+            return fused(product, value)
+        if values.shape[3] != query.shape[3]:
+            self.note(f"values of {values.shape[3]} channels for queries of {query.shape[3]}")
+            return fused(product, value)
+        if len(geometries) == 1:
+            attended = self.kernel(query, key, values, geometries[0][1])
+        else:
+            attended = torch.empty_like(values)
+            for members, geometry in geometries:
+                attended[members] = self.kernel(query[members], key[members], values[members], geometry)
+        return recovered.arrangement.together(attended)
+
+    def recover(self, product: Product, turn: int, hint: Window | None) -> Recovered:
+        """Recover the geometry of a product, or give what was recovered of the same terms before."""
+        kept = self._recovered.setdefault(turn, [])
+        fitting = hint if hint and math.prod(hint) == product.sides[0] else None
+        for each in kept:
+            if (fitting is None or each.hint == fitting) and each.is_of(product):
+                return each
+        recovered = Recovered(product, fitting)
+        # Another thread may do the same: lists are replaced, not changed.
+        self._recovered[turn] = [recovered, *kept[: MOST_KEPT - 1]]
+        return recovered
+
+    def note(self, reason: str) -> None:
+        """Note, and warn once, that a product is computed as the host does."""
+        if reason not in self.notes:
+            self.notes.append(reason)
+            if not isinstance(self.kernel, Softmax):
+                warnings.warn(f"attention is computed as the network does: {reason}", stacklevel=2)
+
+
+def fused(product: Product, value: Tensor) -> Tensor:
+    """Attend exactly by torch's fused program where terms allow it: values (*lead, M, d) → (*lead, N, d)."""
+    if any(at != product.lead for at, _ in product.terms):
+        return product.compute().softmax(-1).to(value.dtype) @ value
+    mask: Tensor | None = None
+    for _, term in product.terms:
+        mask = term if mask is None else mask + term
+    if mask is not None:
+        mask = mask.to(product.query.dtype)
+    return F.scaled_dot_product_attention(product.query, product.key, value, attn_mask=mask, scale=1.0)
+
+
+class _Call:
+    """The products of one call of a module; several threads may call it at once."""
+
+    def __init__(self, site: AdoptedSite, arguments: tuple[Any, ...]) -> None:
+        self.site = site
+        self.arguments = arguments
+        self.turn = 0
+
+    def attend(self, product: Product, value: Tensor) -> Tensor:
+        turn, self.turn = self.turn, self.turn + 1
+        return self.site.attend(product, value, turn, told_window(self.arguments, product.sides[0]))
+
+    def unforeseen(self, reason: str) -> None:
+        self.site.note(reason)
+
+
+@torch.compiler.disable
+def call(own: type[nn.Module], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a module's own forward with its attention made by its site."""
+    site: AdoptedSite = getattr(module, ADOPTED)
+    with Interception(_Call(site, (*args, *kwargs.values()))):
+        return own.forward(module, *args, **kwargs)
+
+
+def told_window(arguments: tuple[Any, ...], tokens: int) -> Window | None:
+    """The height and width of a map of a number of tokens that arguments of a call tell; None: none does."""
+    whole = [each for each in arguments if isinstance(each, int) and not isinstance(each, bool)]
+    pairs = [(whole[place], whole[place + 1]) for place in range(len(whole) - 1)]
+    for each in arguments:
+        if isinstance(each, Tensor) and each.dim() == 4:
+            pairs += [(each.shape[1], each.shape[2]), (each.shape[2], each.shape[3])]
+        elif isinstance(each, tuple | list) and len(each) == 2 and all(isinstance(side, int) for side in each):
+            pairs.append((each[0], each[1]))
+    return next((pair for pair in pairs if pair[0] * pair[1] == tokens and min(pair) > 1), None)
+
+
+# Names under which modules of the field keep the sides of their windows.
+SIDES = ("window_size", "window", "ws", "split_size", "partition_size", "win_size", "block_size", "grid_size")
+
+
+def kept_window(module: nn.Module, parents: list[nn.Module], tokens: int) -> Window | None:
+    """The window of a number of tokens that attributes of a module or of those around it tell; None: none does."""
+    for each in (module, *parents[::-1][:2]):
+        names = vars(each)
+        rows, columns = names.get("H_sp"), names.get("W_sp")
+        if isinstance(rows, int) and isinstance(columns, int) and rows * columns == tokens:
+            return rows, columns
+        for name in SIDES:
+            size = names.get(name)
+            if isinstance(size, int) and size * size == tokens:
+                return size, size
+            sides = isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)
+            if sides and size[0] * size[1] == tokens:
+                return size[0], size[1]
+    return None

@@ -1,0 +1,170 @@
+"""Terms that a host added to a product: which of them are biases, which are masks, and for which windows and heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nystra.adoption.noted import Product
+from nystra.adoption.operations import MASKED_BELOW
+
+# Entries that are compared at once.
+PIECE = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The different matrices among many.
+
+    Attributes:
+        different: (u, N, M).
+        numbers: for each of the matrices, which of the different ones it is, (count,).
+    """
+
+    different: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, matrices: Tensor) -> Rows:
+        """Find the different ones among matrices (count, N, M)."""
+        flat = matrices.flatten(1)
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randn(flat.shape[1], generator=generator, dtype=torch.float64).to(flat.device)
+        codes = torch.cat([part.double().clamp(-1e4, 1e4) @ probe for part in flat.split(_pieces(flat))])
+        _, numbers = torch.unique(codes, return_inverse=True)
+        # The first of each; equal codes of different matrices would be an accident, and are looked for.
+        first = torch.full((int(numbers.max()) + 1,), len(flat), device=flat.device)
+        first.scatter_reduce_(0, numbers, torch.arange(len(flat), device=flat.device), "amin")
+        rows = cls(matrices[first].clone(), numbers)
+        if rows.are(matrices):
+            return rows
+        return cls(matrices.clone(), torch.arange(len(matrices), device=matrices.device))
+
+    def are(self, matrices: Tensor) -> bool:
+        """Whether matrices (count, N, M) are these, bit by bit."""
+        if matrices.dtype != self.different.dtype or matrices.device != self.different.device:
+            return False
+        step = _pieces(matrices.flatten(1))
+        return all(
+            torch.equal(part, self.different[numbers])
+            for part, numbers in zip(matrices.split(step), self.numbers.split(step), strict=True)
+        )
+
+    @property
+    def are_masks(self) -> bool:
+        """Whether every entry hides or changes nothing, and some hide."""
+        hidden = self.different < MASKED_BELOW
+        return bool(hidden.any()) and bool((hidden | (self.different == 0)).all())
+
+
+def _pieces(flat: Tensor) -> int:
+    return max(1, PIECE // max(flat.shape[1], 1))
+
+
+def matrices(product: Product, place: int) -> Tensor:
+    """Matrices of a term of a product: (count, N, M)."""
+    lead, term = product.terms[place]
+    whole = term[(None,) * (len(lead) + 2 - term.dim())]
+    return whole.expand(*whole.shape[:-2], *product.sides).reshape(-1, *product.sides)
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(sides: tuple[int, ...], at: tuple[int, ...], lead: tuple[int, ...]) -> Tensor:
+    """Number of the matrix of a term for every place (lead) of a product, if it was added where sides were `at`."""
+    count = torch.arange(math.prod(sides)).reshape(sides)
+    return count.expand(at).reshape(lead)
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A term, by window and head.
+
+    Attributes:
+        place: in the product's terms.
+        rows: its different matrices.
+        numbers: which of them each window and head takes, (W, h).
+        kind: a bias is the same in all windows, a mask in all heads; "both" is neither.
+    """
+
+    place: int
+    rows: Rows
+    numbers: Tensor
+    kind: Literal["bias", "mask", "both"]
+
+    def of_heads(self, values: Tensor | None = None) -> Tensor:
+        """A bias by head, (h or 1, N, M), of `values` (count, N, M) in place of the kept ones if they are given."""
+        numbers = self.numbers[0]
+        if values is not None:
+            first = torch.zeros(len(self.rows.different), dtype=torch.long, device=values.device)
+            first[self.rows.numbers] = torch.arange(len(values), device=values.device)
+            numbers = first[numbers]
+        same = bool((numbers == numbers[0]).all())
+        return (self.rows.different if values is None else values)[numbers[:1] if same else numbers]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """The leading axes of a product, told apart: those of windows and those of heads.
+
+    Attributes:
+        order: of the leading axes, those of windows first.
+        windows: sides of the windows' axes.
+        heads: sides of the heads' axes.
+    """
+
+    order: tuple[int, ...]
+    windows: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lead: tuple[int, ...], axes: set[int]) -> Arrangement:
+        """Arrange leading sides whose axes of heads are known."""
+        first = [axis for axis in range(len(lead)) if axis not in axes]
+        last = sorted(axes)
+        return cls((*first, *last), tuple(lead[axis] for axis in first), tuple(lead[axis] for axis in last))
+
+    def apart(self, tokens: Tensor) -> Tensor:
+        """Tokens (*lead, n, c) as (W, h, n, c)."""
+        count = len(self.order)
+        arranged = tokens.permute(*self.order, count, count + 1)
+        return arranged.reshape(math.prod(self.windows), math.prod(self.heads), *tokens.shape[-2:])
+
+    def together(self, tokens: Tensor) -> Tensor:
+        """Tokens (W, h, n, c) as (*lead, n, c)."""
+        count = len(self.order)
+        back = [self.order.index(axis) for axis in range(count)]
+        return tokens.reshape(*self.windows, *self.heads, *tokens.shape[-2:]).permute(*back, count, count + 1)
+
+
+def sort_terms(product: Product) -> tuple[Arrangement, list[Term]]:
+    """Tell windows from heads by what was added to a product, and biases from masks."""
+    lead = product.lead
+    found = []
+    for place, (at, term) in enumerate(product.terms):
+        sides = (1,) * (len(at) + 2 - term.dim()) + tuple(term.shape[:-2])
+        rows = Rows.of(matrices(product, place).detach())
+        numbers = rows.numbers[_numbers(sides, at, lead).to(rows.numbers.device)]
+        varying = {axis for axis in range(len(lead)) if bool((numbers != numbers.narrow(axis, 0, 1)).any())}
+        found.append((rows, numbers, varying))
+    # A bias varies by head alone; where nothing tells, heads are the last axis, if it is not the only one.
+    biases = [varying for rows, _, varying in found if len(varying) == 1 and not rows.are_masks]
+    axes = set.union(*biases) if biases else set()
+    masked = set().union(*(varying for rows, _, varying in found if rows.are_masks))
+    if not axes and len(lead) > 1 and len(lead) - 1 not in masked:
+        axes = {len(lead) - 1}
+    arrangement = Arrangement.of(lead, axes)
+    terms = []
+    for place, (rows, numbers, varying) in enumerate(found):
+        kind: Literal["bias", "mask", "both"] = "both"
+        if rows.are_masks and not varying & axes:
+            kind = "mask"
+        elif not rows.are_masks and varying <= axes:
+            kind = "bias"
+        flat = numbers.permute(arrangement.order).reshape(math.prod(arrangement.windows), math.prod(arrangement.heads))
+        terms.append(Term(place, rows, flat, kind))
+    return arrangement, terms
