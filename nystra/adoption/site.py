@@ -173,7 +173,6 @@ def kept_window(module: nn.Module, parents: list[nn.Module], tokens: int) -> Win
             size = names.get(name)
             if isinstance(size, int) and size * size == tokens:
                 return size, size
-            sides = isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)
-            if sides and size[0] * size[1] == tokens:
-                return size[0], size[1]
+            if isinstance(size, tuple | list) and len(size) == 2 and size[0] * size[1] == tokens:
+                return int(size[0]), int(size[1])
     return None
