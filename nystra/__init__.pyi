@@ -1,6 +1,7 @@
 from .adoption.adopt import AdoptionReport as AdoptionReport
 from .adoption.adopt import adopt as adopt
 from .adoption.adopt import release as release
+from .adoption.attend import attend as attend
 from .analysis.planning import Plan as Plan
 from .analysis.planning import plan as plan
 from .hosts.dehazeformer.network import DehazeFormer as DehazeFormer
@@ -39,6 +40,7 @@ __all__ = [
     "Uformer",
     "WindowGeometry",
     "adopt",
+    "attend",
     "find_sites",
     "load_pretrained",
     "plan",

@@ -87,6 +87,11 @@ def _einsum(owner: Attends, equation: Any, *operands: Any) -> Any:
     )
 
 
+def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """A term that hides where booleans are true."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, 10 * MASKED_BELOW)
+
+
 def _fused(
     owner: Attends,
     query: Tensor,
@@ -105,8 +110,7 @@ def _fused(
         return NotImplemented
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
-            hidden = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
-            attn_mask = hidden.masked_fill(~attn_mask, 10 * MASKED_BELOW)
+            attn_mask = hiding(~attn_mask, query.dtype)
         logits = logits + attn_mask
     return Weights.of_logits(logits).attend(value) if isinstance(logits, Logits) else NotImplemented
 
@@ -149,9 +153,7 @@ def _multi_head(
     logits = _note(owner, queries * queries.shape[-1] ** -0.5, keys)
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
-            attn_mask = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device).masked_fill(
-                attn_mask, 10 * MASKED_BELOW
-            )
+            attn_mask = hiding(attn_mask, query.dtype)
         logits = logits + attn_mask
     weights = Weights.of_logits(logits)
     result = weights.attend(values).permute(2, 0, 1, 3).flatten(2)

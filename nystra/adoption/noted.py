@@ -50,22 +50,24 @@ class Product:
         query: (*lead, N, d), any scale folded in.
         key: (*lead, M, d).
         owner: makes the outputs.
+        head_axis: of the leading sides, which are heads; None: unknown.
 
     Attributes:
         terms: what was added, each with the leading sides of the view to which it was added.
         value: (*lead, N, M) once it had to be computed, else None.
     """
 
-    def __init__(self, query: Tensor, key: Tensor, owner: Attends) -> None:
+    def __init__(self, query: Tensor, key: Tensor, owner: Attends, head_axis: int | None = None) -> None:
         self.query = query
         self.key = key
         self.owner = owner
+        self.head_axis = head_axis
         self.terms: list[tuple[tuple[int, ...], Tensor]] = []
         self.value: Tensor | None = None
 
     def copy(self) -> Product:
         """The same product, to which other terms may be added."""
-        other = Product(self.query, self.key, self.owner)
+        other = Product(self.query, self.key, self.owner, self.head_axis)
         other.terms = list(self.terms)
         other.value = self.value
         return other

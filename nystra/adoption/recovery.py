@@ -23,6 +23,8 @@ from nystra.windows.position_bias import DenseBias, PositionBias, TableBias
 
 Window = tuple[int, int]
 Split = tuple[int | None, int | None]
+# Recoveries of a product, for images of different sizes.
+MOST_KEPT = 4
 MOST_GROUPS = 16
 """Largest number of kinds of windows; products with more are computed as the host does."""
 
@@ -175,6 +177,29 @@ class Recovered:
                 dense = dense.clamp_min(MASKED)
             own = None if dense is None else DenseBias(dense, self.window)
             self.groups.append(Group(members, (1, 1), (0, 0), hidden, own))
+
+
+class Recoveries:
+    """What was recovered of a product's terms the last times: of images of several sizes."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Recovered, ...] = ()
+
+    def of(self, product: Product, hint: Window | None) -> Recovered:
+        """Recover the geometry of a product, or give what was recovered of the same terms before.
+
+        Args:
+            product: of queries and keys.
+            hint: h and w that someone tells; not used if they do not hold the product's tokens.
+        """
+        fitting = hint if hint and math.prod(hint) == product.sides[0] else None
+        for each in self._kept:
+            if each.hint == fitting and each.is_of(product):
+                return each
+        recovered = Recovered(product, fitting)
+        # Another thread may do the same: what is kept is replaced, not changed.
+        self._kept = (recovered, *self._kept[: MOST_KEPT - 1])
+        return recovered
 
 
 def _shape(product: Product) -> tuple[Any, ...]:

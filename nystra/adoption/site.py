@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 
 from nystra.adoption.interception import Interception
 from nystra.adoption.noted import Product
-from nystra.adoption.recovery import Recovered, Window
+from nystra.adoption.recovery import Recovered, Recoveries, Window
+from nystra.adoption.terms import Arrangement
 from nystra.kernels.base import Kernel
 from nystra.kernels.softmax import Softmax
 from nystra.sites.site import ADOPTED
-
-# Of a product, for images of different sizes.
-MOST_KEPT = 4
+from nystra.windows.geometry import WindowGeometry
 
 
 class AdoptedSite:
@@ -40,11 +38,11 @@ class AdoptedSite:
         self.notes: list[str] = []
         self._head_channels = head_channels
         self._given = given
-        self._recovered: dict[int, list[Recovered]] = {}
+        self._recoveries: dict[int, Recoveries] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out of copies and files what calls recover again."""
-        return {**vars(self), "_recovered": {}}
+        return {**vars(self), "_recoveries": {}}
 
     @property
     def head_channels(self) -> int:
@@ -53,7 +51,7 @@ class AdoptedSite:
 
     def forget_tables(self) -> None:
         """Free what was recovered and the tables that kernels kept; the next calls make anew what they need."""
-        self._recovered.clear()
+        self._recoveries.clear()
 
     def attend(self, product: Product, value: Tensor, turn: int, hint: Window | None) -> Tensor:
         """Make the outputs of the site's product of a number in a call: values (*lead, M, d) → (*lead, N, d).
@@ -72,35 +70,20 @@ class AdoptedSite:
         if geometries is None:
             self.note(recovered.reason or "gradients of terms that are neither biases nor masks")
             return fused(product, value)
-        apart = recovered.arrangement.apart
-        query, key, values = apart(product.query), apart(product.key), apart(value)
+        channels = product.query.shape[-1]
         try:
-            self.kernel.cost(recovered.window, query.shape[3])
+            self.kernel.cost(recovered.window, channels)
         except ValueError as error:
             self.note(str(error))
             return fused(product, value)
-        if values.shape[3] != query.shape[3]:
-            self.note(f"values of {values.shape[3]} channels for queries of {query.shape[3]}")
+        if value.shape[-1] != channels:
+            self.note(f"values of {value.shape[-1]} channels for queries of {channels}")
             return fused(product, value)
-        if len(geometries) == 1:
-            attended = self.kernel(query, key, values, geometries[0][1])
-        else:
-            attended = torch.empty_like(values)
-            for members, geometry in geometries:
-                attended[members] = self.kernel(query[members], key[members], values[members], geometry)
-        return recovered.arrangement.together(attended)
+        return attend_windows(self.kernel, recovered.arrangement, geometries, product, value)
 
     def recover(self, product: Product, turn: int, hint: Window | None) -> Recovered:
-        """Recover the geometry of a product, or give what was recovered of the same terms before."""
-        kept = self._recovered.setdefault(turn, [])
-        fitting = hint if hint and math.prod(hint) == product.sides[0] else None
-        for each in kept:
-            if (fitting is None or each.hint == fitting) and each.is_of(product):
-                return each
-        recovered = Recovered(product, fitting)
-        # Another thread may do the same: lists are replaced, not changed.
-        self._recovered[turn] = [recovered, *kept[: MOST_KEPT - 1]]
-        return recovered
+        """Recover the geometry of the product of a number in a call, see `attend`."""
+        return self._recoveries.setdefault(turn, Recoveries()).of(product, hint)
 
     def note(self, reason: str) -> None:
         """Note, and warn once, that a product is computed as the host does."""
@@ -108,6 +91,23 @@ class AdoptedSite:
             self.notes.append(reason)
             if not isinstance(self.kernel, Softmax):
                 warnings.warn(f"attention is computed as the network does: {reason}", stacklevel=2)
+
+
+def attend_windows(
+    kernel: Kernel,
+    arrangement: Arrangement,
+    geometries: list[tuple[Tensor | None, WindowGeometry]],
+    product: Product,
+    value: Tensor,
+) -> Tensor:
+    """Attend by a kernel within the windows of a product: values (*lead, N, d) → the same shape."""
+    query, key, values = (arrangement.apart(tensor) for tensor in (product.query, product.key, value))
+    if len(geometries) == 1:
+        return arrangement.together(kernel(query, key, values, geometries[0][1]))
+    attended = torch.empty_like(values)
+    for members, geometry in geometries:
+        attended[members] = kernel(query[members], key[members], values[members], geometry)
+    return arrangement.together(attended)
 
 
 def fused(product: Product, value: Tensor) -> Tensor:

@@ -157,6 +157,8 @@ def sort_terms(product: Product) -> tuple[Arrangement, list[Term]]:
     masked = set().union(*(varying for rows, _, varying in found if rows.are_masks))
     if not axes and len(lead) > 1 and len(lead) - 1 not in masked:
         axes = {len(lead) - 1}
+    if product.head_axis is not None:
+        axes = {product.head_axis}
     arrangement = Arrangement.of(lead, axes)
     terms = []
     for place, (rows, numbers, varying) in enumerate(found):
