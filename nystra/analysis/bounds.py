@@ -57,13 +57,10 @@ def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) 
         query: (W, h, N, d), scale folded in.
         key: (W, h, N, d).
         kind: window, bias and mask.
-        landmarks: m; must divide the window.
+        landmarks: m, means over cells of the window; as near to it as fits, see `Kernel.fitted`.
 
     Returns:
         Errors and bounds, (W, h) each, computed in float64.
-
-    Raises:
-        ValueError: if `landmarks` does not divide the window.
 
     Examples:
         >>> import torch
@@ -80,6 +77,7 @@ def nystrom_error(query: Tensor, key: Tensor, kind: WindowKind, landmarks: int) 
     exact = query @ key.transpose(2, 3)
     if kind.has_bias:
         exact = exact + kind.all_logits().double()
+    landmarks = core.shape[3]
     most = torch.stack([block.amax((2, 3)) for block in (cross, core, marks, exact)]).amax(0)[..., None, None]
     cross, core, marks, exact = ((block - most).exp() for block in (cross, core, marks, exact))
     extended = torch.cat([torch.cat([core, marks], 3), torch.cat([cross, exact], 3)], 2)

@@ -123,7 +123,7 @@ def plan(
         net: host with exact attention; has the same kernels afterwards.
         sample: an input of the net, typical in size and content.
         budget_db: fidelity to keep, above 0: PSNR of the output against the exact net's, in dB.
-        candidates: kernels to try; those that do not fit a site's window are left out there.
+        candidates: kernels to try; those that refuse a site's window are left out there.
         sites: which window attentions; None: all.
         peak: largest value of the output, for the PSNR: 1; DehazeFormer's range [-1, 1]: 2.
         repeats: timings of each, of which the median counts.

@@ -7,7 +7,7 @@ queries. Bias and mask come from the geometry, for tokens and landmarks alike.
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -183,6 +183,25 @@ class Kernel(abc.ABC):
     def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
         """Attend as `absorbed` does, outside autocast."""
         raise NotImplementedError(f"{type(self).__name__} needs every token's query, key and value")
+
+    def fitted(self, window: tuple[int, int]) -> Self:
+        """The kernel with the numbers that it takes in a window; it attends there as this one does.
+
+        Numbers of landmarks and cells are what is wanted. They are kept where they divide a window into equal parts.
+        Elsewhere sizes of parts differ: by a token along a side for cells by position, whose numbers may have to change
+        a little, and by a token for clusters by content. There are never more parts than tokens.
+
+        Args:
+            window: height and width in tokens.
+
+        Examples:
+            >>> from nystra import ContentPooling, Nystrom
+            >>> ContentPooling().fitted((7, 7))
+            ContentPooling(landmarks=16, cells=16, near=5, bias_rank=16)
+            >>> Nystrom(landmarks=16, key_landmarks=32).fitted((7, 7))
+            Nystrom(landmarks=16, key_landmarks=36, ridge=0.03)
+        """
+        return self
 
     @abc.abstractmethod
     def cost(self, window: tuple[int, int], channels: int) -> Cost:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from glmha.shared.precision import at_least_float32
-from nystra.functional import pool
 from nystra.kernels.base import Cost, Kernel
 from nystra.programs.cpu import content_pooling as native
 from nystra.programs.cpu.library import usable
-from nystra.windows.clusters import balanced_order, inverse, rows, splits
+from nystra.windows.clusters import Groups, balanced_order, inverse, rows, splits
 from nystra.windows.geometry import MASKED, WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import DenseBias
@@ -31,9 +30,9 @@ class ContentPooling(Kernel):
         cells by position, `LandmarkPooling`      a b|a c|b c|a b    every summary mixes kinds
         cells by content, `ContentPooling`        a a|a b|b b|c c    one of four does
 
-    Queries are put into m equal blocks, and keys with their values into s equal cells, each by a balanced tree
-    (`nystra.windows.clusters`). As in `LandmarkPooling`, a block's mean query q̄ weighs the keys of each cell into one
-    key k̃, one value ṽ and a mass M. A token of the block sees this summary with the logit q·k̃ + (M - q̄·k̃). Each
+    Queries are put into m blocks, and keys with their values into s cells, all of nearly one size, each by a balanced
+    tree (`nystra.windows.clusters`). As in `LandmarkPooling`, a block's mean query q̄ weighs the keys of each cell into
+    one key k̃, one value ṽ and a mass M. A token of the block sees this summary with the logit q·k̃ + (M - q̄·k̃). Each
     block attends exactly to the cells whose summaries would be worst: those of the largest exp(M)·(spread of
     keys)·(spread of values), with which the error of second order grows. Every output is a convex combination of
     values, finite for every input.
@@ -47,13 +46,16 @@ class ContentPooling(Kernel):
     enters exactly.
 
     Args:
-        landmarks: m, blocks of queries; must divide the window's number of tokens, N. None: 16.
-        cells: s, cells of keys; must divide N. None: 2√N, but at most 128 unless a cell had more than 128 tokens then.
+        landmarks: m, blocks of queries. None: 16.
+        cells: s, cells of keys. None: 2√N in a window of N tokens, but at most 128 unless a cell had more than 128
+            tokens then.
         near: number of cells that each block attends exactly, 0 to s; s is exact attention. None: as many as hold N/8
             tokens, but at least 16 and at most 128 tokens, and one cell.
         bias_rank: channels for the position bias in summaries, >= 1; unused where there is none.
 
-    Numbers that are None follow the window. Where they do not divide N, the divisor is taken that is nearest by ratio.
+    Numbers that are None follow the window: where those of blocks and cells would not divide N, they are powers of two
+    near to it. Clusters differ in size by a token where their number does not divide N, and there are at most N of
+    them: `fitted` tells the numbers.
 
     Raises:
         ValueError: if a number is out of range.
@@ -85,6 +87,11 @@ class ContentPooling(Kernel):
         if self.near is not None and (self.near < 0 or (self.cells is not None and self.near > self.cells)):
             raise ValueError(f"near ({self.near}) must be a number of cells from 0 to cells ({self.cells})")
 
+    def fitted(self, window: tuple[int, int]) -> "ContentPooling":
+        """See base class."""
+        landmarks, cells, near = self._sizes(window)
+        return dataclasses.replace(self, landmarks=landmarks, cells=cells, near=near)
+
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """Cost without bias: both trees, 3md for the summaries, their spreads, 2dT for the T keys that a token sees."""
         tokens = window[0] * window[1]
@@ -98,17 +105,12 @@ class ContentPooling(Kernel):
     def _sizes(self, window: tuple[int, int]) -> tuple[int, int, int]:
         """Blocks, cells and near cells in a window."""
         tokens = window[0] * window[1]
-        for name, number in (("landmarks", self.landmarks), ("cells", self.cells)):
-            if number is not None and tokens % number:
-                raise ValueError(f"{name} ({number}) must divide the {window[0]}×{window[1]} window's {tokens} tokens")
-        landmarks = self.landmarks or _nearest_divisor(tokens, 16)
-        cells = self.cells or _nearest_divisor(tokens, max(min(2 * math.sqrt(tokens), 128), tokens / 128))
+        landmarks = min(self.landmarks or _fitting(16, tokens), tokens)
+        cells = min(self.cells or _fitting(max(min(2 * math.sqrt(tokens), 128), tokens / 128), tokens), tokens)
         near = self.near
         if near is None:
-            near = min(max(round(min(max(tokens / 8, 16), 128) * cells / tokens), 1), cells)
-        if near > cells:
-            raise ValueError(f"near ({near}) must be at most the {window[0]}×{window[1]} window's {cells} cells")
-        return landmarks, cells, near
+            near = max(round(min(max(tokens / 8, 16), 128) * cells / tokens), 1)
+        return landmarks, cells, min(near, cells)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "ContentTables":
         """Sizes, and further channels of queries and keys whose products are mask and bias."""
@@ -138,6 +140,8 @@ class ContentPooling(Kernel):
         if usable(query, key, value, parameters=geometry.parameters) is None or isinstance(geometry.bias, DenseBias):
             return None
         sizes = self._sizes(geometry.window)
+        if any(math.prod(geometry.window) % number for number in sizes[:2]):
+            return None
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]
         further = geometry.table(
             (self, geometry.kind_counts),
@@ -156,13 +160,18 @@ class ContentPooling(Kernel):
                 torch.cat([tokens, more.expand(len(tokens), tokens.shape[1], -1, -1)], 3)
                 for tokens, more in ((query, further.query), (key, further.key))
             )
+        block_groups, cell_groups = (Groups(query.shape[2], number) for number in (landmarks, cells))
         by_query = balanced_order(_comparable_queries(query, key, channels), landmarks)
         by_key = balanced_order(_comparable_pairs(query, key, value, channels), cells, ways=4)
+        back, by_query, by_key = inverse(by_query), block_groups.spread(by_query), cell_groups.spread(by_key)
         query, key, value = rows(query, by_query), rows(key, by_key), rows(value, by_key)
-        landmark = pool(query, landmarks)
+        landmark = block_groups.means(query)
         key_cells, value_cells = (tokens.unflatten(2, (cells, -1)) for tokens in (key, value))
         # Cell by cell, (W, h, s, m, t).
         masses = at_least_float32(landmark.unsqueeze(2) @ key_cells.transpose(3, 4))
+        repeats = None if cell_groups.even else cell_groups.repeats(key.device)
+        if repeats is not None:
+            masses = masses.masked_fill(repeats.unsqueeze(1), -torch.inf)
         weights = masses.softmax(4).to(key.dtype)
         far_key, far_value = ((weights @ tokens).transpose(2, 3) for tokens in (key_cells, value_cells))
         mass = masses.logsumexp(4).transpose(2, 3)
@@ -171,7 +180,7 @@ class ContentPooling(Kernel):
         logits = at_least_float32(blocks @ far_key.transpose(3, 4)) + offset.unsqueeze(3)
         if not near_count:
             result = (logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3)
-            return rows(result, inverse(by_query))
+            return rows(block_groups.joined(result), back)
         with torch.no_grad():
             spread = _log_spread(weights, key_cells, far_key) + _log_spread(weights, value_cells, far_value)
             chosen = (mass + 0.5 * spread).topk(near_count, 3).indices
@@ -184,12 +193,14 @@ class ContentPooling(Kernel):
             query_places, key_places = _places(further)
             near_places = _take(key_places[by_key].unsqueeze(3), cells, chosen).squeeze(4)
             near = near + _near_bias(further.bias, query_places[by_query].unflatten(2, (landmarks, -1)), near_places)
+        if repeats is not None:
+            near = near.masked_fill(repeats[chosen].flatten(3).unsqueeze(3), -torch.inf)
         # Cells that are attended exactly count once: their summaries get no weight.
         seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
         logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
         far_part, near_part = logits.softmax(4).to(value.dtype).split([cells, near.shape[4]], 4)
         result = (far_part @ far_value + near_part @ near_value).flatten(2, 3)
-        return rows(result, inverse(by_query))
+        return rows(block_groups.joined(result), back)
 
 
 class BiasChannels(NamedTuple):
@@ -227,10 +238,9 @@ class ContentTables(NamedTuple):
     further: BiasChannels | None
 
 
-def _nearest_divisor(number: int, wanted: float) -> int:
-    """The divisor of a number that is nearest to what is wanted, by ratio."""
-    small = [part for part in range(1, math.isqrt(number) + 1) if number % part == 0]
-    return min((*small, *(number // part for part in small)), key=lambda part: abs(math.log(part / wanted)))
+def _fitting(wanted: float, tokens: int) -> int:
+    """A wanted number of clusters where it divides the tokens, else the power of two that is nearest by ratio."""
+    return int(wanted) if tokens % wanted == 0 else 2 ** round(math.log2(wanted))
 
 
 def _take(tokens: Tensor, cells: int, chosen: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class BlockTables(NamedTuple):
     @classmethod
     def of(cls, kind: WindowKind, landmarks: int, dtype: torch.dtype) -> BlockTables:
         """Tables of a kind of window with m landmarks, for inputs of a dtype."""
-        cells = Cells.landmarks(kind.window, landmarks)
+        cells = Cells.nearest(kind.window, landmarks)
         if not kind.has_bias:
             return cls(cells, None, None, None)
         positions = kind.positions()
@@ -57,7 +57,7 @@ class IteratedNystrom(Kernel):
     """Base of the kernels of three blocks, one of them inverted by iteration.
 
     Args:
-        landmarks: m, means over cells of the window; must divide the window.
+        landmarks: m, means over cells of the window; see `Kernel.fitted`.
         iterations: of the pseudo-inverse.
 
     Raises:
@@ -72,9 +72,13 @@ class IteratedNystrom(Kernel):
         if self.landmarks < 1 or self.iterations < 1:
             raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
 
+    def fitted(self, window: tuple[int, int]) -> Self:
+        """See base class."""
+        return dataclasses.replace(self, landmarks=Cells.nearest(window, self.landmarks).num_blocks)
+
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """Cost without bias: 4md for the blocks, and the core's products, four of m×m matrices for an iteration."""
-        tokens, m = window[0] * window[1], Cells.landmarks(window, self.landmarks).num_blocks
+        tokens, m = window[0] * window[1], self.fitted(window).landmarks
         core = m * m * (2 * channels + 4 * self.iterations * m)
         return Cost(4 * m * channels + core / tokens, tokens * m)
 

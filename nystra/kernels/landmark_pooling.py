@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from glmha.shared.precision import at_least_float32
-from nystra.functional import add, pool
+from nystra.functional import add
 from nystra.kernels.base import Cost, Kernel
 from nystra.programs.cpu import landmark_pooling as native
 from nystra.programs.cpu.library import usable
-from nystra.windows.cells import Cells, cell_grid
+from nystra.windows.cells import Cells
 from nystra.windows.geometry import WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 
@@ -49,10 +49,13 @@ class LandmarkPooling(Kernel):
     is a convex combination of values and finite for every input.
 
     Args:
-        landmarks: m, blocks of queries, >= 1; must divide the window.
-        cells: s, cells of keys; a multiple of m along both axes.
+        landmarks: m, blocks of queries, >= 1.
+        cells: s, cells of keys; a multiple of m.
         near: tokens that are attended exactly: "none", "own" (the query's cell), "cross" (that cell and its four
             neighbours) or "block" (the query's block).
+
+    Where they do not divide a window into equal blocks and cells, these differ by a row or a column, and their numbers
+    are near to those wanted: `fitted` tells them. As many cells as tokens are exact attention.
 
     Raises:
         ValueError: if a number is below 1, `cells` is no multiple of `landmarks` or `near` is unknown.
@@ -81,27 +84,27 @@ class LandmarkPooling(Kernel):
         if self.near not in ("none", "own", "cross", "block"):
             raise ValueError(f"near ({self.near}) must be none, own, cross or block")
 
-    def layout(self, window: tuple[int, int]) -> Cells:
-        """Blocks and cells of a window.
+    def fitted(self, window: tuple[int, int]) -> "LandmarkPooling":
+        """See base class."""
+        layout = self.layout(window)
+        return dataclasses.replace(self, landmarks=layout.num_blocks, cells=layout.num_cells)
 
-        Raises:
-            ValueError: if they do not divide it.
-        """
-        blocks = cell_grid(window, self.landmarks)
-        inner = cell_grid(
-            (window[0] // blocks[0], window[1] // blocks[1]), self.cells // self.landmarks, "cells of a block"
-        )
-        return Cells(window, blocks, (blocks[0] * inner[0], blocks[1] * inner[1]))
+    def layout(self, window: tuple[int, int]) -> Cells:
+        """Blocks and cells of a window."""
+        return Cells.nearest(window, self.landmarks, self.cells)
 
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """Cost without bias: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
         layout = self.layout(window)
-        tokens = window[0] * window[1]
-        near = [len(cells) for cells in self._near(layout)]
-        exact = sum(near) / len(near)
-        seen = self.cells - exact + exact * tokens / self.cells
-        floats = tokens * (self.cells + max(near) * tokens // self.cells)
-        return Cost(3 * self.landmarks * channels + 2 * channels * seen, floats)
+        sizes, near = layout.sizes(), self._near(layout)
+        own = len(sizes) // len(near)
+        seen, most = 0, 0
+        for number, cells in enumerate(near):
+            keys = layout.num_cells - len(cells) + sum(sizes[cell] for cell in cells)
+            seen += keys * sum(sizes[number * own : (number + 1) * own])
+            most = max(most, keys + len(cells))
+        tokens = sum(sizes)
+        return Cost(3 * layout.num_blocks * channels + 2 * channels * seen / tokens, tokens * most)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "PoolingTables":
         """Mean bias β of blocks to keys, shift Δ of tokens to summaries, bias of near tokens."""
@@ -118,11 +121,15 @@ class LandmarkPooling(Kernel):
         size, groups = len(positions) // blocks, len(near) // blocks
         # In pieces of whole blocks: N×N values of all heads would not fit for large windows.
         step = max(1, MOST_PAIRS // (size * len(positions) * (1 if offsets is None else len(offsets))))
+        repeats = layout.repeats(kind.device)
+        counted = (~repeats).float().unflatten(0, (blocks, size, 1))
         means, biases = [], []
         for first in range(0, blocks, step):
             tokens = positions[first * size : (first + step) * size]
             bias = at_least_float32(kind.token_logits(tokens, positions, offsets)).unflatten(1, (-1, size))
-            mean, by_cell = bias.mean(2), bias.unflatten(3, (cells, -1))
+            weights = counted[first : first + step]
+            mean = ((bias * weights).sum(2) / weights.sum(1)).masked_fill(repeats, -torch.inf)
+            by_cell = bias.masked_fill(repeats, -torch.inf).unflatten(3, (cells, -1))
             shift = by_cell.logsumexp(4) - mean.unflatten(2, (cells, -1)).logsumexp(3).unsqueeze(2)
             # Of the groups of tokens that see the same cells exactly, which are parts of blocks.
             members = slice(first * groups, (first + step) * groups)
@@ -138,9 +145,10 @@ class LandmarkPooling(Kernel):
         if not kind.has_bias:
             # Without bias only minus infinity matters: the rest are rounding errors of sums of equal exponentials.
             bias_table = torch.where(bias_table == -torch.inf, bias_table, 0.0)
+        weighs = kind.has_bias or not layout.even
         return PoolingTables(
             layout,
-            mean_table.unflatten(2, (cells, -1)).transpose(1, 2).to(wide).contiguous() if kind.has_bias else None,
+            mean_table.unflatten(2, (cells, -1)).transpose(1, 2).to(wide).contiguous() if weighs else None,
             bias_table.to(wide).contiguous(),
             numbers,
             [cell for group in near for cell in group] == list(range(cells)),
@@ -177,7 +185,7 @@ class LandmarkPooling(Kernel):
     ) -> Tensor | None:
         """Attend by the program over maps (B, H, W, h, d); None where there is no program for them."""
         library = usable(query, key, value, parameters=geometry.parameters)
-        if library is None:
+        if library is None or not self.layout(geometry.window).even:
             return None
 
         def plan(kind: WindowKind) -> native.Plan:
@@ -194,8 +202,8 @@ class LandmarkPooling(Kernel):
         """See base class."""
         layout = tables.layout
         blocks, cells = layout.num_blocks, layout.num_cells
+        landmark = layout.means(query)
         query, key, value = (layout.gather(tensor) for tensor in (query, key, value))
-        landmark = pool(query, blocks)
         # Cell by cell, (W, h, s, m, t): weights then lie as the products with the cells' tokens read them.
         key_cells, value_cells = (tokens.unflatten(2, (cells, -1)) for tokens in (key, value))
         masses = add(at_least_float32(landmark.unsqueeze(2) @ key_cells.transpose(3, 4)), tables.mean)
@@ -232,7 +240,7 @@ class PoolingTables(NamedTuple):
 
     Attributes:
         layout: blocks and cells.
-        mean: β, (heads or 1, s, m, tokens of a cell); None: no bias.
+        mean: β, minus infinity for repeats, (heads or 1, s, m, tokens of a cell); None: neither bias nor repeats.
         bias: of each group's tokens to its summaries (Δ; minus infinity where their tokens are attended exactly) and to
             its exact tokens (minus infinity beyond the window's edge): (heads or 1, groups, tokens of a group, s +
             exact).

@@ -1,7 +1,6 @@
 """Two-level Nyström: the regularised form of PnP-Nystra's approximation."""
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import torch
@@ -28,8 +27,8 @@ class Nystrom(Kernel):
     that cell. Windows shifted by half their side need an even number of cells along each axis.
 
     Args:
-        landmarks: m, landmark queries; must divide the window.
-        key_landmarks: s, cells of keys; at least m, must divide the window.
+        landmarks: m, landmark queries; see `Kernel.fitted`.
+        key_landmarks: s, cells of keys; at least m.
         ridge: λ, above 0.
 
     Raises:
@@ -64,34 +63,46 @@ class Nystrom(Kernel):
         """Give the kernel with the authors' arithmetic, without bias and mask: see `PublishedNystrom`."""
         return PublishedNystrom(landmarks, iterations, threshold)
 
+    def fitted(self, window: tuple[int, int]) -> "Nystrom":
+        """See base class."""
+        queries, keys = self._cells(window)
+        return dataclasses.replace(self, landmarks=queries.num_blocks, key_landmarks=keys.num_blocks)
+
+    def _cells(self, window: tuple[int, int]) -> tuple[Cells, Cells]:
+        """Blocks of the landmark queries, and cells of the keys."""
+        queries, keys = (Cells.nearest(window, number) for number in (self.landmarks, self.key_landmarks))
+        return queries, keys
+
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         """Cost: 3d + 2d(m + s) + core/N multiply-adds a token (m landmarks, s cells, N tokens); N·max(m, s) numbers."""
-        queries = Cells.landmarks(window, self.landmarks)
-        keys = Cells.landmarks(window, self.key_landmarks, "key_landmarks")
-        tokens, m, s = window[0] * window[1], queries.num_blocks, keys.num_blocks
+        fitted = self.fitted(window)
+        tokens, m, s = window[0] * window[1], fitted.landmarks, fitted.key_landmarks
         core = m * s * (3 * channels + m) + m * m * (m + channels)
         return Cost(3 * channels + 2 * channels * (m + s) + core / tokens, tokens * max(m, s))
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "NystromTables":
         """Bias of tokens and landmarks to cells (log of the mean of its exponential) and of landmarks to tokens."""
-        queries = Cells.landmarks(kind.window, self.landmarks)
-        keys = Cells.landmarks(kind.window, self.key_landmarks, "key_landmarks")
+        queries, keys = self._cells(kind.window)
+        repeats = None if keys.even else torch.where(keys.repeats(kind.device), -torch.inf, 0.0)
         if not kind.has_bias:
-            return NystromTables(queries, keys, None, None, None)
+            return NystromTables(queries, keys, repeats, None, None, None)
         positions = kind.positions()
         centres = queries.means(positions[None, None])[0, 0]
         ordered = keys.order(positions)
         wide = torch.promote_types(dtype, torch.float32)
 
+        counts = torch.tensor(keys.sizes(), dtype=wide, device=kind.device)
+
         def to_cells(logits: Tensor) -> Tensor:
-            logits = logits.to(wide).unflatten(2, (keys.num_blocks, -1))
-            return logits.logsumexp(3) - math.log(logits.shape[3])
+            logits = add(logits.to(wide), repeats).unflatten(2, (keys.num_blocks, -1))
+            return logits.logsumexp(3) - counts.log()
 
         offsets = kind.offset_logits()
         # In pieces: N×N values of all heads would not fit for large windows.
         pieces = [to_cells(kind.token_logits(part, ordered, offsets)) for part in positions.split(256)]
         of_landmarks = kind.logits(centres, ordered)
-        return NystromTables(queries, keys, torch.cat(pieces, 1), to_cells(of_landmarks), of_landmarks.to(wide))
+        biases = torch.cat(pieces, 1), to_cells(of_landmarks), of_landmarks.to(wide)
+        return NystromTables(queries, keys, repeats, *biases)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables") -> Tensor:
         """Attend (W, h, N, d) through cells of keys, corrected at the landmark queries by a regularised solve."""
@@ -99,7 +110,7 @@ class Nystrom(Kernel):
         key, value = tables.keys.gather(key), tables.keys.gather(value)
         landmark = tables.queries.means(query)
         centre = landmark.mean(2, keepdim=True)
-        masses = at_least_float32(centre @ key.transpose(2, 3)).unflatten(3, (cells, -1))
+        masses = add(at_least_float32(centre @ key.transpose(2, 3)), tables.repeats).unflatten(3, (cells, -1))
         mass = masses.logsumexp(4)
         weights = (masses - mass.unsqueeze(4)).exp().to(key.dtype)
         pooled = weighted_cells(weights, torch.cat([key, value], 3).unflatten(2, (cells, -1))).squeeze(2)
@@ -108,7 +119,8 @@ class Nystrom(Kernel):
         offset = mass - at_least_float32(centre @ transposed)
         tokens = add(at_least_float32(query @ transposed) + offset, tables.token_bias).softmax(3)
         core = add(at_least_float32(landmark @ transposed) + offset, tables.core_bias).softmax(3)
-        landmarks = add(at_least_float32(landmark @ key.transpose(2, 3)), tables.landmark_bias).softmax(3)
+        to_keys = add(at_least_float32(landmark @ key.transpose(2, 3)), tables.repeats)
+        landmarks = add(to_keys, tables.landmark_bias).softmax(3)
         values = at_least_float32(pooled_value)
         correction = landmarks @ at_least_float32(value) - core @ values
         # W is N×m and F N×s: F (Ṽ + Aᵀ(…)⁻¹ correction) multiplies F once.
@@ -121,6 +133,8 @@ class NystromTables(NamedTuple):
     Attributes:
         queries: the blocks of the landmark queries.
         keys: the cells of the keys, as blocks.
+        repeats: added to the logits of keys in the cells' order, minus infinity for repeats, (N',); None: there are
+            none.
         token_bias: of tokens to cells, (heads or 1, N, s); None: no bias.
         core_bias: of landmark queries to cells, (heads or 1, m, s).
         landmark_bias: of landmark queries to tokens in the cells' order, (heads or 1, m, N).
@@ -128,6 +142,7 @@ class NystromTables(NamedTuple):
 
     queries: Cells
     keys: Cells
+    repeats: Tensor | None
     token_bias: Tensor | None
     core_bias: Tensor | None
     landmark_bias: Tensor | None

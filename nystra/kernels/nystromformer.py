@@ -16,7 +16,7 @@ class Nystromformer(IteratedNystrom):
     Landmarks are means over cells of the window. Each window starts the pseudo-inverse from its norms alone.
 
     Args:
-        landmarks: m; must divide the window.
+        landmarks: m; see `Kernel.fitted`.
         iterations: of the pseudo-inverse, >= 1.
 
     Raises:

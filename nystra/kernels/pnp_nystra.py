@@ -28,7 +28,7 @@ class PublishedNystrom(IteratedNystrom):
     window.
 
     Args:
-        landmarks: m; must divide the window.
+        landmarks: m; see `Kernel.fitted`.
         iterations: of the pseudo-inverse.
         threshold: t; 5 in the authors' SwinIR, 0 in their Uformer and RVRT.
 
@@ -51,11 +51,11 @@ class PublishedNystrom(IteratedNystrom):
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within all windows at once: their largest norms start the pseudo-inverse together."""
-        return self.attend(query, key, value, Cells.landmarks(geometry.window, self.landmarks))
+        return self.attend(query, key, value, Cells.nearest(geometry.window, self.landmarks))
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Cells:
         """The blocks."""
-        return Cells.landmarks(kind.window, self.landmarks)
+        return Cells.nearest(kind.window, self.landmarks)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Cells) -> Tensor:
         """Attend (W, h, N, d) in the authors' arithmetic: the core's pseudo-inverse by iteration, then normalised."""
@@ -74,7 +74,7 @@ class PublishedNystrom(IteratedNystrom):
 
     def attend_absorbed(self, tokens: Tensor, projections: Projections, geometry: WindowGeometry) -> Tensor:
         """Attend as `absorbed` does, outside autocast."""
-        marks = Cells.landmarks(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
+        marks = Cells.nearest(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
         query_mark, key_mark, _ = projections.heads(marks)
         core = self._kernel(query_mark @ key_mark.mT)
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
@@ -106,7 +106,7 @@ class PrintedNystrom(IteratedNystrom):
     norms alone.
 
     Args:
-        landmarks: m; must divide the window.
+        landmarks: m; see `Kernel.fitted`.
         iterations: of the pseudo-inverse.
 
     Raises:

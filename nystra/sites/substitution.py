@@ -169,8 +169,9 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
     reports = []
     for name, site, chosen in planned:
         tokens = site.window_size[0] * site.window_size[1]
+        fitted = chosen.fitted(site.window_size)
         before, after = (_cost(site, each) for each in (site.kernel, chosen))
-        reports.append(SiteReport(name, tokens, site.num_heads, chosen, before[0], after[0], before[1], after[1]))
+        reports.append(SiteReport(name, tokens, site.num_heads, fitted, before[0], after[0], before[1], after[1]))
         site.kernel = chosen
         site.forget_tables()
     return SubstitutionReport(tuple(reports))

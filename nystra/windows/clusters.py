@@ -1,7 +1,12 @@
 """Clusters of a window's tokens by content: equal groups of neighbours in feature space, by a balanced tree."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
+
+from nystra.functional import pool
+from nystra.windows.cells import parts
 
 
 def splits(count: int, ways: int) -> list[int]:
@@ -14,15 +19,60 @@ def splits(count: int, ways: int) -> list[int]:
     return factors
 
 
+class Groups:
+    """Runs of a sequence of tokens, see `nystra.windows.cells.parts`, side by side as runs of one size.
+
+    Runs that are smaller than the largest hold their last token twice. The second copies are *repeats*, which are to
+    count for nothing as keys.
+
+    Args:
+        count: number of tokens, N.
+        number: of runs, g, at most N.
+    """
+
+    def __init__(self, count: int, number: int) -> None:
+        self.number = number
+        self.begins = parts(count, number)
+        self.size = -(-count // number)
+        self.even = self.size * number == count
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """Repeat tokens: (W, h, N, ...) → (W, h, g·size, ...)."""
+        if self.even:
+            return tokens
+        places = [min(first + i, until - 1) for first, until in pairwise(self.begins) for i in range(self.size)]
+        return tokens.index_select(2, torch.tensor(places, device=tokens.device))
+
+    def joined(self, tokens: Tensor) -> Tensor:
+        """Drop repeats: (W, h, g·size, ...) → (W, h, N, ...)."""
+        if self.even:
+            return tokens
+        sizes = [until - first for first, until in pairwise(self.begins)]
+        places = [run * self.size + i for run, size in enumerate(sizes) for i in range(size)]
+        return tokens.index_select(2, torch.tensor(places, device=tokens.device))
+
+    def repeats(self, device: torch.device) -> Tensor:
+        """Which tokens are repeats: booleans, (g, size)."""
+        counts = torch.tensor([until - first for first, until in pairwise(self.begins)], device=device)
+        return torch.arange(self.size, device=device) >= counts.unsqueeze(1)
+
+    def means(self, tokens: Tensor) -> Tensor:
+        """Means of the runs: (W, h, g·size, d) → (W, h, g, d)."""
+        if self.even:
+            return pool(tokens, self.number)
+        counted = (~self.repeats(tokens.device)).to(tokens.dtype).unsqueeze(2)
+        return (tokens.unflatten(2, (self.number, -1)) * (counted / counted.sum(1, keepdim=True))).sum(3)
+
+
 def balanced_order(tokens: Tensor, leaves: int, ways: int = 2) -> Tensor:
-    """Order tokens so that each of `leaves` equal runs of neighbours holds tokens that are alike.
+    """Order tokens so that each of `leaves` runs of neighbours, see `Groups`, holds tokens that are alike.
 
     From the root down every node sorts its tokens along the direction in which they vary most, and splits them evenly.
     The direction is the channel of largest variance after one power iteration with the covariance.
 
     Args:
-        tokens: (W, h, N, d); `leaves` divides N.
-        leaves: number of groups.
+        tokens: (W, h, N, d).
+        leaves: number of runs, at most N.
         ways: parts that a level splits into, where that divides; more are faster and coarser.
 
     Returns:
@@ -31,18 +81,25 @@ def balanced_order(tokens: Tensor, leaves: int, ways: int = 2) -> Tensor:
     tokens = tokens.detach().to(torch.promote_types(tokens.dtype, torch.float32))
     order = torch.arange(tokens.shape[2], device=tokens.device).expand(tokens.shape[:3])
     nodes = 1
-    for parts in splits(leaves, ways):
-        members = tokens.unflatten(2, (nodes, -1))
-        members = members - members.mean(3, keepdim=True)
+    for children in splits(leaves, ways):
+        groups = Groups(tokens.shape[2], nodes)
+        members = groups.spread(tokens)
+        members = members.unflatten(2, (nodes, -1)) - groups.means(members).unsqueeze(3)
+        repeats = None if groups.even else groups.repeats(tokens.device)
+        if repeats is not None:
+            members = members.masked_fill(repeats.unsqueeze(2), 0)
         variances = members.square().sum(3)
         widest = variances.argmax(3, keepdim=True).unsqueeze(3)
         # The covariance's column of that channel: one power iteration from the unit vector.
         column = members.gather(4, widest.expand(*members.shape[:4], 1)).transpose(3, 4) @ members
-        places = (members @ column.transpose(3, 4)).squeeze(4).argsort(3).flatten(2)
-        first = members.shape[3] * torch.arange(nodes, device=tokens.device)
-        step = (places.unflatten(2, (nodes, -1)) + first.unsqueeze(1)).flatten(2)
+        places = (members @ column.transpose(3, 4)).squeeze(4)
+        if repeats is not None:
+            # Behind all others, also behind what is no number.
+            places = places.nan_to_num(torch.finfo(places.dtype).max).masked_fill(repeats, torch.inf)
+        first = torch.tensor(groups.begins[:-1], device=tokens.device)
+        step = groups.joined((places.argsort(3) + first.unsqueeze(1)).flatten(2))
         tokens, order = rows(tokens, step), order.gather(2, step)
-        nodes *= parts
+        nodes *= children
     return order
 
 

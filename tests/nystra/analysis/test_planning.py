@@ -35,6 +35,14 @@ class Cheap(nystra.Kernel):
         return value
 
 
+@dataclasses.dataclass(frozen=True)
+class Refusing(Cheap):
+    """A kernel that fits no window."""
+
+    def cost(self, window, channels):
+        raise ValueError("no window is right")
+
+
 class SlowSoftmaxNet(nn.Module):
     """Two sites, so large that exact attention takes measurable time."""
 
@@ -73,7 +81,7 @@ def test_a_faster_kernel_is_taken_within_the_budget(net, monkeypatch):
 
     monkeypatch.setattr(nystra.Softmax, "attend", slowly)
     sample = torch.rand(1, 32, 32, 8)
-    result = plan(net, sample, budget_db=1e-3, candidates=(Cheap(), nystra.LandmarkPooling(5, 5)), peak=100, repeats=2)
+    result = plan(net, sample, budget_db=1e-3, candidates=(Cheap(), Refusing()), peak=100, repeats=2)
     assert result.kernels == {"first": Cheap(), "second": Cheap()}
     assert result.seconds < result.exact_seconds
     report = nystra.substitute(net, result.kernels)

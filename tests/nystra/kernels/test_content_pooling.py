@@ -101,11 +101,15 @@ def test_content_pooling_follows_content_where_there_is_no_bias():
         ((64, 64), (16, 128, 4)),
         ((128, 128), (16, 128, 1)),
         ((256, 256), (16, 512, 1)),
-        ((6, 6), (18, 12, 5)),
-        ((7, 7), (7, 7, 2)),
+        ((6, 6), (16, 12, 5)),
+        ((7, 7), (16, 16, 5)),
+        ((13, 13), (16, 32, 4)),
+        ((14, 14), (16, 28, 4)),
+        ((2, 3), (6, 4, 4)),
     ],
 )
 def test_sizes_follow_the_window(window, sizes):
+    assert ContentPooling().fitted(window) == ContentPooling(*sizes)
     assert ContentPooling().cost(window, 8) == ContentPooling(*sizes).cost(window, 8)
 
 
@@ -114,12 +118,7 @@ def test_sizes_follow_the_window(window, sizes):
 def test_sizes_that_are_given_stay(given, natively):
     inputs = Scene(window=(4, 6)).tokens(torch.float32)
     geometry = Scene(window=(4, 6)).geometry(torch.float32)
-    chosen = {"landmarks": 12, "cells": 8} | given
+    chosen = {"landmarks": 16, "cells": 8} | given
     chosen = {"near": round(16 / 24 * chosen["cells"])} | chosen
     with contextlib.nullcontext() if natively else plain_torch():
         assert_close(ContentPooling(**given)(*inputs, geometry), ContentPooling(**chosen)(*inputs, geometry))
-
-
-def test_more_near_cells_than_a_window_has_are_refused():
-    with pytest.raises(ValueError, match=r"near \(17\) must be at most the 8×8 window's 16 cells"):
-        ContentPooling(near=17).cost((8, 8), 8)

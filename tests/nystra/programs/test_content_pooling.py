@@ -192,8 +192,3 @@ def test_gradients_are_those_of_plain_torch():
     assert natively(kernel, inputs, geometry) is None
     kernel(*inputs, geometry).sum().backward()
     assert all(tensor.grad is not None for tensor in inputs)
-
-
-def test_sizes_that_divide_no_window_are_refused():
-    with pytest.raises(ValueError, match="must divide"):
-        ContentPooling(16, 48)(*torch.randn(3, 1, 1, 256, 5), WindowGeometry((16, 16)))

@@ -110,7 +110,10 @@ class Foreign(nystra.Softmax):
         ({"kernels": {"nowhere": {"class": "Softmax"}}}, "unknown site nowhere"),
         ({"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "os.system"}}}, "must be one of"),
         ({"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "Nystrom", "tokens": 4}}}, "its arguments"),
-        ({"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "Nystrom", "landmarks": 3}}}, "must divide"),
+        (
+            {"kernels": {"layers.0.residual_group.blocks.0.attn": {"class": "Nystrom", "landmarks": 0}}},
+            r"landmarks \(0\)",
+        ),
         ({"windows": 8}, "must hold window_size, position_bias and kernels"),
         ({"window_size": 0}, "window_size"),
     ],

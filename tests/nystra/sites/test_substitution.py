@@ -1,6 +1,7 @@
 """Substitution: sites found, all validated before any is changed, costs reported; keys and weights stay."""
 
 import copy
+import dataclasses
 import pickle
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import nystra
+from nystra.kernels import Cost
 from nystra.sites.site import WindowAttention
 from nystra.sites.substitution import find_sites
 from nystra.windows import Cut
@@ -36,6 +38,16 @@ class Attention(WindowAttention):
         return self.kernel.over_maps(query, key, value, self.geometry(cut.grid), cut).flatten(3)
 
 
+@dataclasses.dataclass(frozen=True)
+class LargeWindows(nystra.Softmax):
+    """A kernel that refuses windows of less than 8×8."""
+
+    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+        if min(window) < 8:
+            raise ValueError("large windows only")
+        return super().cost(window, channels)
+
+
 @pytest.fixture
 def net() -> nn.Module:
     torch.manual_seed(0)
@@ -52,6 +64,8 @@ def test_all_sites_are_swapped_and_reported(net):
     assert report.sites[0].macs_before == 2 * 2 * 64 * 4
     assert report.sites[0].macs_after < report.sites[0].macs_before
     assert "LandmarkPooling(landmarks=4" in str(report)
+    sizes = [site.kernel for site in nystra.substitute(net, nystra.ContentPooling()).sites]
+    assert sizes == [nystra.ContentPooling(16, 16, 4), nystra.ContentPooling(16, 8, 8)]
     assert set(net.state_dict()) == keys
     assert not torch.equal(net(x), exact)
     nystra.substitute(net, nystra.Softmax())
@@ -82,7 +96,12 @@ def test_kernels_may_differ_by_site(net):
 @pytest.mark.parametrize(
     ("kernel", "sites", "error", "message"),
     [
-        (nystra.LandmarkPooling(64, 64), None, ValueError, r"got at 1: landmarks \(64\) must divide the 4×4 window"),
+        (
+            LargeWindows(),
+            None,
+            ValueError,
+            r"kernel \(LargeWindows\(\)\) must fit every site, got at 1: large windows only",
+        ),
         (nystra.Softmax(), "2", ValueError, r"sites \(2\) must match a window attention"),
         (nystra.Softmax(), lambda *_: False, ValueError, "sites must choose at least one"),
         (nystra.Softmax, None, TypeError, "kernel must be a nystra.Kernel"),

@@ -51,7 +51,8 @@ def run_compare(
     Args:
         data: data module; its test sets are used.
         pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer.
-        kernels: what replaces softmax; null: LandmarkPooling, Nystrom and Nystromformer as they come.
+        kernels: what replaces softmax; null: ContentPooling, LandmarkPooling, Nystrom and
+            Nystromformer as they come.
         metrics: quality against the ground truth; null: PSNR and SSIM on RGB.
         window_size: side of enlarged windows; null: those that the checkpoint records, else the trained ones.
         position_bias: what becomes of the trained position bias in enlarged windows: keep, interpolate or drop; null:

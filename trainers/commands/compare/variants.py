@@ -10,7 +10,12 @@ import nystra
 from nystra.sites.site import BiasMode
 from trainers.reports.comparison import RELEASED
 
-KERNELS: tuple[nystra.Kernel, ...] = (nystra.LandmarkPooling(), nystra.Nystrom(), nystra.Nystromformer())
+KERNELS: tuple[nystra.Kernel, ...] = (
+    nystra.ContentPooling(),
+    nystra.LandmarkPooling(),
+    nystra.Nystrom(),
+    nystra.Nystromformer(),
+)
 
 
 def build_variants(

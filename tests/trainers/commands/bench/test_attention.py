@@ -58,7 +58,6 @@ def test_errors_are_measured_on_a_network_s_own_queries(tmp_path):
         ({"threads": 0}, r"threads \(0\) must be at least 1"),
         ({"heads": 2, "queries": Path("some")}, r"heads \(2\) must be null with queries"),
         ({"channels": 2, "queries": Path("some")}, r"channels \(2\) must be null with queries"),
-        ({"window": 7}, r"landmarks \(16\) must divide the 7×7 window"),
         ({"figure": Path("errors.png")}, r"figure \(errors.png\) must be null without queries"),
     ],
 )

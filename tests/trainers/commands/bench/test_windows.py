@@ -102,7 +102,6 @@ def test_networks_have_the_released_sizes(name):
     [
         ({"network": "vgg"}, r"network \(vgg\) must be one of swinir-light-x2, "),
         ({"network": "small", "repeats": 0}, r"repeats \(0\) must be at least 1"),
-        ({"network": "small", "window": 6}, r"landmarks \(16\) must divide the 6×6 window"),
         ({"network": "small", "window": 8, "baseline": SWINIR}, r"baseline \(.*\) needs .* bias: window 4, keep"),
         (
             {"network": "small", "window": 4, "position_bias": "drop", "baseline": SWINIR},
