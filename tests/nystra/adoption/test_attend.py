@@ -104,7 +104,6 @@ def test_kernels_differ_from_exact_attention_and_keep_its_dtype():
         ({"bias": torch.zeros(3, 64, 64)}, r"bias \(3, 64, 64\) must be \(2, 64, 64\)"),
         ({"mask": torch.zeros(2, 64, 64)}, "may be of 2 heads or of 2 windows"),
         ({"mask": torch.zeros(63, 64)}, r"mask \(63, 64\) must be broadcast"),
-        ({"kernel": LandmarkPooling(3, 3)}, "landmarks"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):
