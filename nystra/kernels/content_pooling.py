@@ -140,8 +140,6 @@ class ContentPooling(Kernel):
         if usable(query, key, value, parameters=geometry.parameters) is None or isinstance(geometry.bias, DenseBias):
             return None
         sizes = self._sizes(geometry.window)
-        if any(math.prod(geometry.window) % number for number in sizes[:2]):
-            return None
         kinds = [kind for _, _, kind in geometry.kinds(query.device)]
         further = geometry.table(
             (self, geometry.kind_counts),

@@ -185,12 +185,13 @@ class LandmarkPooling(Kernel):
     ) -> Tensor | None:
         """Attend by the program over maps (B, H, W, h, d); None where there is no program for them."""
         library = usable(query, key, value, parameters=geometry.parameters)
-        if library is None or not self.layout(geometry.window).even:
+        if library is None:
             return None
 
         def plan(kind: WindowKind) -> native.Plan:
             tables = self.tables(kind, query.dtype)
-            return native.Plan.of(tables.layout, self.near_cells(kind), tables.mean, tables.bias, library.tile)
+            mean = tables.mean if kind.has_bias else None
+            return native.Plan.of(tables.layout, self.near_cells(kind), mean, tables.bias, library.tile)
 
         plans = [
             geometry.table((self, library.tile), kind, query.dtype, functools.partial(plan, kind))

@@ -145,8 +145,8 @@ def content_pooling(
         margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
         kinds: kinds of windows along each axis, 2 where the last ones differ from the others.
-        blocks: of queries; divides the number of tokens.
-        cells: of keys; divides the number of tokens.
+        blocks: of queries, at most as many as tokens.
+        cells: of keys, at most as many as tokens.
         near: cells that a block attends exactly.
 
     Returns:

@@ -24,7 +24,7 @@ template <class T> const char *run_content_pooling(Random &random, Numbers numbe
 
   Arguments a{};
   maps.set(a);
-  a.blocks = divisor(random, tokens), a.cells = divisor(random, tokens);
+  a.blocks = random.from(1, tokens), a.cells = random.from(1, tokens);
   a.near = random.once_in(3) ? a.cells : random.upto(a.cells);
   std::unique_ptr<int32_t[]> query_parts = levels(random, a.blocks, a.query_levels);
   std::unique_ptr<int32_t[]> key_parts = levels(random, a.cells, a.key_levels);

@@ -10,23 +10,23 @@ struct Tables {
   Kind kind{};
 
   Tables(Random &random, const Arguments &a, bool with_mean, bool with_bias) {
-    int64_t tokens = a.windows.tokens(), size = tokens / a.cells, block = tokens / a.blocks, rows = 0;
+    int64_t tokens = a.windows.tokens(), rows = 0, block = 0;
     std::vector<Queries> tiles;
     std::vector<Exact> runs;
     int often = random.from(1, 4);
     for (int64_t first = 0; first < tokens;) {
-      int64_t left = block - first % block, most = left < TILE ? left : TILE;
+      while (a.begin[(block + 1) * (a.cells / a.blocks)] <= first) block++;
+      int64_t left = a.begin[(block + 1) * (a.cells / a.blocks)] - first, most = left < TILE ? left : TILE;
       int64_t count = random.once_in(4) ? random.from(1, most) : most, before = runs.size(), row = rows;
       rows += a.cells;
       for (int64_t cell = 0; cell < a.cells; cell++) {
         if (!random.once_in(often)) continue;
-        int64_t token = cell * size;
-        if ((int64_t)runs.size() > before && runs.back().first + runs.back().count == token && !random.once_in(3))
-          runs.back().count += size;
-        else runs.push_back({(int32_t)token, (int32_t)size});
-        rows += size;
+        if ((int64_t)runs.size() > before && runs.back().first + runs.back().count == cell && !random.once_in(3))
+          runs.back().count++;
+        else runs.push_back({(int32_t)cell, 1});
+        rows += a.begin[cell + 1] - a.begin[cell];
       }
-      tiles.push_back({(int32_t)(first / block), (int32_t)first, (int32_t)count, (int32_t)before,
+      tiles.push_back({(int32_t)block, (int32_t)first, (int32_t)count, (int32_t)before,
                        (int32_t)(runs.size() - before), (int32_t)row});
       first += count;
     }
@@ -48,15 +48,17 @@ struct Summaries {
   std::vector<double> key, value, offset;
 
   Summaries(const Arguments &a, const Kind &kind, const Rows &rows, int64_t head, int64_t block) {
-    int64_t tokens = a.windows.tokens(), channels = a.windows.channels, size = tokens / a.cells;
-    std::vector<double> landmark(channels), weight(size);
-    int64_t members = tokens / a.blocks;
-    for (int64_t i = block * members; i < (block + 1) * members; i++)
-      for (int64_t c = 0; c < channels; c++) landmark[c] += rows.query[i * channels + c] / (double)members;
+    int64_t tokens = a.windows.tokens(), channels = a.windows.channels, inner = a.cells / a.blocks;
+    std::vector<double> landmark(channels);
+    int64_t from = a.begin[block * inner], until = a.begin[(block + 1) * inner];
+    for (int64_t i = from; i < until; i++)
+      for (int64_t c = 0; c < channels; c++) landmark[c] += rows.query[i * channels + c] / (double)(until - from);
     for (int64_t cell = 0; cell < a.cells; cell++) {
       double total = 0, product = 0;
+      int64_t size = a.begin[cell + 1] - a.begin[cell];
+      std::vector<double> weight(size);
       for (int64_t j = 0; j < size; j++) {
-        int64_t token = cell * size + j;
+        int64_t token = a.begin[cell] + j;
         int64_t place = head * kind.mean_head + (block / TILE * tokens + token) * TILE + block % TILE;
         weight[j] = kind.mean ? kind.mean[place] : 0;
         for (int64_t c = 0; c < channels; c++) weight[j] += landmark[c] * rows.key[token * channels + c];
@@ -67,8 +69,8 @@ struct Summaries {
       for (int64_t c = 0; c < channels; c++) {
         double k = 0, v = 0;
         for (int64_t j = 0; j < size; j++) {
-          k += weight[j] * rows.key[(cell * size + j) * channels + c];
-          v += weight[j] * rows.value[(cell * size + j) * channels + c];
+          k += weight[j] * rows.key[(a.begin[cell] + j) * channels + c];
+          v += weight[j] * rows.value[(a.begin[cell] + j) * channels + c];
         }
         key.push_back(k), value.push_back(v), product += landmark[c] * k;
       }
@@ -85,7 +87,14 @@ template <class T> const char *run_landmark_pooling(Random &random, Numbers numb
 
   Arguments a{};
   maps.set(a);
-  a.blocks = divisor(random, tokens), a.cells = a.blocks * divisor(random, tokens / a.blocks);
+  a.blocks = random.from(1, tokens), a.cells = a.blocks * random.from(1, tokens / a.blocks);
+  // Sizes as the layouts of the package have them, or any.
+  std::vector<int32_t> begins;
+  for (int64_t cell = 0; cell <= a.cells; cell++) begins.push_back(cell * tokens / a.cells);
+  for (int64_t cell = 1; cell < a.cells; cell++)
+    if (random.once_in(4)) begins[cell] = random.from(begins[cell - 1] + 1, begins[cell + 1] - 1);
+  std::unique_ptr<int32_t[]> begin = copied(begins);
+  a.begin = begin.get();
   std::vector<int32_t> shuffled;
   for (int64_t i = 0; i < tokens; i++) shuffled.push_back(i);
   for (int64_t i = tokens - 1; i > 0; i--) std::swap(shuffled[i], shuffled[random.upto(i)]);
@@ -105,7 +114,7 @@ template <class T> const char *run_landmark_pooling(Random &random, Numbers numb
     for (int64_t window = 0; window < cut.windows.count(); window++) {
       Rows rows(maps, window, head, a.order);
       const Kind &kind = a.kind[cut.kind(window, a.kinds)];
-      int64_t size = tokens / a.cells, block = -1;
+      int64_t block = -1;
       std::unique_ptr<Summaries> far;
       for (int64_t t = 0; t < kind.tiles; t++) {
         const Queries &tile = kind.tile[t];
@@ -113,8 +122,10 @@ template <class T> const char *run_landmark_pooling(Random &random, Numbers numb
         std::vector<bool> near(a.cells);
         std::vector<int64_t> seen;
         for (int32_t run = tile.run; run < tile.run + tile.runs; run++)
-          for (int32_t j = kind.run[run].first; j < kind.run[run].first + kind.run[run].count; j++)
-            seen.push_back(j), near[j / size] = true;
+          for (int32_t cell = kind.run[run].first; cell < kind.run[run].first + kind.run[run].count; cell++) {
+            near[cell] = true;
+            for (int32_t j = a.begin[cell]; j < a.begin[cell + 1]; j++) seen.push_back(j);
+          }
         for (int64_t lane = 0; lane < tile.count; lane++) {
           const float *query = &rows.query[(tile.first + lane) * channels];
           Token at = cut.place(window, a.order[tile.first + lane]);

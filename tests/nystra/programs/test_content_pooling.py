@@ -64,7 +64,23 @@ def test_maps_are_read_and_written_in_place(cut):
 @pytest.mark.parametrize("channels", [1, 5, 8, 16, 30, 33])
 @pytest.mark.parametrize(
     ("window", "sizes"),
-    [((8, 8), (8, 16, 3)), ((16, 16), (16, 32, 3)), ((32, 32), (16, 64, 8)), ((6, 6), (6, 9, 2)), ((9, 5), (1, 3, 1))],
+    [
+        *[
+            ((8, 8), (8, 16, 3)),
+            ((16, 16), (16, 32, 3)),
+            ((32, 32), (16, 64, 8)),
+            ((6, 6), (6, 9, 2)),
+            ((9, 5), (1, 3, 1)),
+        ],
+        # Blocks and cells of two sizes.
+        *[
+            ((6, 6), (16, 12, 5)),
+            ((7, 7), (16, 16, 5)),
+            ((14, 14), (16, 28, 4)),
+            ((13, 13), (5, 32, 0)),
+            ((5, 5), (7, 8, 8)),
+        ],
+    ],
     ids=str,
 )
 def test_outputs_are_those_of_plain_torch(window, sizes, channels):

@@ -53,6 +53,13 @@ def plainly(kernel: LandmarkPooling, inputs: list[torch.Tensor], geometry: Windo
         ((12, 12), 4, 16),
         ((16, 16), 16, 16),
         ((16, 16), 16, 64),
+        # Blocks and cells of several sizes.
+        ((6, 6), 16, 16),
+        ((7, 7), 4, 16),
+        ((7, 7), 16, 64),
+        ((5, 5), 16, 16),
+        ((13, 14), 16, 64),
+        ((1, 53), 16, 16),
     ],
 )
 def test_outputs_are_plain_torchs(window, landmarks, cells, near):
@@ -67,10 +74,11 @@ def test_outputs_are_plain_torchs(window, landmarks, cells, near):
 @pytest.mark.parametrize("near", NEAR)
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize(("grid", "shift"), [((2, 2), (4, 3)), ((1, 2), (0, 4)), ((1, 1), (4, 4))])
-def test_windows_of_all_kinds(grid, shift, biased, near):
+@pytest.mark.parametrize("window", [(8, 8), (7, 6)])
+def test_windows_of_all_kinds(window, grid, shift, biased, near):
     kernel = LandmarkPooling(4, 16, near)
-    geometry = WindowGeometry((8, 8), grid, shift, table((8, 8)) if biased else None)
-    inputs = tokens(2 * grid[0] * grid[1], (8, 8), 6)
+    geometry = WindowGeometry(window, grid, shift, table(window) if biased else None)
+    inputs = tokens(2 * grid[0] * grid[1], window, 6)
     actual = natively(kernel, inputs, geometry)
     assert_close(actual.double(), plainly(kernel, inputs, geometry), rtol=1e-4, atol=1e-4)
 

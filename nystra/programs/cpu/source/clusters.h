@@ -162,14 +162,25 @@ static void partition(const Places &tokens, float limit, const Places &spare) {
   memcpy(tokens.token + less, spare.token, sizeof(int32_t) * (tokens.count - less));
 }
 
-// Order tokens, whose places are in [low, high), so that each of `parts` equal runs lies below the next.
-static void split(const Places &tokens, int parts, float low, float high, const Places &spare) {
-  if (parts == 1) return;
-  int64_t first = tokens.count / parts * (parts / 2);
+// Runs of a sequence whose sizes differ by one at most: `parts` of nystra/windows/cells.py.
+struct Parts {
+  int64_t count, number;
+
+  int64_t begin(int64_t part) const { return part * count / number; }
+  int64_t size(int64_t part) const { return begin(part + 1) - begin(part); }
+  int64_t largest() const { return (count + number - 1) / number; }
+};
+
+// Order tokens, whose places are in [low, high), so that each of `number` runs from a part on lies below the next.
+static void split(const Places &tokens, const Parts &parts, int64_t part, int number, float low, float high,
+                  const Places &spare) {
+  if (number == 1) return;
+  int half = number / 2;
+  int64_t first = parts.begin(part + half) - parts.begin(part);
   float middle = boundary(tokens, first, low, high);
   partition(tokens, middle, spare);
-  split(tokens.from(0, first), parts / 2, low, middle, spare);
-  split(tokens.from(first, tokens.count - first), parts - parts / 2, middle, high, spare);
+  split(tokens.from(0, first), parts, part, half, low, middle, spare);
+  split(tokens.from(first, tokens.count - first), parts, part + half, number - half, middle, high, spare);
 }
 
 class Tree {
@@ -183,20 +194,24 @@ public:
     return 2 * Arena::room(count + LANES) + Arena::room(count) + Arena::room(stride) + Arena::room(2 * stride);
   }
 
-  // Order all tokens so that they are in equal groups of neighbours, by levels that each split every node.
+  // Order all tokens so that they are in groups of neighbours of nearly one size, by levels that each split every node.
   void order(const Features &features, const int32_t *parts, int levels, int32_t *token) const {
     for (int64_t i = 0; i < count; i++) token[i] = i;
-    int64_t size = count;
-    for (int level = 0; level < levels; size /= parts[level++])
-      for (int64_t node = 0; node < count; node += size) {
-        Places tokens{place, token + node, size};
+    int64_t nodes = 1;
+    for (int level = 0; level < levels; nodes *= parts[level++]) {
+      Parts node{count, nodes}, child{count, nodes * parts[level]};
+      for (int64_t i = 0; i < nodes; i++) {
+        int64_t size = node.size(i);
+        Places tokens{place, token + node.begin(i), size};
         direction(features, tokens.token, size, line, memory);
         project(features, tokens.token, size, line, place);
         Floats least = load(place), most = least;
         for (int64_t j = LANES; j < size; j += LANES)
           least = smaller(least, load(place + j)), most = larger(most, load(place + j));
-        split(tokens, parts[level], smallest(least), std::nextafter(-smallest(-most), INFINITY), spare);
+        split(tokens, child, i * parts[level], parts[level], smallest(least),
+              std::nextafter(-smallest(-most), INFINITY), spare);
       }
+    }
   }
 
 private:

@@ -24,13 +24,15 @@ struct Arguments : Attention {
 };
 
 struct Sizes {
-  int64_t tokens, block, cell, seen;
+  int64_t tokens;
+  Parts block, cell;
+  int64_t seen; // rows at most
   int channels, query_stride;
   Layout layout;
 
   explicit Sizes(const Arguments &a)
-      : tokens(a.windows.tokens()), block(tokens / a.blocks), cell(tokens / a.cells),
-        seen(a.cells - a.near + a.near * cell), channels(a.windows.channels),
+      : tokens(a.windows.tokens()), block{tokens, a.blocks}, cell{tokens, a.cells},
+        seen(a.cells - a.near + a.near * cell.largest()), channels(a.windows.channels),
         query_stride((channels + a.further + LANES - 1) / LANES * LANES),
         layout{channels + (int)a.further, channels} {}
 };
@@ -44,11 +46,11 @@ public:
     ordered.row = arena.take<int32_t>(size.tokens), ordered.column = arena.take<int32_t>(size.tokens);
     by_query = arena.take<int32_t>(size.tokens), by_key = arena.take<int32_t>(size.tokens);
     near = arena.take<int32_t>(a.near * TILE);
-    offset_place = arena.take<int32_t>(size.tokens), near_place = arena.take<int32_t>(a.near * size.cell);
+    offset_place = arena.take<int32_t>(size.tokens), near_place = arena.take<int32_t>(a.near * size.cell.largest());
     query = arena.take(size.tokens * size.query_stride), pair = arena.take(size.tokens * stride);
     scale = arena.take(3 * stride + size.query_stride);
     mean_row = arena.take(TILE * size.query_stride), mean = arena.take(TILE * size.query_stride);
-    cell = arena.take(size.cell * stride), summary = arena.take(TILE * a.cells * stride);
+    cell = arena.take(size.cell.largest() * stride), summary = arena.take(TILE * a.cells * stride);
     score = arena.take(a.cells * TILE), seen = arena.take(size.seen * stride);
     tile_query = arena.take(TILES * TILE * size.query_stride), sum = arena.take(TILES * TILE * stride);
     weight = arena.take(BLOCK * TILE);
@@ -63,10 +65,10 @@ public:
     Sizes size(a);
     size_t stride = size.layout.stride(), tokens = size.tokens;
     return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 7 * Arena::room(tokens) +
-           Arena::room(a.near * TILE) + Arena::room(a.near * size.cell) +
+           Arena::room(a.near * TILE) + Arena::room(a.near * size.cell.largest()) +
            Arena::room(tokens * size.query_stride) + Arena::room(tokens * stride) +
            Arena::room(3 * stride + size.query_stride) + 2 * Arena::room(TILE * size.query_stride) +
-           Arena::room(size.cell * stride) + Arena::room(TILE * a.cells * stride) + Arena::room(a.cells * TILE) +
+           Arena::room(size.cell.largest() * stride) + Arena::room(TILE * a.cells * stride) + Arena::room(a.cells * TILE) +
            Arena::room(size.seen * stride) + Arena::room(TILES * TILE * size.query_stride) +
            Arena::room(TILES * TILE * stride) + Arena::room(BLOCK * TILE);
   }
@@ -165,17 +167,18 @@ private:
     int32_t number[TILE];
     for (int64_t b = 0; b < count; b++) {
       number[b] = b;
-      const int32_t *token = by_query + (first + b) * size.block;
+      const int32_t *token = by_query + size.block.begin(first + b);
+      int64_t members = size.block.size(first + b);
       for (int part = 0; part < size.query_stride; part += LANES) {
         Floats sum{};
-        for (int64_t i = 0; i < size.block; i++) sum += load(query + token[i] * (int64_t)size.query_stride + part);
-        store(mean_row + b * size.query_stride + part, sum * (1.f / size.block));
+        for (int64_t i = 0; i < members; i++) sum += load(query + token[i] * (int64_t)size.query_stride + part);
+        store(mean_row + b * size.query_stride + part, sum * (1.f / members));
       }
     }
     tile_of_rows(mean_row, size.query_stride, number, count, size.layout.keys, mean);
     for (int64_t c = 0; c < a.cells; c++) {
-      copy_rows(pair, by_key + c * size.cell, size.cell, stride, cell);
-      summarise(mean, cell, size.cell, size.layout, sum, weight, summary + c * stride, a.cells * stride,
+      copy_rows(pair, by_key + size.cell.begin(c), size.cell.size(c), stride, cell);
+      summarise(mean, cell, size.cell.size(c), size.layout, sum, weight, summary + c * stride, a.cells * stride,
                 score + c * TILE);
     }
   }
@@ -200,12 +203,14 @@ private:
 
   // Gather the rows that a block sees: the tokens of its near cells, and the others' summaries.
   void gather(int64_t block) {
-    float *to = seen;
-    for (int64_t i = 0; i < a.near; i++, to += size.cell * stride) {
-      const int32_t *token = by_key + near[i * TILE + block] * size.cell;
-      copy_rows(pair, token, size.cell, stride, to);
-      for (int64_t j = 0; j < size.cell; j++) near_place[i * size.cell + j] = offset_place[token[j]];
+    near_count = 0;
+    for (int64_t i = 0; i < a.near; i++) {
+      int64_t c = near[i * TILE + block], count = size.cell.size(c);
+      const int32_t *token = by_key + size.cell.begin(c);
+      copy_rows(pair, token, count, stride, seen + near_count * stride);
+      for (int64_t j = 0; j < count; j++) near_place[near_count++] = offset_place[token[j]];
     }
+    float *to = seen + near_count * stride;
     for (int64_t c = 0; c < a.cells; c++) {
       if (score[c * TILE + block] == -INFINITY) continue;
       copy_row(summary + (block * a.cells + c) * stride, to, stride);
@@ -215,7 +220,7 @@ private:
 
   void attend_block(int64_t block) {
     Tokens<T> outputs(a.output, ordered, head);
-    int64_t first = block * size.block, until = first + size.block;
+    int64_t first = size.block.begin(block), until = size.block.begin(block + 1);
     for (; first < until; first += TILES * TILE) {
       Tile tile[TILES];
       int count = 0;
@@ -227,9 +232,9 @@ private:
         tile[count].start();
         tile_of_rows(query, size.query_stride, by_query + token, until - token, size.layout.keys, packed);
       }
-      int64_t exact = a.bias ? a.near * size.cell : 0;
+      int64_t exact = a.bias ? near_count : 0, rows = near_count + a.cells - a.near;
       if (exact) attend_near(tile, count, first, until, exact);
-      attend_rows(tile, count, seen + exact * stride, size.seen - exact, size.layout, weight);
+      attend_rows(tile, count, seen + exact * stride, rows - exact, size.layout, weight);
       for (int t = 0; t < count; t++) {
         tile[t].finish();
         unpack_tile(tile[t].sum, tile[t].total, outputs, first + t * TILE, until, size.channels);
@@ -259,7 +264,7 @@ private:
   const Arguments &a;
   Sizes size;
   int stride;
-  int64_t head;
+  int64_t head, near_count; // tokens of a block's near cells
   Arena arena;
   Tree query_tree, key_tree;
   Place place, ordered; // row by row; block by block

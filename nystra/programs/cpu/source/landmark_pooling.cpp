@@ -18,7 +18,7 @@ struct Queries {
   int32_t run, runs; // the first of its runs and their number
   int32_t row;       // the first of its rows in the table
 };
-// Tokens of whole cells, side by side.
+// Cells side by side.
 struct Exact {
   int32_t first, count;
 };
@@ -39,7 +39,8 @@ struct Kind {
 
 struct Arguments : Attention {
   const int32_t *order;  // numbers of a window's tokens, row by row, in the cells' order
-  int64_t blocks, cells; // m and s of a window
+  int64_t blocks, cells; // m and s of a window, m divides s
+  const int32_t *begin;  // the first token of each cell, and their number: (s + 1)
   const Kind *kind;
 };
 
@@ -111,9 +112,9 @@ public:
   void summarise(int64_t first, int64_t until) {
     if (first == until) return;
     find_landmarks();
-    int64_t size = tokens / a.cells, from = first * size;
-    pack_rows(Tokens<T>(a.key, place, head), from, until * size, channels, 1, row(from), 2 * channels);
-    pack_rows(Tokens<T>(a.value, place, head), from, until * size, channels, 1, row(from) + channels, 2 * channels);
+    int64_t from = a.begin[first], end = a.begin[until];
+    pack_rows(Tokens<T>(a.key, place, head), from, end, channels, 1, row(from), 2 * channels);
+    pack_rows(Tokens<T>(a.value, place, head), from, end, channels, 1, row(from) + channels, 2 * channels);
     for (int64_t group = 0; group < groups; group++)
       for (int64_t cell = first; cell < until; cell++) summarise_cell(group, cell);
   }
@@ -129,31 +130,33 @@ private:
 
   void find_landmarks() {
     Tokens<T> queries(a.query, place, head);
-    int64_t size = tokens / a.blocks;
+    int64_t inner = a.cells / a.blocks;
     memset(landmark, 0, sizeof(float) * groups * channels * TILE);
-    for (int64_t block = 0; block < a.blocks; block++)
+    for (int64_t block = 0; block < a.blocks; block++) {
+      int64_t from = a.begin[block * inner], end = a.begin[(block + 1) * inner];
       for (int part = 0; part < channels; part += LANES) {
         int start = first_of_part(part, channels), width = channels < LANES ? channels : LANES;
         Floats mean{};
-        for (int64_t i = block * size; i < (block + 1) * size; i++) {
+        for (int64_t i = from; i < end; i++) {
           if (!part) queries.expect(i, tokens, channels);
           mean += load_some(queries[i] + start, width);
         }
-        mean *= LOG2_E / size;
+        mean *= LOG2_E / (end - from);
         float *to = landmark + (block / TILE * channels + start) * TILE + block % TILE;
         for (int c = 0; c < width; c++) to[c * TILE] = mean[c];
       }
+    }
   }
 
   void summarise_cell(int64_t group, int64_t cell) {
-    int64_t size = tokens / a.cells;
+    int64_t end = a.begin[cell + 1];
     Tile tile;
     tile.query = landmark + group * channels * TILE, tile.sum = sum;
     tile.keys = channels, tile.values = 2 * channels;
     tile.start();
-    for (int64_t j = cell * size; j < (cell + 1) * size; j += TOGETHER) {
+    for (int64_t j = a.begin[cell]; j < end; j += TOGETHER) {
       const float *table = kind.mean ? kind.mean + head * kind.mean_head + (group * tokens + j) * TILE : nullptr;
-      Run<Bias> run{row(j), row(j), least((cell + 1) * size - j, TOGETHER), 2 * channels, Bias{nullptr, table}};
+      Run<Bias> run{row(j), row(j), least(end - j, TOGETHER), 2 * channels, Bias{nullptr, table}};
       attend(tile, &run, 1, weight);
     }
     tile.finish();
@@ -196,7 +199,10 @@ private:
     };
     const Exact *exact = kind.run + queries.run;
     see(shared.summary + queries.block * a.cells * 2 * channels, a.cells, offsets(queries));
-    for (int i = 0; i < queries.runs; i++) see(row(exact[i].first), exact[i].count, nullptr);
+    for (int i = 0; i < queries.runs; i++) {
+      int64_t first = a.begin[exact[i].first], until = a.begin[exact[i].first + exact[i].count];
+      see(row(first), until - first, nullptr);
+    }
     if (count) attend_runs(tile, runs, count);
     tile.finish();
     unpack_tile(tile.sum, tile.total, Tokens<T>(a.output, place, head), queries.first, queries.first + queries.count,
@@ -213,10 +219,9 @@ private:
     const float *all = shared.offset + queries.block * a.cells;
     if (kind.bias || !queries.runs) return all;
     memcpy(offset, all, a.cells * sizeof(float));
-    int64_t size = tokens / a.cells;
     for (int i = 0; i < queries.runs; i++) {
       const Exact &exact = kind.run[queries.run + i];
-      for (int64_t j = exact.first; j < exact.first + exact.count; j += size) offset[j / size] -= __builtin_inff();
+      for (int64_t cell = exact.first; cell < exact.first + exact.count; cell++) offset[cell] -= __builtin_inff();
     }
     return offset;
   }
