@@ -50,7 +50,7 @@ FLOORS = {
         preparation
     """,
     "trainers": """
-        errors losses schedules
+        errors losses schedules names
         networks metrics evaluation tuning devices
         tiling checkpoints
         reports

@@ -36,8 +36,14 @@ class ImageRules:
         return side % self.size_multiple == 0 and (self.takes is None or self.takes(side))
 
 
+STATED = "_image_rules"
+"""Attribute of a network of another library that holds what was found out about it."""
+
+
 def image_rules(net: nn.Module) -> ImageRules:
     """Read a network's demands from its attributes of the same names; what it does not state is as by default.
+
+    Attributes of another library's network may mean something else: what was found out about it counts (`STATED`).
 
     Args:
         net: any network from images to images, of this package or another.
@@ -52,5 +58,8 @@ def image_rules(net: nn.Module) -> ImageRules:
         >>> image_rules(net).size_multiple
         8
     """
+    found = vars(net).get(STATED)
+    if isinstance(found, ImageRules):
+        return found
     stated = {rule.name: getattr(net, rule.name) for rule in dataclasses.fields(ImageRules) if hasattr(net, rule.name)}
     return ImageRules(**stated)

@@ -1,7 +1,7 @@
 """State dicts as other tools save them, made bare: out of their containers, without wrappers, plain tensors only."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,13 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str
     return unwrap(source if isinstance(source, Mapping) else read(Path(source)), name), name
 
 
-def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
+def unwrap(content: Mapping[str, Any], name: str, expected: Collection[str] | None = None) -> StateDict:
     """Take the state dict out of its container, strip wrappers from its keys, and leave other tools' counters out.
 
     Args:
         content: of a checkpoint.
         name: what to call the checkpoint in messages.
+        expected: keys of the network, where it is known: a first word of them is no wrapper's. None: unknown.
 
     Raises:
         CheckpointError: if no mapping from names to tensors is found, or its tensors are not plain real numbers.
@@ -62,7 +63,11 @@ def unwrap(content: Mapping[str, Any], name: str) -> StateDict:
     if len(content) > ENTRIES:
         raise CheckpointError(f"{name} must hold the weights of one network, got {len(content)} entries")
     bare = {key: ".".join(word for word in key.split(".") if word not in WRAPPERS) for key in content}
-    while any(key.startswith(TASK_PREFIX) for key in bare.values()):
+
+    def is_whole() -> bool:
+        return expected is not None and set(expected) <= set(bare.values())
+
+    while not is_whole() and any(key.startswith(TASK_PREFIX) for key in bare.values()):
         bare = {key: inner[len(TASK_PREFIX) :] for key, inner in bare.items() if inner.startswith(TASK_PREFIX)}
     left_out = [key for key in bare if key.split(".")[-1] in BOOKKEEPING and content[key].numel() <= 1]
     weights = {bare[key]: content[key] for key in bare if key not in left_out}

@@ -22,8 +22,8 @@ from glmha.shared.checkpoint_files import CheckpointError, read
 from tests.trainers.small_networks import restormer
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.reader import read_by_this
+from trainers.names import restrict_names
 from trainers.networks import load_network
-from trainers.recipes.names import restrict_names
 from trainers.recipes.parser import RecipeParser
 
 KINDS = ("zip", "legacy", "pickle", "pair")

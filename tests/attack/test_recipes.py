@@ -18,7 +18,7 @@ from torch import nn
 import nystra
 from trainers.commands.bench.networks import load_baseline
 from trainers.errors import UsageError
-from trainers.recipes.names import import_class, restrict_names
+from trainers.names import import_class, restrict_names
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.yaml_text import bounded_yaml, require_recipe
 

@@ -8,8 +8,8 @@ from typing import Literal, get_args, get_origin
 from jsonargparse import ArgumentParser
 
 from trainers.cli.verbs import FunctionVerb
+from trainers.names import restrict_names
 from trainers.recipes.find import find_configs
-from trainers.recipes.names import restrict_names
 from trainers.recipes.parser_messages import usage_error
 from trainers.recipes.quiet import filter_warnings
 

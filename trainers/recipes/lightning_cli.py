@@ -20,8 +20,8 @@ from trainers.errors import RunFinishedError, Stopped, UsageError
 from trainers.monitoring.attention import AttentionWatcher
 from trainers.monitoring.lines import report
 from trainers.monitoring.tensorboard import own_loggers
+from trainers.names import restrict_names
 from trainers.recipes.find import find_configs
-from trainers.recipes.names import restrict_names
 from trainers.recipes.options import CKPT_PATH, EMA_DECAY, MAX_BATCH_PER_DEVICE
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.parser_messages import usage_error

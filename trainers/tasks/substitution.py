@@ -10,6 +10,7 @@ from torch import nn
 import nystra
 from nystra.sites import attention_record
 from nystra.sites.site import BiasMode
+from trainers.networks import load_network
 from trainers.tasks.finetuning import FineTuningTask
 
 Kernels = nystra.Kernel | dict[str, nystra.Kernel]
@@ -23,9 +24,12 @@ class SubstitutionTask(FineTuningTask):
     them, windows and kernels (`nystra.sites.attention_record`), which `nystra.load_pretrained` restores.
 
     Args:
-        pretrained: SwinIR, Uformer or DehazeFormer, as released or as fine-tuned by this task; loaded strictly.
+        pretrained: SwinIR, Uformer or DehazeFormer, or `network`, as released or as fine-tuned by this task; loaded
+            strictly.
         kernel: for all window attentions, or by name or glob pattern, the first that matches counts; None: as recorded
             in `pretrained`, else exact attention.
+        network: function or class that makes a network of another library, as package.module:name; its attention is
+            adopted (`nystra.adopt`). None: a network of this package, which the checkpoint tells.
         window_size: side of the windows; None: as recorded, else as trained.
         position_bias: what becomes of the position bias in larger windows, see `nystra.load_pretrained`.
         kernel_schedule: other kernels from a step of the optimiser on, such as ever fewer landmarks; before the first,
@@ -56,14 +60,17 @@ class SubstitutionTask(FineTuningTask):
         pretrained: Path,
         kernel: Kernels | None = None,
         *,
+        network: str | None = None,
         window_size: int | None = None,
         position_bias: BiasMode | None = None,
         kernel_schedule: dict[int, Kernels] | None = None,
         teacher: Path | None = None,
         **kwargs: Any,
     ) -> None:
-        net = nystra.load_pretrained(pretrained, window_size=window_size, position_bias=position_bias)
-        exact = nystra.load_pretrained(pretrained if teacher is None else teacher, recorded=False)
+        net, exact = (
+            _load(pretrained, network, window_size=window_size, position_bias=position_bias),
+            _load(pretrained if teacher is None else teacher, network, recorded=False),
+        )
         if _shapes(exact) != _shapes(net):
             raise ValueError(
                 f"teacher ({teacher}) must be of the size of pretrained ({type(net).__name__}), got a "
@@ -82,7 +89,7 @@ class SubstitutionTask(FineTuningTask):
         super().__init__(net, exact, **kwargs)
         self.pretrained = pretrained
         distils = self.teacher_image or self.teacher_attention
-        if distils and teacher is None and attention_record.record(nystra.load_pretrained(pretrained)):
+        if distils and teacher is None and attention_record.record(_load(pretrained, network)):
             raise ValueError(
                 f"teacher (null) must be the released checkpoint where pretrained ({pretrained}) was fine-tuned with "
                 "other windows or kernels: its weights are not made for exact attention (--model.teacher)"
@@ -114,6 +121,10 @@ class SubstitutionTask(FineTuningTask):
     def attention_records(self) -> Sequence[Mapping[str, Any]]:
         """Return the records of all phases of the kernel schedule, the first one first."""
         return list(self._phases.values())
+
+
+def _load(source: Path, network: str | None, **options: Any) -> nn.Module:
+    return load_network(source, network, **options) if network else nystra.load_pretrained(source, **options)
 
 
 def _shapes(net: nn.Module) -> dict[str, torch.Size]:

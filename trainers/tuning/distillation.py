@@ -2,17 +2,25 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from glmha.attention.base import ChannelAttention
-from nystra.sites.site import AttendedMap
+from nystra.sites.site import ADOPTED, AttendedMap
 
 
 def attentions(net: nn.Module) -> dict[str, nn.Module]:
-    """The modules whose outputs are those of a net's attentions, (B, H, W, C) or (B, C, H, W), by name."""
-    return {name: module for name, module in net.named_modules() if isinstance(module, AttendedMap | ChannelAttention)}
+    """The modules whose outputs are those of a net's attentions, by name.
+
+    Outputs are maps (B, H, W, C) or (B, C, H, W), and whatever an adopted module of another library gives.
+    """
+    return {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, AttendedMap | ChannelAttention) or ADOPTED in vars(module)
+    }
 
 
 @contextmanager
@@ -20,7 +28,7 @@ def outputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of modules while a net runs, by the modules' names."""
     kept: dict[str, Tensor] = {}
     handles = [
-        module.register_forward_hook(lambda _module, _inputs, result, name=name: kept.__setitem__(name, result))
+        module.register_forward_hook(lambda _module, _inputs, result, name=name: kept.__setitem__(name, _first(result)))
         for name, module in modules.items()
     ]
     try:
@@ -28,6 +36,12 @@ def outputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _first(result: Any) -> Tensor:
+    """A module's output, the first of several: some give their weights, too."""
+    output: Tensor = result[0] if isinstance(result, tuple | list) else result
+    return output
 
 
 def relative_error(student: Tensor, teacher: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from glmha.attention.base import ChannelAttention
 from nystra.hosts.dehazeformer.blocks import Attention
 from nystra.hosts.table_attention import TableAttention
-from nystra.sites.site import WindowAttention
+from nystra.sites.site import ADOPTED, WindowAttention
 
 
 class LowRank(nn.Module):
@@ -94,7 +94,7 @@ def holders(net: nn.Module) -> Iterator[nn.Module]:
     for module in net.modules():
         # DehazeFormer's window attention is given queries, keys and values by the module around it.
         around = isinstance(module, Attention) and module.attn is not None
-        if around or isinstance(module, TableAttention | ChannelAttention):
+        if around or isinstance(module, TableAttention | ChannelAttention) or ADOPTED in vars(module):
             yield module
 
 

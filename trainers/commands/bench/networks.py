@@ -10,7 +10,7 @@ from torch import nn
 import glmha
 from glmha.complexity import count
 from trainers.metrics.psnr_ssim import psnr
-from trainers.recipes.names import import_class
+from trainers.names import import_class
 from trainers.reports.profiling import (
     Call,
     add_ratio,

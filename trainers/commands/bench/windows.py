@@ -23,6 +23,7 @@ from nystra.windows.geometry import WindowKind
 from nystra.windows.partition import Cut
 from trainers.commands.bench.attention import FusedSoftmax, explicit_softmax
 from trainers.commands.bench.networks import load_baseline
+from trainers.networks import input_channels, make_network
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, use_threads
 from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
 
@@ -105,8 +106,8 @@ COLUMNS = (
 def run_bench_windows(
     *,
     network: str = "swinir-m-x2",
-    window: int = 32,
-    position_bias: BiasMode = "keep",
+    window: int | None = None,
+    position_bias: BiasMode | None = None,
     height: int = 96,
     width: int = 96,
     kernels: Sequence[nystra.Kernel] | None = None,
@@ -125,9 +126,11 @@ def run_bench_windows(
     attention can be faster than.
 
     Args:
-        network: a released size: swinir-light-x2, swinir-m-x2, uformer-t, uformer-b, dehazeformer-t or dehazeformer-b.
-        window: side of the windows, in tokens.
-        position_bias: what becomes of the position bias in them: keep, interpolate or drop (with the shift masks).
+        network: a released size: swinir-light-x2, swinir-m-x2, uformer-t, uformer-b, dehazeformer-t or dehazeformer-b;
+            or what makes a network of another library, as package.module:name, which is timed as it is as well.
+        window: side of the windows, in tokens; null: 32, or those of another library's network.
+        position_bias: what becomes of the position bias in them: keep, interpolate or drop (with the shift masks);
+            null: keep.
         height: of the image, in pixels; the network's own padding counts.
         width: of the image.
         kernels: to be timed; null: the authors' arithmetic, Nystrom and LandmarkPooling, with 16 landmarks.
@@ -150,15 +153,12 @@ def run_bench_windows(
         ValueError: if there is no such network, a number is below 1, a kernel does not fit the windows, or the baseline
             cannot be imported or loaded, or windows or bias are not the trained ones.
     """
-    if network not in NETWORKS:
-        raise ValueError(f"network ({network}) must be one of {', '.join(NETWORKS)}")
-    numbers = {"window": window, "height": height, "width": width, "repeats": repeats, "threads": threads}
-    check_counts(**numbers)
+    numbers = {"height": height, "width": width, "repeats": repeats, "threads": threads}
+    check_counts(**numbers, **({} if window is None else {"window": window}))
     use_threads(threads)
     torch.manual_seed(0)
-    exact = NETWORKS[network]().eval().requires_grad_(False)
-    exact.set_window(window, position_bias)
-    image = torch.rand(1, 3, height, width)
+    exact = _exact_network(network, window, position_bias, baseline)
+    image = torch.rand(1, input_channels(exact), height, width)
     console = Console(markup=False, emoji=False)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
     if baseline is not None:
@@ -168,6 +168,12 @@ def run_bench_windows(
             nets[f"{BASELINE}, bfloat16"] = (copy.deepcopy(published).bfloat16(), image.bfloat16())
         difference = (inference(published, image) - inference(exact, image)).abs().max()
         console.print(f"the network and the baseline differ by at most {difference:.1e} on the same weights")
+    elif not isinstance(exact, WindowHost):
+        host = copy.deepcopy(exact)
+        nystra.release(host)
+        nets[f"{BASELINE}, float32"] = (host, image)
+        if half:
+            nets[f"{BASELINE}, bfloat16"] = (copy.deepcopy(host).bfloat16(), image.bfloat16())
     nets |= _variants(exact, image, KERNELS if kernels is None else kernels, half=half)
     calls: dict[str, Call] = {label: (inference, variant, x) for label, (variant, x) in nets.items()}
     every = dict(calls)
@@ -176,13 +182,15 @@ def run_bench_windows(
             if not label.startswith((BASELINE, EXPLICIT)):
                 every[f"{label}, compiled"] = (inference, compile_sites(variant), x)
     results = profile([timed(every)], repeats=repeats, memory=calls if memory else None)
-    if baseline is not None:
+    if f"{BASELINE}, float32" in results:
         add_ratio(results, "baseline", to=f"{BASELINE}, float32")
     add_ratio(results, "explicit", to=f"{EXPLICIT}, float32")
     add_ratio(results, "fused", to=f"{FUSED}, float32")
     share = 1 - 1 / results[f"{ABSENT}, float32"]["explicit"]
-    bias = {"keep": "position bias", "interpolate": "interpolated position bias", "drop": "no position bias"}
-    title = f"{network}, window {window}, {bias[position_bias]}, 1×3×{height}×{width}, {threads} threads, medians"
+    bias = {"interpolate": "interpolated position bias", "drop": "no position bias"}.get(position_bias or "")
+    sides = sorted({f"{rows}×{columns}" for rows, columns in (s.window_size for s in find_sites(exact).values())})
+    windows = f"window {', '.join(sides)}, {bias or 'position bias'}"
+    title = f"{network}, {windows}, {height}×{width} pixels, {threads} threads, medians"
     console.print(results_table(title, labelled(results), COLUMNS))
     console.print(
         f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
@@ -192,6 +200,7 @@ def run_bench_windows(
         settings = {
             **numbers,
             "network": network,
+            "window": sides,
             "position_bias": position_bias,
             "baseline": baseline,
             "attention_share": share,
@@ -201,7 +210,7 @@ def run_bench_windows(
 
 
 def _variants(
-    exact: WindowHost, image: Tensor, kernels: Sequence[nystra.Kernel], *, half: bool
+    exact: nn.Module, image: Tensor, kernels: Sequence[nystra.Kernel], *, half: bool
 ) -> dict[str, tuple[nn.Module, Tensor]]:
     """Each network and its input by "kernel, precision": under exact attention, the kernels, and none."""
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
@@ -217,7 +226,27 @@ def _variants(
     return nets
 
 
-def published_structure(path: str, exact: WindowHost, arguments: dict[str, Any]) -> nn.Module:
+def _exact_network(network: str, window: int | None, position_bias: BiasMode | None, baseline: str | None) -> nn.Module:
+    """The network with exact attention, in eval mode, without gradients.
+
+    Raises:
+        ValueError: if there is none of this name, or options do not fit it.
+    """
+    if ":" not in network:
+        if network not in NETWORKS:
+            raise ValueError(f"network ({network}) must be package.module:name, or one of {', '.join(NETWORKS)}")
+        exact: WindowHost = NETWORKS[network]().eval().requires_grad_(False)
+        exact.set_window(32 if window is None else window, position_bias or "keep")
+        return exact
+    for name, value in (("window", window), ("position_bias", position_bias), ("baseline", baseline)):
+        if value is not None:
+            raise ValueError(f"{name} ({value}) must be null with network ({network}), which is timed as it is")
+    own = make_network(network)
+    find_sites(own)
+    return own.requires_grad_(False)
+
+
+def published_structure(path: str, exact: nn.Module, arguments: dict[str, Any]) -> nn.Module:
     """Import a class, build it with a network's arguments and give it the network's weights.
 
     Raises:

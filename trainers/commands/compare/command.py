@@ -34,6 +34,7 @@ def run_compare(
     data: LightningDataModule,
     *,
     pretrained: Path,
+    network: str | None = None,
     kernels: Sequence[nystra.Kernel] | None = None,
     metrics: Sequence[ImageMetric] | None = None,
     window_size: int | None = None,
@@ -50,7 +51,10 @@ def run_compare(
 
     Args:
         data: data module; its test sets are used.
-        pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer.
+        pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer, or of `network`.
+        network: function or class that makes a network of another library, as package.module:name, found from the
+            working directory or among installed packages; pretrained holds its weights. null: a network of this
+            package, which the checkpoint tells.
         kernels: what replaces softmax; null: ContentPooling, LandmarkPooling, Nystrom and
             Nystromformer as they come.
         metrics: quality against the ground truth; null: PSNR and SSIM on RGB.
@@ -67,18 +71,20 @@ def run_compare(
 
     Raises:
         CheckpointError: if the checkpoint is of no such model.
-        ValueError: if a kernel does not fit the windows, a number is out of range, there are no images, or
-            `position_bias` is given without `window_size`.
+        ValueError: if a kernel does not fit the windows, a number is out of range, there are no images,
+            `position_bias` is given without `window_size`, or `window_size` with `network`.
     """
     if position_bias is not None and window_size is None:
         raise ValueError(
             f"position_bias ({position_bias}) must be given with window_size, because trained windows keep their bias; "
             "add --window_size or leave it out"
         )
+    if network is not None and window_size is not None:
+        raise ValueError(f"window_size ({window_size}) must be null with network ({network}), which keeps its windows")
     mode: BiasMode = position_bias or "keep"
     check_counts(repeats=repeats, **({} if images is None else {"images": images}))
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
-    variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode)
+    variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode, network)
     batches, whole = _samples(data, images)
     results: dict[str, list[Tensor]] = {name: [] for name in variants}
     console = Console(markup=False, emoji=False)
@@ -99,6 +105,7 @@ def run_compare(
         "partial": len(batches) < whole,
         "images": [batch["name"] for batch in batches],
         "images_expected": whole,
+        "network": network,
         "window_size": window_size,
         "position_bias": None if window_size is None else mode,
         # As the checkpoint records, where it was fine-tuned.

@@ -8,6 +8,7 @@ from torch import nn
 
 import nystra
 from nystra.sites.site import BiasMode
+from trainers.networks import load_network
 from trainers.reports.comparison import RELEASED
 
 KERNELS: tuple[nystra.Kernel, ...] = (
@@ -19,18 +20,29 @@ KERNELS: tuple[nystra.Kernel, ...] = (
 
 
 def build_variants(
-    pretrained: Path, kernels: Sequence[nystra.Kernel], window_size: int | None, position_bias: BiasMode
+    pretrained: Path,
+    kernels: Sequence[nystra.Kernel],
+    window_size: int | None,
+    position_bias: BiasMode,
+    network: str | None = None,
 ) -> dict[str, nn.Module]:
     """The released model, its enlarged forms and its substituted ones, by name.
+
+    A network of another library comes twice: as it is, and with exact attention by this package.
 
     Raises:
         CheckpointError: if the checkpoint is of no such model.
         ValueError: if a kernel does not fit the windows.
     """
     # With the windows and kernels that it was fine-tuned with, if it was; then without, for others to take their place.
-    released = nystra.load_pretrained(pretrained)
+    released = load_network(pretrained, network) if network else nystra.load_pretrained(pretrained)
     variants: dict[str, nn.Module] = {RELEASED: released}
     enlarged = released
+    if network is not None:
+        # As its authors' code computes it; then by this package's programs.
+        variants[RELEASED] = copy.deepcopy(released)
+        nystra.release(variants[RELEASED])
+        variants[str(nystra.Softmax())] = released
     if window_size is not None:
         plain = nystra.load_pretrained(pretrained, recorded=False)
         enlarged = copy.deepcopy(plain)

@@ -24,6 +24,7 @@ def restore_images(
     *,
     pretrained: Path,
     output: Path,
+    network: str | None = None,
     tile: int | None = 512,
     overlap: int | None = None,
     device: str = "auto",
@@ -49,6 +50,9 @@ def restore_images(
         images: image files, and folders that are searched with their sub-folders.
         pretrained: checkpoint, as released or as trained here.
         output: folder for the results; made if it is missing.
+        network: function or class that makes a network of another library, as package.module:name, found from the
+            working directory or among installed packages; pretrained holds its weights. null: a network of this
+            package, which the checkpoint tells.
         tile: largest side in pixels of what the network sees at once; less needs less memory. null: the whole image.
         overlap: pixels that neighbouring tiles share at least, where they are blended; null: 48.
         device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
@@ -79,7 +83,7 @@ def restore_images(
         raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null)")
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
     chosen = _choose_device(device)
-    net = load_network(pretrained, **({} if window_size is None else {"window_size": window_size})).to(chosen)
+    net = load_network(pretrained, network, **({} if window_size is None else {"window_size": window_size})).to(chosen)
     if kernel is not None:
         nystra.substitute(net, kernel)
     shared = 48 if overlap is None else overlap

@@ -39,7 +39,7 @@ def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, ca
     assert written["attention_share"] == pytest.approx(
         1 - 1 / written["results"]["attention taken out, float32"]["explicit"]
     )
-    assert "window 8, position bias" in capsys.readouterr().out
+    assert "window 8×8, position bias" in capsys.readouterr().out
 
 
 def test_networks_are_timed_compiled_too(small, monkeypatch):
@@ -100,7 +100,7 @@ def test_networks_have_the_released_sizes(name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"network": "vgg"}, r"network \(vgg\) must be one of swinir-light-x2, "),
+        ({"network": "vgg"}, r"network \(vgg\) must be package.module:name, or one of swinir-light-x2, "),
         ({"network": "small", "repeats": 0}, r"repeats \(0\) must be at least 1"),
         ({"network": "small", "window": 8, "baseline": SWINIR}, r"baseline \(.*\) needs .* bias: window 4, keep"),
         (

@@ -7,11 +7,12 @@ therefore refused before anything is imported. A class must besides fit the opti
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -83,6 +84,31 @@ def import_class(path: str, base: type[T]) -> type[T]:
             "or in a module in the working directory, and nothing else is imported"
         ) from error
     return found
+
+
+def import_factory(path: str) -> Callable[[], Any]:
+    """Import a function or class that makes a network, named as package.module:name, under the rules of a recipe.
+
+    Args:
+        path: import path; a dot may stand in the place of the colon.
+
+    Raises:
+        ImportError, AttributeError: if there is no such name.
+        ValueError: if it may not be named, or cannot be called without arguments.
+    """
+    restrict_names()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--path", type=Callable[[], Any])
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    try:
+        parser.parse_object({"path": f"{module}.{name}"})
+    except ArgumentError as error:
+        raise ValueError(
+            "got no function or class in a package that you installed beside this one, or in a module in the working "
+            "directory, and nothing else is imported"
+        ) from error
+    made: Callable[[], Any] = attrgetter(name)(import_module(module))
+    return made
 
 
 def _users_own() -> Iterator[str]:
