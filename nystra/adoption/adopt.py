@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import collections
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nystra.adoption.interception import Interception
-from nystra.adoption.noted import Product
-from nystra.adoption.recovery import Recovered, Window
-from nystra.adoption.site import AdoptedSite, call, kept_window, told_window
+from nystra.adoption.recovery import Window
+from nystra.adoption.site import AdoptedSite, call
+from nystra.adoption.survey import Found, given_window, survey_attention
 from nystra.sites.site import ADOPTED, WindowAttention
-
-# Largest difference of recovered attention from the host's, of the largest output, in float32.
-TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +102,15 @@ def adopt(
         net: any module; adopted in place. Modules that were adopted before are adopted anew.
         sample: an input of the net: a tensor, a tuple of arguments or a mapping of named ones. Typical in size:
             attention with no more tokens than channels is left alone, as channel attention looks the same.
-        windows: h and w of the windows, in tokens, by name or glob pattern of modules, where nothing else tells.
-        exclude: name or glob pattern, or several, of modules to be left alone.
+        windows: h and w of the windows, in tokens, by name or glob pattern of modules with all in them, where nothing
+            else tells.
+        exclude: name or glob pattern, or several, of modules to be left alone, with all in them.
 
     Returns:
         What was found, and what was left alone with the reason.
 
     Raises:
-        ValueError: if a pattern of `windows` or `exclude` matches no module.
+        ValueError: if a pattern of `windows` or `exclude` matches no module, or windows do not fit the attention there.
 
     Examples:
         >>> import torch
@@ -145,17 +141,29 @@ def adopt(
         for pattern in patterns:
             if not fnmatch.filter(names, pattern):
                 raise ValueError(f"{option} ({pattern}) must match a module of the net, got none of its {len(names)}")
+    for window in given.values():
+        if len(window) != 2 or not all(isinstance(side, int) and side > 0 for side in window):
+            raise ValueError(f"windows ({window}) must be height and width in tokens, at least 1 each")
     release(net)
-    rows = []
-    for name, found in _survey(net, sample, given).items():
+    survey = survey_attention(net, sample, given)
+    for pattern, window in given.items():
+        tokens = sorted({found.tokens for name in survey if _within(name, [pattern]) for found in survey[name]})
+        if math.prod(window) not in tokens:
+            raise ValueError(
+                f"windows ({pattern}: {window[0]}×{window[1]}) must hold the tokens of an attention there, got "
+                f"attentions of {', '.join(map(str, tokens)) or 'no'} tokens"
+            )
+    rows, taken = [], []
+    for name, found in survey.items():
         module = found[0].module
         reasons = [each.reason for each in found if each.reason]
         chosen = [each for each in found if not each.reason]
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in excluded):
+        if _within(name, excluded):
             chosen, reasons = [], ["excluded"]
         example = (chosen or found)[0]
         if chosen:
             _attach(module, chosen, given_window(name, given))
+            taken.append(name)
         recovered = example.recovered
         rows.append(
             AdoptedRow(
@@ -169,6 +177,11 @@ def adopt(
                 "; ".join(dict.fromkeys(reasons)),
             )
         )
+        if not chosen and not isinstance(module, WindowAttention):
+            # Or a module around it that is taken would take its attention, too.
+            _swap_class(module, None)
+    if not taken:
+        release(net)
     return AdoptionReport(tuple(rows))
 
 
@@ -184,14 +197,21 @@ def release(net: nn.Module) -> None:
             delattr(module, ADOPTED)
 
 
-def given_window(name: str, windows: Mapping[str, Window]) -> Window | None:
-    """The window that a user gave for a module."""
-    return next((window for pattern, window in windows.items() if fnmatch.fnmatchcase(name, pattern)), None)
+def _within(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a module or one around it has a name that fits a pattern."""
+    parts = name.split(".")
+    around = [".".join(parts[: count + 1]) for count in range(len(parts))]
+    return any(fnmatch.fnmatchcase(each, pattern) for each in around for pattern in patterns)
 
 
-def _attach(module: nn.Module, found: list[_Found], given: Window | None) -> None:
+def _attach(module: nn.Module, found: list[Found], given: Window | None) -> None:
     windows = [each.recovered.window for each in found if each.recovered]
     site = AdoptedSite(windows, found[0].heads, found[0].channels, given or found[0].kept)
+    site.products = max(collections.Counter(each.call for each in found).values())
+    _swap_class(module, site)
+
+
+def _swap_class(module: nn.Module, site: AdoptedSite | None) -> None:
     setattr(module, ADOPTED, site)
     module.__class__ = _adopted_class(type(module))
 
@@ -213,98 +233,3 @@ def _adopted_class(own: type[nn.Module]) -> type[nn.Module]:
 def _rebuild(own: type[nn.Module]) -> nn.Module:
     cls = _adopted_class(own)
     return cls.__new__(cls)
-
-
-@dataclasses.dataclass
-class _Found:
-    """A product that was met on the sample."""
-
-    module: nn.Module
-    heads: int
-    channels: int
-    recovered: Recovered | None
-    reason: str
-    kept: Window | None
-
-
-class _Surveyor:
-    """Computes attention as the host does, and finds out whether kernels could."""
-
-    def __init__(self, given: Mapping[str, Window]) -> None:
-        self.stack: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
-        self.found: dict[str, list[_Found]] = {}
-        self.given = given
-
-    def attend(self, product: Product, value: Tensor) -> Tensor:
-        expected = product.copy().compute().softmax(-1).to(value.dtype) @ value
-        if self.stack:
-            name, module, arguments = self.stack[-1]
-            self.found.setdefault(name, []).append(self._find(name, module, arguments, product, value, expected))
-        return expected
-
-    def unforeseen(self, reason: str) -> None:
-        """Products that are computed are no attention, or none that is taken."""
-
-    def _find(
-        self,
-        name: str,
-        module: nn.Module,
-        arguments: tuple[Any, ...],
-        product: Product,
-        value: Tensor,
-        expected: Tensor,
-    ) -> _Found:
-        tokens, _ = product.sides
-        channels = product.query.shape[-1]
-        found = _Found(module, product.lead[-1] if len(product.lead) > 1 else 1, channels, None, "", None)
-        if isinstance(module, WindowAttention):
-            found.reason = "a site already"
-            return found
-        if tokens <= channels:
-            found.reason = f"{tokens} tokens of {channels} channels: channel attention, or nothing to save"
-            return found
-        parents = [parent for _, parent, _ in self.stack[:-1]]
-        found.kept = kept_window(module, parents, tokens)
-        hint = given_window(name, self.given) or found.kept or told_window(arguments, tokens)
-        site = AdoptedSite([(1, tokens)], 1, channels, None)
-        recovered = found.recovered = site.recover(product, 0, hint)
-        found.heads = max(1, math.prod(recovered.arrangement.heads))
-        found.reason = recovered.reason or ""
-        if not found.reason:
-            attended = site.attend(product, value, 0, hint)
-            difference = float((attended - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-            limit = max(TOLERANCE, 10 * torch.finfo(value.dtype).eps)
-            if site.notes or not difference <= limit:
-                found.reason = "; ".join(site.notes) or f"the recovered attention differs by {difference:.1e}"
-        return found
-
-
-def _survey(net: nn.Module, sample: Any, given: Mapping[str, Window]) -> dict[str, list[_Found]]:
-    """Softmax attentions that a net computes on a sample, by the name of the innermost module."""
-    surveyor = _Surveyor(given)
-    with _stacked(net, surveyor.stack), torch.no_grad(), Interception(surveyor):
-        if isinstance(sample, Mapping):
-            net(**sample)
-        else:
-            net(*sample) if isinstance(sample, tuple) else net(sample)
-    return surveyor.found
-
-
-@contextlib.contextmanager
-def _stacked(net: nn.Module, stack: list[tuple[str, nn.Module, tuple[Any, ...]]]) -> Iterator[None]:
-    """Keep the modules of a net that are being called, with their arguments, on a stack."""
-    names = {id(module): name for name, module in net.named_modules()}
-    handles = []
-    for module in net.modules():
-        handles += [
-            module.register_forward_pre_hook(
-                lambda each, args, kwargs: stack.append((names[id(each)], each, (*args, *kwargs.values()))),
-                with_kwargs=True,
-            ),
-            module.register_forward_hook(lambda *_: stack.pop() and None),
-        ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

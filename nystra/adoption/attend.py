@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from nystra.adoption.interception import hiding
-from nystra.adoption.noted import Product
+from nystra.adoption.operations import hiding
+from nystra.adoption.product import Product
 from nystra.adoption.recovery import Recoveries, Window
 from nystra.adoption.site import attend_windows, fused
 from nystra.kernels.base import Kernel
@@ -29,7 +29,10 @@ class _Caller:
     def attend(self, product: Product, value: Tensor) -> Tensor:
         return fused(product, value)
 
-    def unforeseen(self, reason: str) -> None:
+    def unforeseen(self, noted: Tensor, reason: str) -> None:
+        pass
+
+    def place(self) -> None:
         pass
 
 

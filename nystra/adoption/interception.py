@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from nystra.adoption.noted import Attends, Logits, MeanWeights, Noted, Product, Weights, apply
-from nystra.adoption.operations import MASKED_BELOW, labels
+from nystra.adoption.noted import Logits, MeanWeights, Noted, Weights, apply, foreseen, materialise
+from nystra.adoption.operations import PRODUCTS, hiding, labels
+from nystra.adoption.product import Attends, Product
 
-PRODUCTS = (Tensor.matmul, Tensor.__matmul__, torch.matmul, torch.bmm, Tensor.bmm)
+
+class _Innermost(threading.local):
+    """Which interception is at work in a thread: products of a module within another one's are not the outer one's."""
+
+    interception: Interception | None = None
+
+
+_INNERMOST = _Innermost()
+
+
+@contextlib.contextmanager
+def _at_work(interception: Interception | None) -> Iterator[None]:
+    outer, _INNERMOST.interception = _INNERMOST.interception, interception
+    try:
+        yield
+    finally:
+        _INNERMOST.interception = outer
+
+
+def unseen() -> contextlib.AbstractContextManager[None]:
+    """Compute everything as it is written, whatever module around intercepts."""
+    return _at_work(None)
 
 
 class Interception(TorchFunctionMode):
@@ -25,44 +52,85 @@ class Interception(TorchFunctionMode):
     def __init__(self, owner: Attends) -> None:
         super().__init__()
         self.owner = owner
+        self._pending: weakref.WeakSet[Product] = weakref.WeakSet()
+        self._work = contextlib.ExitStack()
+
+    def __enter__(self) -> Interception:
+        """Begin."""
+        self._work.enter_context(_at_work(self))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """End."""
+        super().__exit__(*error)
+        self._work.close()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note products; hand noted ones on to what is foreseen for them."""
         kwargs = kwargs or {}
-        if any(issubclass(each, Noted) for each in types):
-            return apply(func, args, kwargs)
-        interceptor = INTERCEPTORS.get(func)
-        if interceptor is not None:
-            result = interceptor(self.owner, *args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        return func(*args, **kwargs)
+        if _INNERMOST.interception is not self:
+            return func(*args, **kwargs)
+        with unseen():
+            if self._pending and _writes(func, kwargs):
+                self._compute_before_written(args, kwargs)
+            interceptor = INTERCEPTORS.get(func)
+            if any(issubclass(each, Noted) for each in types):
+                if interceptor is None or any(isinstance(each, Weights) for each in tree_leaves((args, kwargs))):
+                    return apply(func, args, kwargs)
+                # A product of a product: the host's own linear map of queries, for one.
+                args, kwargs = materialise(args), materialise(kwargs)
+            if interceptor is not None:
+                result = foreseen(interceptor, self, *args, **kwargs)
+                if result is not NotImplemented:
+                    return result
+            return func(*args, **kwargs)
+
+    def note(self, query: Tensor, key: Tensor) -> Any:
+        """Note q kᵀ of queries (*lead, N, d) and keys (*lead, M, d)."""
+        fits = query.dim() == key.dim() >= 3 and query.shape[:-2] == key.shape[:-2] and query.shape[-1] == key.shape[-1]
+        if not fits or not query.is_floating_point() or query.numel() == 0 or key.numel() == 0:
+            return NotImplemented
+        product = Product(query, key, self.owner, pending=self._pending)
+        product.origin = self.owner.place()
+        return Logits.of(product, product.lead)
+
+    def _compute_before_written(self, args: Any, kwargs: Any) -> None:
+        """Compute products of which something is written to by a function of these arguments."""
+        written = {_storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)} - {None}
+        for product in list(self._pending):
+            if product.value is None and not written.isdisjoint(map(_storage, product.parts)):
+                product.compute()
 
 
-def _note(owner: Attends, query: Tensor, key: Tensor) -> Any:
-    """Note q kᵀ of queries (*lead, N, d) and keys (*lead, M, d)."""
-    fits = query.dim() == key.dim() >= 3 and query.shape[:-2] == key.shape[:-2] and query.shape[-1] == key.shape[-1]
-    if not fits or not query.is_floating_point() or query.numel() == 0 or key.numel() == 0:
+def _writes(func: Any, kwargs: Any) -> bool:
+    """Whether a function writes to one of its arguments, as far as names tell."""
+    name = getattr(func, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name.startswith(("__i", "__set")) or "out" in kwargs or bool(kwargs.get("inplace"))
+
+
+def _storage(tensor: Tensor) -> int | None:
+    return None if isinstance(tensor, Noted) else tensor.untyped_storage()._cdata
+
+
+def _matmul(mode: Interception, left: Any, right: Any) -> Any:
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor) or right.dim() < 3:
         return NotImplemented
-    product = Product(query, key, owner)
-    return Logits.of(product, product.lead)
+    return mode.note(left, right.transpose(-2, -1))
 
 
-def _matmul(owner: Attends, left: Any, right: Any, **kwargs: Any) -> Any:
-    if kwargs or not isinstance(left, Tensor) or not isinstance(right, Tensor) or right.dim() < 3:
-        return NotImplemented
-    return _note(owner, left, right.transpose(-2, -1))
-
-
-def _baddbmm(owner: Attends, term: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
-    logits = _note(owner, left, right.transpose(-2, -1))
+def _baddbmm(
+    mode: Interception, term: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Any:
+    logits = mode.note(left, right.transpose(-2, -1))
     if logits is NotImplemented:
         return logits
     logits = logits * alpha
     return logits + beta * term if beta else logits
 
 
-def _einsum(owner: Attends, equation: Any, *operands: Any) -> Any:
+def _einsum(mode: Interception, equation: Any, *operands: Any) -> Any:
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
     parts = labels(equation)
@@ -74,26 +142,20 @@ def _einsum(owner: Attends, equation: Any, *operands: Any) -> Any:
     rows, columns = ([label for label in one if label not in other] for one, other in ((left, right), (right, left)))
     if not len(summed) == len(rows) == len(columns) == 1 or not lead:
         return NotImplemented
-    if out == [*lead, *columns, *rows]:
+    if out[-2:] == [*columns, *rows]:
         # Keys were named first.
         operands, (left, right), (rows, columns) = operands[::-1], (right, left), (columns, rows)
-    elif set(out[:-2]) != set(lead) or out[-2:] != [*rows, *columns]:
+    if set(out[:-2]) != set(lead) or out[-2:] != [*rows, *columns]:
         return NotImplemented
     lead = out[:-2]
-    return _note(
-        owner,
+    return mode.note(
         operands[0].permute([left.index(label) for label in (*lead, *rows, *summed)]),
         operands[1].permute([right.index(label) for label in (*lead, *columns, *summed)]),
     )
 
 
-def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """A term that hides where booleans are true."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, 10 * MASKED_BELOW)
-
-
 def _fused(
-    owner: Attends,
+    mode: Interception,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -105,7 +167,7 @@ def _fused(
 ) -> Any:
     if is_causal or dropout_p or enable_gqa or value.shape[:-1] != key.shape[:-1]:
         return NotImplemented
-    logits = _note(owner, query * (query.shape[-1] ** -0.5 if scale is None else scale), key)
+    logits = mode.note(query * (query.shape[-1] ** -0.5 if scale is None else scale), key)
     if logits is NotImplemented:
         return NotImplemented
     if attn_mask is not None:
@@ -116,7 +178,7 @@ def _fused(
 
 
 def _multi_head(
-    owner: Attends,
+    mode: Interception,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -150,7 +212,7 @@ def _multi_head(
         F.linear(tokens, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
         for tokens, weight, bias in maps
     )
-    logits = _note(owner, queries * queries.shape[-1] ** -0.5, keys)
+    logits = mode.note(queries * queries.shape[-1] ** -0.5, keys)
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
             attn_mask = hiding(attn_mask, query.dtype)

@@ -7,17 +7,21 @@ computes them, so that results are right in any case.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from nystra.adoption.product import NOT_SEEN, Product, autocast
+
 Handler = Callable[..., Any]
 # Function of torch → what it makes of noted tensors; `NotImplemented`: they are to be computed.
 HANDLERS: dict[Any, Handler] = {}
-# Functions that ask for what noted tensors know.
+# Functions and attributes that ask for what noted tensors know.
 QUESTIONS = {
     Tensor.size,
     Tensor.dim,
@@ -25,76 +29,15 @@ QUESTIONS = {
     Tensor.numel,
     Tensor.nelement,
     Tensor.is_floating_point,
+    Tensor.is_complex,
     Tensor.element_size,
     Tensor.get_device,
     Tensor.__len__,
+    torch.numel,
+    torch.is_floating_point,
+    torch.is_complex,
 }
-
-
-class Attends(Protocol):
-    """Makes the outputs of a noted product."""
-
-    def attend(self, product: Product, value: Tensor) -> Tensor:
-        """Attend: values (*lead, M, d) → (*lead, N, d)."""
-
-    def unforeseen(self, reason: str) -> None:
-        """Take note of why a product was computed after all."""
-
-
-class Product:
-    """The argument of a softmax: q kᵀ + terms.
-
-    Views of the same product share it, so that what is written to one of them in place is seen in all.
-
-    Args:
-        query: (*lead, N, d), any scale folded in.
-        key: (*lead, M, d).
-        owner: makes the outputs.
-        head_axis: of the leading sides, which are heads; None: unknown.
-
-    Attributes:
-        terms: what was added, each with the leading sides of the view to which it was added.
-        value: (*lead, N, M) once it had to be computed, else None.
-    """
-
-    def __init__(self, query: Tensor, key: Tensor, owner: Attends, head_axis: int | None = None) -> None:
-        self.query = query
-        self.key = key
-        self.owner = owner
-        self.head_axis = head_axis
-        self.terms: list[tuple[tuple[int, ...], Tensor]] = []
-        self.value: Tensor | None = None
-
-    def copy(self) -> Product:
-        """The same product, to which other terms may be added."""
-        other = Product(self.query, self.key, self.owner, self.head_axis)
-        other.terms = list(self.terms)
-        other.value = self.value
-        return other
-
-    @property
-    def lead(self) -> tuple[int, ...]:
-        """Sides before the tokens'."""
-        return tuple(self.query.shape[:-2])
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Numbers of queries and of keys, N and M."""
-        return self.query.shape[-2], self.key.shape[-2]
-
-    def scale(self, factor: Any) -> None:
-        """Multiply by a number, or by a tensor that is the same for all keys of a query."""
-        self.query = self.query * factor
-        self.terms = [(lead, term * factor) for lead, term in self.terms]
-
-    def compute(self) -> Tensor:
-        """The product, computed at the first call."""
-        if self.value is None:
-            value = self.query @ self.key.transpose(-2, -1)
-            for lead, term in self.terms:
-                value = (value.reshape(*lead, *self.sides) + term).reshape(*self.lead, *self.sides)
-            self.value = value
-        return self.value
+ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "itemsize", "nbytes", "is_cuda", "is_cpu", "requires_grad"}
 
 
 class Noted(Tensor):
@@ -105,16 +48,20 @@ class Noted(Tensor):
     """
 
     product: Product
+    _materialised: Tensor | None
 
     @classmethod
-    def of(cls, product: Product, lead: tuple[int, ...], *sides: int) -> Any:
+    def of(cls, product: Product, lead: tuple[int, ...], *sides: int, dtype: torch.dtype | None = None) -> Any:
         """Note a tensor of a product with some leading sides."""
-        like = product.query
-        device = like.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         shape = (*lead, *(sides or product.sides))
-        self: Any = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=like.device)
-        self.product = product
+        live = torch.is_grad_enabled() and any(part.requires_grad for part in product.parts)
+        self: Any = torch.Tensor._make_wrapper_subclass(
+            cls, shape, dtype=dtype or product.dtype, device=product.query.device, requires_grad=live
+        )
+        self.product, self._materialised = product, None
+        if live:
+            with torch._C.DisableTorchFunctionSubclass():
+                self.register_hook(_refuse_gradient)
         return self
 
     @property
@@ -122,8 +69,19 @@ class Noted(Tensor):
         """Sides before the last two."""
         return tuple(self.shape[:-2])
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether the tensor is known: from then on the host works with it, and may write to it."""
+        return self.product.value is not None
+
+    def materialise(self) -> Tensor:
+        """The tensor, always the same object."""
+        if self._materialised is None:
+            self._materialised = self.compute()
+        return self._materialised
+
     def compute(self) -> Tensor:
-        """The tensor."""
+        """Compute the tensor, or make a view of what is computed already."""
         raise NotImplementedError
 
     @classmethod
@@ -136,26 +94,51 @@ class Noted(Tensor):
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Compute below autograd, where functions of C++ see the tensor first; gradients would be lost there."""
-        for each in _noted(args, kwargs):
-            if each.product.query.requires_grad or each.product.key.requires_grad:
-                raise RuntimeError(
-                    f"attention weights of an adopted network are given to {func} where torch does not let see them: "
-                    "leave the module out (exclude of nystra.adopt), or train the network as it was (nystra.release)"
-                )
+        if any(each.requires_grad for each in _noted(args, kwargs)):
+            raise RuntimeError(f"attention weights of an adopted network are given to {func}. {NOT_SEEN}")
         return _computed(func, args, kwargs)
+
+
+def _refuse_gradient(_: Tensor) -> None:
+    raise RuntimeError(f"attention weights of an adopted network went through a function of its own. {NOT_SEEN}")
 
 
 def apply(func: Any, args: Any, kwargs: Any) -> Any:
     """Do to noted tensors what a function of torch does: note it if it is foreseen, else compute them first."""
-    handler = HANDLERS.get(func)
-    if handler is not None:
-        result = handler(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
-    if func in QUESTIONS or getattr(func, "__name__", "") == "__get__":
+    asked = getattr(func, "__name__", "") == "__get__" and getattr(func.__self__, "__name__", "") in ATTRIBUTES
+    if func in QUESTIONS or asked:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
+    handler = HANDLERS.get(func)
+    if handler is not None and not any(_is_settled(each) for each in _noted(args, kwargs)):
+        result = foreseen(handler, *args, **kwargs)
+        if result is not NotImplemented:
+            return result
+    if func == Tensor.data.__set__:  # type: ignore[attr-defined]
+        # Views and the host's other names of the tensor must see it.
+        func = _write_data
     return _computed(func, args, kwargs)
+
+
+def foreseen(handler: Handler, *args: Any, **kwargs: Any) -> Any:
+    """Call a handler, if these are arguments that it knows."""
+    try:
+        _signature(handler).bind(*args, **kwargs)
+    except TypeError:
+        return NotImplemented
+    return handler(*args, **kwargs)
+
+
+_signature = functools.lru_cache(maxsize=None)(inspect.signature)
+
+
+def _is_settled(each: Noted) -> bool:
+    """Whether the host's own arithmetic follows: on what is known, or in a backward pass of its own."""
+    return each.is_computed or (each.requires_grad and not torch.is_grad_enabled())
+
+
+def _write_data(tensor: Tensor, data: Tensor) -> None:
+    tensor.detach().copy_(data)
 
 
 def _noted(args: Any, kwargs: Any) -> list[Noted]:
@@ -164,9 +147,14 @@ def _noted(args: Any, kwargs: Any) -> list[Noted]:
 
 def _computed(func: Any, args: Any, kwargs: Any) -> Any:
     for each in _noted(args, kwargs):
-        each.product.owner.unforeseen(f"{getattr(func, '__name__', func)} of the weights is computed")
-    args, kwargs = tree_map(lambda each: each.compute() if isinstance(each, Noted) else each, (args, kwargs or {}))
-    return func(*args, **kwargs)
+        if not each.is_computed:
+            each.product.owner.unforeseen(each, f"{getattr(func, '__name__', func)} of the weights is computed")
+    return func(*materialise(args), **materialise(kwargs or {}))
+
+
+def materialise(arguments: Any) -> Any:
+    """Arguments with noted tensors computed."""
+    return tree_map(lambda each: each.materialise() if isinstance(each, Noted) else each, arguments)
 
 
 class Logits(Noted):
@@ -174,7 +162,8 @@ class Logits(Noted):
 
     def compute(self) -> Tensor:
         """See base class; views of one product are views of one tensor."""
-        return self.product.compute().view(self.shape)
+        value = self.product.compute()
+        return value if value.shape == self.shape else value.view(self.shape)
 
 
 class Weights(Noted):
@@ -182,39 +171,52 @@ class Weights(Noted):
 
     Attributes:
         transposed: whether queries and keys have changed places: (*lead, M, N).
+        computed: the softmax once it had to be computed, shared by views.
     """
 
     transposed = False
     computed: list[Tensor]
 
     @classmethod
-    def of_logits(cls, logits: Logits) -> Weights:
+    def of_logits(cls, logits: Logits, dtype: torch.dtype | None = None) -> Weights:
         """The softmax of logits as they are now."""
-        self: Weights = cls.of(logits.product.copy(), logits.lead)
+        product = logits.product.copy()
+        if dtype is None and autocast(product.query.device.type)[0]:
+            dtype = torch.float32
+        self: Weights = cls.of(product, logits.lead, dtype=dtype)
         self.computed = []
         return self
 
-    def seen_as(self, lead: tuple[int, ...], *, transposed: bool) -> Weights:
-        """Another view of the same weights."""
+    @property
+    def is_computed(self) -> bool:
+        """See base class."""
+        return bool(self.computed) or super().is_computed
+
+    def seen_as(
+        self, lead: tuple[int, ...], *, transposed: bool | None = None, dtype: torch.dtype | None = None
+    ) -> Weights:
+        """Another view of the same weights, or a copy in another precision."""
+        transposed = self.transposed if transposed is None else transposed
         sides = self.product.sides
-        other: Weights = type(self).of(self.product, lead, *(sides[::-1] if transposed else sides))
-        other.computed, other.transposed = self.computed, transposed
+        other: Weights = type(self).of(
+            self.product, lead, *(sides[::-1] if transposed else sides), dtype=dtype or self.dtype
+        )
+        other.computed, other.transposed = self.computed if other.dtype == self.dtype else [], transposed
         return other
 
     def compute(self) -> Tensor:
         """See base class."""
         if not self.computed:
-            self.computed.append(self.product.compute().softmax(-1))
-        whole = self.computed[0].view(*self.lead, *self.product.sides)
+            with torch.set_grad_enabled(self.requires_grad):
+                self.computed.append(self.product.compute().softmax(-1, dtype=self.dtype))
+        whole = self.computed[0]
+        sides = (*self.lead, *self.product.sides)
+        whole = whole if whole.shape == sides else whole.view(sides)
         return whole.transpose(-2, -1) if self.transposed else whole
 
     def attend(self, value: Tensor) -> Tensor:
         """Products of the weights with values (*lead, M, d): (*lead, N, d)."""
-        product = self.product
-        if self.computed:
-            # Someone may have written to them.
-            return self.computed[0].to(value.dtype).view(*self.lead, *product.sides) @ value
-        result = product.owner.attend(product, value.reshape(*product.lead, *value.shape[-2:]))
+        result = self.product.attend(value.reshape(*self.product.lead, *value.shape[-2:]))
         return result.reshape(*self.lead, *result.shape[-2:])
 
 
@@ -232,4 +234,4 @@ class MeanWeights(Noted):
 
     def compute(self) -> Tensor:
         """See base class."""
-        return self.weights.compute().mean(-3)
+        return self.weights.materialise().mean(-3)

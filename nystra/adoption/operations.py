@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from nystra.adoption.noted import HANDLERS, Handler, Logits, Noted, Weights
 
-# Values below this are masks, not biases: hosts write -100, -1e9 or minus infinity.
-MASKED_BELOW = -30.0
+PRODUCTS = (Tensor.matmul, Tensor.__matmul__, torch.matmul, torch.bmm, Tensor.bmm, torch.linalg.matmul)
 
 
 def handles(*functions: Any) -> Callable[[Handler], Handler]:
@@ -27,19 +26,27 @@ def handles(*functions: Any) -> Callable[[Handler], Handler]:
     return register
 
 
+# Numbers with which hosts fill logits where nothing may be seen. What stood there is gone beside them.
+FILLED_BELOW = -1e3
+
+
 def _written(logits: Logits, *, in_place: bool) -> Logits:
     """Logits to which something may be done: the same ones, or others of the same product."""
     return logits if in_place else Logits.of(logits.product.copy(), logits.lead)
 
 
 def _scale(logits: Any, factor: Any, *, in_place: bool) -> Any:
-    if not isinstance(logits, Logits) or isinstance(factor, Noted) or logits.product.value is not None:
+    if not isinstance(logits, Logits) or isinstance(factor, Noted):
+        return NotImplemented
+    if isinstance(factor, Tensor) and (factor.is_complex() or factor.dtype == torch.bool):
         return NotImplemented
     if isinstance(factor, Tensor) and factor.dim():
         product = logits.product
         leads = {logits.lead, product.lead, *(lead for lead, _ in product.terms)}
-        if factor.shape[-1] != 1 or len(leads) > 1:
+        if len(leads) > 1 or not _broadcasts(factor.shape, (*logits.shape[:-1], 1)):
             return NotImplemented
+    elif not isinstance(factor, Tensor | int | float):
+        return NotImplemented
     result = _written(logits, in_place=in_place)
     result.product.scale(factor)
     return result
@@ -65,44 +72,59 @@ def _div_in_place(left: Any, right: Any) -> Any:
     return NotImplemented if isinstance(right, Noted) else _scale(left, 1 / right, in_place=True)
 
 
-def _add(logits: Any, term: Any, *, in_place: bool) -> Any:
-    if not isinstance(logits, Logits) or isinstance(term, Noted) or logits.product.value is not None:
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of a shape can be added to one of another, which then has the same shape."""
+    aligned = tuple(to)[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(side in (1, other) for side, other in zip(shape, aligned, strict=True))
+
+
+def _add(logits: Any, term: Any, *, in_place: bool, factor: float = 1) -> Any:
+    if not isinstance(logits, Logits) or isinstance(term, Noted):
         return NotImplemented
     if isinstance(term, Tensor):
-        if term.dim() > logits.dim() or term.dtype == torch.bool:
-            return NotImplemented
-        try:
-            if torch.broadcast_shapes(term.shape, logits.shape) != logits.shape:
-                return NotImplemented
-        except RuntimeError:
+        if term.is_complex() or term.dtype == torch.bool or not _broadcasts(term.shape, logits.shape):
             return NotImplemented
     elif not isinstance(term, int | float):
         return NotImplemented
     result = _written(logits, in_place=in_place)
-    # A number cancels in the softmax.
+    term = term if factor == 1 else factor * term
     if isinstance(term, Tensor) and term.dim():
-        result.product.terms.append((logits.lead, term))
+        result.product.add(logits.lead, term)
+    else:
+        # It cancels in the softmax.
+        result.product.shift = result.product.shift + term
     return result
 
 
 @handles(Tensor.add, Tensor.__add__, Tensor.__radd__, torch.add)
-def _plus(left: Any, right: Any, *, alpha: float = 1) -> Any:
-    if alpha != 1:
-        return NotImplemented
+def _plus(left: Any, right: Any) -> Any:
     return _add(*((left, right) if isinstance(left, Noted) else (right, left)), in_place=False)
 
 
 @handles(Tensor.add_, Tensor.__iadd__)
-def _plus_in_place(left: Any, right: Any, *, alpha: float = 1) -> Any:
-    return NotImplemented if alpha != 1 else _add(left, right, in_place=True)
+def _plus_in_place(left: Any, right: Any) -> Any:
+    return _add(left, right, in_place=True)
+
+
+@handles(Tensor.sub, Tensor.__sub__, torch.sub, torch.subtract, Tensor.subtract)
+def _minus(left: Any, right: Any) -> Any:
+    return _add(left, right, in_place=False, factor=-1)
+
+
+@handles(Tensor.sub_, Tensor.__isub__)
+def _minus_in_place(left: Any, right: Any) -> Any:
+    return _add(left, right, in_place=True, factor=-1)
 
 
 def _mask(logits: Any, mask: Tensor, value: Any, *, in_place: bool) -> Any:
-    if not isinstance(logits, Logits) or isinstance(mask, Noted) or not float(value) < MASKED_BELOW:
+    if not isinstance(logits, Logits) or isinstance(mask, Noted) or not float(value) < FILLED_BELOW:
         return NotImplemented
-    lowest = torch.finfo(logits.product.query.dtype).min
-    term = torch.zeros(mask.shape, dtype=logits.product.query.dtype, device=mask.device)
-    return _add(logits, term.masked_fill(mask, max(float(value), lowest)), in_place=in_place)
+    return _add(logits, hiding(mask, logits.product.query.dtype, float(value)), in_place=in_place)
+
+
+def hiding(hidden: Tensor, dtype: torch.dtype, value: float = -math.inf) -> Tensor:
+    """A term that hides where booleans are true."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, value)
 
 
 @handles(Tensor.masked_fill, torch.masked_fill)
@@ -130,7 +152,9 @@ def _seen_as(noted: Noted, shape: tuple[int, ...]) -> Any:
     if len(shape) < 2 or shape[-2:] != tuple(noted.shape[-2:]) or math.prod(shape) != math.prod(noted.shape):
         return NotImplemented
     if isinstance(noted, Weights):
-        return noted.seen_as(shape[:-2], transposed=noted.transposed)
+        return noted.seen_as(shape[:-2])
+    if not isinstance(noted, Logits):
+        return NotImplemented
     return Logits.of(noted.product, shape[:-2])
 
 
@@ -205,17 +229,49 @@ def _matrix_transpose(noted: Any) -> Any:
     return _transpose(noted, -2, -1)
 
 
-@handles(Tensor.contiguous, Tensor.float, Tensor.to, Tensor.type, Tensor.type_as, Tensor.half, Tensor.bfloat16)
-def _same(noted: Any, *_: Any, **__: Any) -> Any:
-    # The softmax is taken in float32 at least, and outputs have the values' precision, whatever the host asks for.
-    return noted if isinstance(noted, Noted) else NotImplemented
+@handles(Tensor.contiguous)
+def _contiguous(noted: Any) -> Any:
+    return noted
 
 
-@handles(Tensor.softmax, torch.softmax, F.softmax)
-def _softmax(logits: Any, dim: int | None = -1, *_: Any, **__: Any) -> Any:
-    if not isinstance(logits, Logits) or dim not in (-1, logits.dim() - 1):
+def _in_precision(noted: Any, dtype: Any) -> Any:
+    """Noted tensors of another precision, which are copies."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or not isinstance(noted, Logits | Weights):
         return NotImplemented
-    return Weights.of_logits(logits)
+    if dtype == noted.dtype:
+        return noted
+    if isinstance(noted, Weights):
+        return noted.seen_as(noted.lead, dtype=dtype)
+    product = noted.product.copy()
+    product.to(dtype)
+    return Logits.of(product, noted.lead) if product.dtype == dtype else NotImplemented
+
+
+handles(Tensor.float)(lambda noted: _in_precision(noted, torch.float32))
+handles(Tensor.double)(lambda noted: _in_precision(noted, torch.float64))
+handles(Tensor.half)(lambda noted: _in_precision(noted, torch.float16))
+handles(Tensor.bfloat16)(lambda noted: _in_precision(noted, torch.bfloat16))
+handles(Tensor.type)(_in_precision)
+
+
+@handles(Tensor.to, Tensor.type_as)
+def _to(noted: Any, like: Any = None, dtype: torch.dtype | None = None) -> Any:
+    if isinstance(like, Tensor):
+        like = like.dtype if like.device == noted.device else None
+    if isinstance(like, str | torch.device):
+        like = noted.dtype if torch.device(like) == noted.device else None
+    return _in_precision(noted, like if dtype is None else dtype)
+
+
+@handles(Tensor.softmax, torch.softmax, F.softmax, torch.special.softmax)
+def _softmax(logits: Any, dim: int | None = -1, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Any:
+    if not isinstance(logits, Logits) or dim not in (-1, logits.dim() - 1) or any(map(_is_dtype, _)):
+        return NotImplemented
+    return Weights.of_logits(logits, dtype)
+
+
+def _is_dtype(argument: Any) -> bool:
+    return isinstance(argument, torch.dtype)
 
 
 @handles(F.dropout, torch.dropout)
@@ -223,7 +279,7 @@ def _dropout(noted: Any, p: float = 0.5, training: bool = True, inplace: bool = 
     return noted if isinstance(noted, Weights) and not (training and p) else NotImplemented
 
 
-@handles(Tensor.matmul, Tensor.__matmul__, torch.matmul, torch.bmm, Tensor.bmm)
+@handles(*PRODUCTS)
 def _matmul(left: Any, right: Any) -> Any:
     if isinstance(left, Weights) and not isinstance(right, Noted):
         fits = not left.transposed and tuple(right.shape[:-2]) == left.lead

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nystra.adoption.noted import Product
-from nystra.adoption.operations import MASKED_BELOW
+from nystra.adoption.product import Product
 from nystra.adoption.terms import matrices, sort_terms
 from nystra.functional import differentiated
 from nystra.windows.geometry import MASKED, WindowGeometry
@@ -25,6 +24,10 @@ Window = tuple[int, int]
 Split = tuple[int | None, int | None]
 # Recoveries of a product, for images of different sizes.
 MOST_KEPT = 4
+# Sums of a bias and a mask below this are hidden; hosts write -100, -1e9 or minus infinity.
+MASKED_BELOW = -30.0
+# Beside such numbers the product itself is rounded away, as for queries from which a host hides all keys.
+NOTHING_SEEN = -1e3
 MOST_GROUPS = 16
 """Largest number of kinds of windows; products with more are computed as the host does."""
 
@@ -98,7 +101,7 @@ class Recovered:
                 # Gradients must reach every entry of what the host added, which may be a table of pairs that just now
                 # looks like one of offsets.
                 hidden = 0 if group.hidden is None else MASKED * group.hidden.to(dense.dtype)
-                bias, tables = DenseBias(dense + hidden, self.window), {}
+                bias, tables = DenseBias(_bounded(dense + hidden), self.window), {}
             result.append((group.members, WindowGeometry(self.window, group.grid, group.shift, bias, tables)))
         return result
 
@@ -161,9 +164,7 @@ class Recovered:
 
     def _hidden(self, window: int) -> Tensor | None:
         """Pairs of tokens that masks hide in a window; None: there is no mask."""
-        masks = [
-            term.rows.different[term.numbers[window, 0]] < MASKED_BELOW for term in self._terms if term.kind == "mask"
-        ]
+        masks = [term.rows.different[term.numbers[window, 0]] <= MASKED for term in self._terms if term.kind == "mask"]
         hidden = functools.reduce(torch.logical_or, masks) if masks else None
         return hidden if hidden is not None and bool(hidden.any()) else None
 
@@ -173,9 +174,10 @@ class Recovered:
             members = None if len(biases) == 1 else (numbers == kind).nonzero()[:, 0]
             parts = [bias, None if hidden is None else MASKED * hidden.float().unsqueeze(0)]
             dense = _sum(parts)
-            if dense is not None:
-                dense = dense.clamp_min(MASKED)
-            own = None if dense is None else DenseBias(dense, self.window)
+            if dense is not None and bool((dense.amax(-1) < NOTHING_SEEN).any()):
+                self.reason = "queries that see no key"
+                return
+            own = None if dense is None else DenseBias(_bounded(dense), self.window)
             self.groups.append(Group(members, (1, 1), (0, 0), hidden, own))
 
 
@@ -212,6 +214,12 @@ def _sum(parts: list[Tensor | None]) -> Tensor | None:
     return functools.reduce(torch.add, present) if present else None
 
 
+def _bounded(dense: Tensor) -> Tensor:
+    """A bias of the same softmax whose entries are finite, also those that hide."""
+    most = dense.detach().amax(-1, keepdim=True)
+    return torch.where(most < MASKED_BELOW, dense - most, dense).clamp_min(MASKED)
+
+
 def _shift(split: Split, window: Window) -> tuple[int, int]:
     rows, columns = (0 if border is None else side - border for border, side in zip(split, window, strict=True))
     return rows, columns
@@ -232,6 +240,11 @@ def _told_apart(kinds: list[Tensor]) -> tuple[Tensor, list[Tensor], Tensor] | No
             return None
         bias = torch.where(known | apart, bias, kind)
         known = known | ~apart
+    for kind, apart in zip(kinds, hidden, strict=True):
+        least_seen = torch.where(apart, -torch.inf, kind).amax(-1).min()
+        hides = torch.where(apart & known, kind - bias, MASKED) < MASKED + 1
+        if float(least_seen) < MASKED_BELOW / 2 or not bool(hides.all()):
+            return None
     return (bias, hidden, known) if not bool((bias < MASKED_BELOW).any()) else None
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
-from nystra.adoption.interception import Interception
-from nystra.adoption.noted import Product
+from nystra.adoption.interception import Interception, unseen
+from nystra.adoption.noted import Logits
+from nystra.adoption.product import Product
 from nystra.adoption.recovery import Recovered, Recoveries, Window
 from nystra.adoption.terms import Arrangement
 from nystra.kernels.base import Kernel
@@ -27,6 +29,7 @@ class AdoptedSite:
         window_size: h and w of the windows of its first product, in tokens.
         num_heads: h.
         windows: h and w of the windows of all its products that kernels take, in tokens.
+        products: number of products in a call of the module that kernels take.
         notes: why products were computed as the host does, each once.
     """
 
@@ -35,6 +38,7 @@ class AdoptedSite:
         self.windows = list(dict.fromkeys(windows))
         self.window_size = windows[0]
         self.num_heads = num_heads
+        self.products = 1
         self.notes: list[str] = []
         self._head_channels = head_channels
         self._given = given
@@ -62,14 +66,11 @@ class AdoptedSite:
             turn: number of the product in the call of the module.
             hint: h and w that the call's arguments tell, used where neither the user nor a bias tells.
         """
-        if product.value is not None:
-            # Someone may have written to it.
-            return product.value.softmax(-1).to(value.dtype) @ value
         recovered = self.recover(product, turn, self._given or hint)
         geometries = None if recovered.reason else recovered.geometries(product)
         if geometries is None:
             self.note(recovered.reason or "gradients of terms that are neither biases nor masks")
-            return fused(product, value)
+            return product.compute().softmax(-1) @ value
         channels = product.query.shape[-1]
         try:
             self.kernel.cost(recovered.window, channels)
@@ -129,21 +130,41 @@ class _Call:
         self.site = site
         self.arguments = arguments
         self.turn = 0
+        self.reasons: list[str] = []
 
     def attend(self, product: Product, value: Tensor) -> Tensor:
         turn, self.turn = self.turn, self.turn + 1
         return self.site.attend(product, value, turn, told_window(self.arguments, product.sides[0]))
 
-    def unforeseen(self, reason: str) -> None:
-        self.site.note(reason)
+    def unforeseen(self, noted: Tensor, reason: str) -> None:
+        # Modules may compute other products than those of attention.
+        self.reasons.append(reason)
+
+    def place(self) -> None:
+        pass
+
+    def end(self) -> None:
+        """Note why less attention than on the sample was made by the kernel."""
+        if self.turn < self.site.products:
+            for reason in dict.fromkeys(self.reasons):
+                self.site.note(reason)
 
 
 @torch.compiler.disable
 def call(own: type[nn.Module], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a module's own forward with its attention made by its site."""
-    site: AdoptedSite = getattr(module, ADOPTED)
-    with Interception(_Call(site, (*args, *kwargs.values()))):
-        return own.forward(module, *args, **kwargs)
+    site: AdoptedSite | None = getattr(module, ADOPTED)
+    if site is None:
+        with unseen():
+            return own.forward(module, *args, **kwargs)
+    made = _Call(site, (*args, *kwargs.values()))
+    with Interception(made):
+        result = own.forward(module, *args, **kwargs)
+    made.end()
+    # What is no softmax would else be computed where nobody sees what is written meanwhile.
+    if any(isinstance(each, Logits) for each in tree_leaves(result)):
+        result = tree_map(lambda each: each.materialise() if isinstance(each, Logits) else each, result)
+    return result
 
 
 def told_window(arguments: tuple[Any, ...], tokens: int) -> Window | None:

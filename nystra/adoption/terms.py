@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nystra.adoption.noted import Product
-from nystra.adoption.operations import MASKED_BELOW
+from nystra.adoption.product import Product
+from nystra.windows.geometry import MASKED
 
 # Entries that are compared at once.
 PIECE = 2**20
@@ -57,9 +57,10 @@ class Rows:
 
     @property
     def are_masks(self) -> bool:
-        """Whether every entry hides or changes nothing, and some hide."""
-        hidden = self.different < MASKED_BELOW
-        return bool(hidden.any()) and bool((hidden | (self.different == 0)).all())
+        """Whether every entry hides or changes nothing, and some hide, but none all keys of a query."""
+        hidden = self.different <= MASKED
+        whole = bool((hidden | (self.different == 0)).all())
+        return whole and bool(hidden.any()) and not bool(hidden.all(-1).any())
 
 
 def _pieces(flat: Tensor) -> int:
@@ -146,7 +147,8 @@ def sort_terms(product: Product) -> tuple[Arrangement, list[Term]]:
     lead = product.lead
     found = []
     for place, (at, term) in enumerate(product.terms):
-        sides = (1,) * (len(at) + 2 - term.dim()) + tuple(term.shape[:-2])
+        own = tuple(term.shape[:-2])
+        sides = (1,) * (len(at) - len(own)) + own
         rows = Rows.of(matrices(product, place).detach())
         numbers = rows.numbers[_numbers(sides, at, lead).to(rows.numbers.device)]
         varying = {axis for axis in range(len(lead)) if bool((numbers != numbers.narrow(axis, 0, 1)).any())}
