@@ -2,7 +2,7 @@ from .adoption.adopt import AdoptionReport as AdoptionReport
 from .adoption.adopt import adopt as adopt
 from .adoption.adopt import release as release
 from .adoption.attend import attend as attend
-from .analysis.planning import Plan as Plan
+from .analysis.plan import Plan as Plan
 from .analysis.planning import plan as plan
 from .hosts.dehazeformer.network import DehazeFormer as DehazeFormer
 from .hosts.swinir.network import SwinIR as SwinIR

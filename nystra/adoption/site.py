@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from nystra.adoption.recovery import Recovered, Recoveries, Window
 from nystra.adoption.terms import Arrangement
 from nystra.kernels.base import Kernel
 from nystra.kernels.softmax import Softmax
-from nystra.sites.site import ADOPTED
+from nystra.sites.site import ADOPTED, sites_of
 from nystra.windows.geometry import WindowGeometry
 
 
@@ -31,6 +33,7 @@ class AdoptedSite:
         windows: h and w of the windows of all its products that kernels take, in tokens.
         products: number of products in a call of the module that kernels take.
         notes: why products were computed as the host does, each once.
+        bypassed: whether the module computes its attention as it did before it was adopted, see `as_host`.
     """
 
     def __init__(self, windows: list[Window], num_heads: int, head_channels: int, given: Window | None) -> None:
@@ -40,6 +43,7 @@ class AdoptedSite:
         self.num_heads = num_heads
         self.products = 1
         self.notes: list[str] = []
+        self.bypassed = False
         self._head_channels = head_channels
         self._given = given
         self._recoveries: dict[int, Recoveries] = {}
@@ -148,6 +152,20 @@ class _Call:
         if self.turn < self.site.products:
             for reason in dict.fromkeys(self.reasons):
                 self.site.note(reason)
+
+
+@contextlib.contextmanager
+def as_host(net: nn.Module) -> Iterator[None]:
+    """Let adopted modules of a net compute attention as they did before, within the context."""
+    sites = [site for site in sites_of(net).values() if isinstance(site, AdoptedSite)]
+    before = [site.bypassed for site in sites]
+    for site in sites:
+        site.bypassed = True
+    try:
+        yield
+    finally:
+        for site, was in zip(sites, before, strict=True):
+            site.bypassed = was
 
 
 @torch.compiler.disable

@@ -71,6 +71,16 @@ FUNCTION_VERBS = {
         "analyze_complexity",
         positional="tables",
     ),
+    "analyze plan": FunctionVerb(
+        "the fastest kernel for every attention within a loss of fidelity",
+        (
+            "lowrank analyze plan photos --pretrained dehazeformer-t.pth --window_size 16 --output plan.yaml",
+            "lowrank analyze plan photos --pretrained my.pth --network my_networks:make_net --budget_db 50",
+        ),
+        "trainers.commands.analyze.plan",
+        "analyze_plan",
+        positional="images",
+    ),
     "analyze spectrum": FunctionVerb(
         "the rank of a checkpoint's attention on images",
         (

@@ -30,6 +30,7 @@ class SubstitutionTask(FineTuningTask):
             in `pretrained`, else exact attention.
         network: function or class that makes a network of another library, as package.module:name; its attention is
             adopted (`nystra.adopt`). None: a network of this package, which the checkpoint tells.
+        plan: file of a plan, from lowrank analyze plan, whose kernels are taken instead of `kernel`; None: none.
         window_size: side of the windows; None: as recorded, else as trained.
         position_bias: what becomes of the position bias in larger windows, see `nystra.load_pretrained`.
         kernel_schedule: other kernels from a step of the optimiser on, such as ever fewer landmarks; before the first,
@@ -61,12 +62,19 @@ class SubstitutionTask(FineTuningTask):
         kernel: Kernels | None = None,
         *,
         network: str | None = None,
+        plan: Path | None = None,
         window_size: int | None = None,
         position_bias: BiasMode | None = None,
         kernel_schedule: dict[int, Kernels] | None = None,
         teacher: Path | None = None,
         **kwargs: Any,
     ) -> None:
+        if plan is not None:
+            if kernel is not None:
+                raise ValueError(
+                    f"kernel ({kernel}) must be null with plan ({plan}), which has a kernel for every site"
+                )
+            kernel = nystra.Plan.load(plan).kernels
         net, exact = (
             _load(pretrained, network, window_size=window_size, position_bias=position_bias),
             _load(pretrained if teacher is None else teacher, network, recorded=False),

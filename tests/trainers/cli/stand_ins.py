@@ -100,8 +100,8 @@ def write_inputs(folder: Path) -> None:
         evaluation.report(folder / name, data=None, weights=None, seed=None)
 
 
-def named_network(path: object, **options: object) -> nn.Module:
-    return Convolution(len(str(path)))
+def named_network(path: object, network: str | None = None, **options: object) -> nn.Module:
+    return Convolution(len(f"{path}{network or ''}"))
 
 
 def timings(groups: Any, **_: object) -> dict[str, dict[str, float]]:
@@ -149,6 +149,10 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     makers = {name: Maker(keywords={}, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
     patch.setattr(import_module("trainers.commands.bench.windows"), "NETWORKS", makers)
     replace("analyze.spectrum", _draw_spectrum=nothing, spectrum=spectrum_of)
+    replace("analyze.plan", load_network=named_network)
+    patch.setattr(nystra, "plan", recorder("plan", lambda *_, **__: nystra.Plan({}, 50.0, 1.0, 1.0)))
+    patch.setattr(nystra.Plan, "save", lambda plan, path: path.write_text("plan"))
+    patch.setattr(nystra.Plan, "__str__", lambda plan: "plan")
     patch.setattr("glmha.load_pretrained", recorder("load_pretrained", named_network))
     modules = [(nn.Identity(), [torch.ones(1)], torch.ones(1))] * 2
     replace("analyze.warm_start", read=lambda *_: {}, _modules=lambda *_: modules, _start=lambda *_: Convolution())

@@ -23,6 +23,21 @@ KERNEL = nystra.Nystrom(4, 4)
 # Verb → the least that it needs, and another value of each option, with what that value needs beside it.
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
     "analyze complexity": ({"tables": [7]}, {"tables": {"tables": [9]}, "output": {"output": "a.json"}}),
+    "analyze plan": (
+        {"images": ["in"], "pretrained": "net.pth", "output": "plan.yaml"},
+        {
+            "images": {"images": ["target"]},
+            "pretrained": {"pretrained": "other.pth"},
+            "network": {"network": "nowhere:make"},
+            "window_size": {"window_size": 8},
+            "budget_db": {"budget_db": 50.0},
+            "precisions": {"precisions": ("bf16",)},
+            "size": {"size": 16},
+            "repeats": {"repeats": 1},
+            "seconds": {"seconds": 1.0},
+            "output": {"output": "other.yaml"},
+        },
+    ),
     "analyze spectrum": (
         {"images": ["in"], "pretrained": "net.pth"},
         {
@@ -109,7 +124,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
         {
             "data": {"data": "others"},
             "pretrained": {"pretrained": "other.pth"},
+            "network": {"network": "nowhere:make"},
             "kernels": {"kernels": []},
+            "plan": {"plan": "nowhere.yaml"},
             "metrics": {"metrics": [PSNR()]},
             "window_size": {"window_size": 8},
             "position_bias": {"position_bias": "drop"},
@@ -158,12 +175,14 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "images": {"images": ["in"]},
             "pretrained": {"pretrained": "other.pth"},
             "output": {"output": "other"},
+            "network": {"network": "nowhere:make"},
             "tile": {"tile": 24},
             "overlap": {"overlap": 8},
             "device": {"device": "cuda:77"},
             "precision": {"precision": "bf16"},
             "self_ensemble": {"self_ensemble": True},
             "kernel": {"kernel": KERNEL},
+            "plan": {"plan": "nowhere.yaml"},
             "window_size": {"window_size": 8},
             "suffix": {"suffix": "_r"},
             "format": {"format": "tif"},

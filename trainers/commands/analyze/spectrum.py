@@ -12,11 +12,11 @@ from rich.table import Table
 from torch import Tensor
 
 import glmha
-from datamodules.errors import DataError
 from datamodules.files.atomic import atomic_file
-from datamodules.files.images import convert_channels, list_images, read_image, to_tensor
+from datamodules.files.images import list_images
 from glmha.shared.image_network import image_rules
 from glmha.spectrum import rank_for_energy, spectrum
+from trainers.commands.analyze.crops import central_crop
 from trainers.networks import input_channels
 
 SHARES = (0.9, 0.95, 0.99)
@@ -49,7 +49,7 @@ def analyze_spectrum(
     channels = input_channels(net)
     console = Console(markup=False, emoji=False)
     shown = track(files, "images", console=console, transient=True, disable=not console.is_terminal)
-    inputs = (_central_crop(file, channels, size, multiple) for file in shown)
+    inputs = (central_crop(file, channels, size, multiple) for file in shown)
     energies = spectrum(net, inputs)
     ranks = {name: [rank_for_energy(energy, share) for share in SHARES] for name, energy in energies.items()}
     results = {
@@ -69,16 +69,6 @@ def analyze_spectrum(
     console.print(f"curves: {output / 'spectrum.png'}", soft_wrap=True, highlight=False)
     console.print(f"figures: {output / 'spectrum.json'}", soft_wrap=True, highlight=False)
     return energies
-
-
-def _central_crop(path: Path, channels: int, size: int | None, multiple: int) -> Tensor:
-    array = convert_channels(read_image(path)[..., :3], channels)
-    height, width = (side if size is None else min(side, size) for side in array.shape[:2])
-    height, width = height - height % multiple, width - width % multiple
-    if not height or not width:
-        raise DataError(f"image {path} must be at least {multiple} pixels high and wide, got {array.shape[:2]}")
-    top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
-    return to_tensor(array[top : top + height, left : left + width])[None]
 
 
 def _draw_spectrum(path: Path, energies: dict[str, Tensor]) -> None:

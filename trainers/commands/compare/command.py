@@ -36,6 +36,7 @@ def run_compare(
     pretrained: Path,
     network: str | None = None,
     kernels: Sequence[nystra.Kernel] | None = None,
+    plan: Path | None = None,
     metrics: Sequence[ImageMetric] | None = None,
     window_size: int | None = None,
     position_bias: BiasMode | None = None,
@@ -57,6 +58,8 @@ def run_compare(
             package, which the checkpoint tells.
         kernels: what replaces softmax; null: ContentPooling, LandmarkPooling, Nystrom and
             Nystromformer as they come.
+        plan: file of a plan, from lowrank analyze plan, which is compared as well, with its memory format and
+            precision; null: none.
         metrics: quality against the ground truth; null: PSNR and SSIM on RGB.
         window_size: side of enlarged windows; null: those that the checkpoint records, else the trained ones.
         position_bias: what becomes of the trained position bias in enlarged windows: keep, interpolate or drop; null:
@@ -84,7 +87,7 @@ def run_compare(
     mode: BiasMode = position_bias or "keep"
     check_counts(repeats=repeats, **({} if images is None else {"images": images}))
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
-    variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode, network)
+    variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode, network, plan)
     batches, whole = _samples(data, images)
     results: dict[str, list[Tensor]] = {name: [] for name in variants}
     console = Console(markup=False, emoji=False)
@@ -106,6 +109,7 @@ def run_compare(
         "images": [batch["name"] for batch in batches],
         "images_expected": whole,
         "network": network,
+        "plan": None if plan is None else str(plan),
         "window_size": window_size,
         "position_bias": None if window_size is None else mode,
         # As the checkpoint records, where it was fine-tuned.

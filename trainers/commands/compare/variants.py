@@ -4,9 +4,11 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import nystra
+from glmha.shared.image_network import STATED, image_rules
 from nystra.sites.site import BiasMode
 from trainers.networks import load_network
 from trainers.reports.comparison import RELEASED
@@ -19,12 +21,16 @@ KERNELS: tuple[nystra.Kernel, ...] = (
 )
 
 
+PLANNED = "plan"
+
+
 def build_variants(
     pretrained: Path,
     kernels: Sequence[nystra.Kernel],
     window_size: int | None,
     position_bias: BiasMode,
     network: str | None = None,
+    plan: Path | None = None,
 ) -> dict[str, nn.Module]:
     """The released model, its enlarged forms and its substituted ones, by name.
 
@@ -55,4 +61,24 @@ def build_variants(
         net = copy.deepcopy(enlarged)
         nystra.substitute(net, kernel)
         variants[str(kernel)] = net
+    if plan is not None:
+        net = copy.deepcopy(enlarged)
+        chosen = nystra.Plan.load(plan)
+        chosen.apply(net)
+        variants[PLANNED] = HalfPrecision(net) if chosen.precision == "bf16" else net
     return variants
+
+
+class HalfPrecision(nn.Module):
+    """A network under autocast to bfloat16, with results in float32."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        setattr(self, STATED, image_rules(net))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore images (B, C, H, W)."""
+        with torch.autocast(image.device.type, torch.bfloat16):
+            restored: Tensor = self.net(image)
+        return restored.float()

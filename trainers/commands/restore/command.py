@@ -31,6 +31,7 @@ def restore_images(
     precision: Literal["float32", "bf16"] = "float32",
     self_ensemble: bool = False,
     kernel: nystra.Kernel | None = None,
+    plan: Path | None = None,
     window_size: int | None = None,
     suffix: str = "",
     format: Format | None = None,
@@ -59,6 +60,7 @@ def restore_images(
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
         kernel: what replaces softmax in a window-attention network, such as LandmarkPooling or Nystrom; null: nothing.
+        plan: file of a plan, from lowrank analyze plan: kernels by site, memory format and precision; null: none.
         window_size: side of the windows that such a network attends in; null: as the checkpoint records, else as
             trained.
         suffix: put between the name and the extension of each result.
@@ -77,6 +79,8 @@ def restore_images(
         ValueError: if the checkpoint, its channels, the device, the kernel, the tiles or the quality do not fit, or
             nothing can be written any more.
     """
+    if kernel is not None and plan is not None:
+        raise ValueError(f"kernel ({kernel}) must be null with plan ({plan}), which has a kernel for every site")
     targets = name_targets(images, output, suffix=suffix, format=format, overwrite=overwrite)
     _check_quality(quality, targets)
     if overlap is not None and tile is None:
@@ -86,6 +90,10 @@ def restore_images(
     net = load_network(pretrained, network, **({} if window_size is None else {"window_size": window_size})).to(chosen)
     if kernel is not None:
         nystra.substitute(net, kernel)
+    if plan is not None:
+        chosen_ways = nystra.Plan.load(plan)
+        chosen_ways.apply(net)
+        precision = chosen_ways.precision if precision == "float32" else precision
     shared = 48 if overlap is None else overlap
     options = RestoreOptions(tile, shared, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
     files = FileOptions(quality, exif)
