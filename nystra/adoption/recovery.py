@@ -91,9 +91,11 @@ class Recovered:
         live = differentiated(term for _, term in product.terms)
         dense: Tensor | None = None
         if live:
-            if any(term.kind == "both" for term in self._terms):
+            of_heads = [term.live(product) for term in self._terms if term.kind == "bias"]
+            masks = [product.terms[term.place][1] for term in self._terms if term.kind == "mask"]
+            if len(of_heads) + len(masks) < len(self._terms) or None in of_heads or differentiated(masks):
                 return None
-            dense = _sum([t.of_heads(matrices(product, t.place)) for t in self._terms if t.kind == "bias"])
+            dense = _sum(of_heads)
         result = []
         for group in self.groups:
             bias, tables = group.bias, group.tables

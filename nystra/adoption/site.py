@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from nystra.adoption.interception import Interception, unseen
-from nystra.adoption.noted import Logits
+from nystra.adoption.noted import Logits, Weights
 from nystra.adoption.product import Product
 from nystra.adoption.recovery import Recovered, Recoveries, Window
 from nystra.adoption.terms import Arrangement
@@ -134,15 +134,15 @@ class _Call:
         self.site = site
         self.arguments = arguments
         self.turn = 0
-        self.reasons: list[str] = []
+        self.of_weights: list[str] = []
+        self.of_products: list[str] = []
 
     def attend(self, product: Product, value: Tensor) -> Tensor:
         turn, self.turn = self.turn, self.turn + 1
         return self.site.attend(product, value, turn, told_window(self.arguments, product.sides[0]))
 
     def unforeseen(self, noted: Tensor, reason: str) -> None:
-        # Modules may compute other products than those of attention.
-        self.reasons.append(reason)
+        (self.of_weights if isinstance(noted, Weights) else self.of_products).append(reason)
 
     def place(self) -> None:
         pass
@@ -150,7 +150,8 @@ class _Call:
     def end(self) -> None:
         """Note why less attention than on the sample was made by the kernel."""
         if self.turn < self.site.products:
-            for reason in dict.fromkeys(self.reasons):
+            # Modules may compute other products than those of attention.
+            for reason in self.of_weights or self.of_products[:1]:
                 self.site.note(reason)
 
 

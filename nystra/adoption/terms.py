@@ -89,23 +89,33 @@ class Term:
         place: in the product's terms.
         rows: its different matrices.
         numbers: which of them each window and head takes, (W, h).
+        places: which of the term's matrices, different or not, each window and head takes, (W, h).
         kind: a bias is the same in all windows, a mask in all heads; "both" is neither.
     """
 
     place: int
     rows: Rows
     numbers: Tensor
+    places: Tensor
     kind: Literal["bias", "mask", "both"]
 
-    def of_heads(self, values: Tensor | None = None) -> Tensor:
-        """A bias by head, (h or 1, N, M), of `values` (count, N, M) in place of the kept ones if they are given."""
-        numbers = self.numbers[0]
-        if values is not None:
-            first = torch.zeros(len(self.rows.different), dtype=torch.long, device=values.device)
-            first[self.rows.numbers] = torch.arange(len(values), device=values.device)
-            numbers = first[numbers]
-        same = bool((numbers == numbers[0]).all())
-        return (self.rows.different if values is None else values)[numbers[:1] if same else numbers]
+    def of_heads(self) -> Tensor:
+        """A bias by head, (h or 1, N, M)."""
+        return self.rows.different[_once(self.numbers[0])]
+
+    def live(self, product: Product) -> Tensor | None:
+        """A bias by head, (h or 1, N, M), whose gradients reach all that the host added to a product.
+
+        Matrices that are equal now may have gradients of their own. None: windows have.
+        """
+        if bool((self.places != self.places[0]).any()):
+            return None
+        return matrices(product, self.place)[_once(self.places[0])]
+
+
+def _once(numbers: Tensor) -> Tensor:
+    """Numbers by head, or one for all."""
+    return numbers[:1] if bool((numbers == numbers[0]).all()) else numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,25 +160,27 @@ def sort_terms(product: Product) -> tuple[Arrangement, list[Term]]:
         own = tuple(term.shape[:-2])
         sides = (1,) * (len(at) - len(own)) + own
         rows = Rows.of(matrices(product, place).detach())
-        numbers = rows.numbers[_numbers(sides, at, lead).to(rows.numbers.device)]
+        places = _numbers(sides, at, lead).to(rows.numbers.device)
+        numbers = rows.numbers[places]
         varying = {axis for axis in range(len(lead)) if bool((numbers != numbers.narrow(axis, 0, 1)).any())}
-        found.append((rows, numbers, varying))
+        found.append((rows, numbers, places, varying))
     # A bias varies by head alone; where nothing tells, heads are the last axis, if it is not the only one.
-    biases = [varying for rows, _, varying in found if len(varying) == 1 and not rows.are_masks]
+    biases = [varying for rows, *_, varying in found if len(varying) == 1 and not rows.are_masks]
     axes = set.union(*biases) if biases else set()
-    masked = set().union(*(varying for rows, _, varying in found if rows.are_masks))
+    masked = set().union(*(varying for rows, *_, varying in found if rows.are_masks))
     if not axes and len(lead) > 1 and len(lead) - 1 not in masked:
         axes = {len(lead) - 1}
     if product.head_axis is not None:
         axes = {product.head_axis}
     arrangement = Arrangement.of(lead, axes)
     terms = []
-    for place, (rows, numbers, varying) in enumerate(found):
+    for place, (rows, numbers, places, varying) in enumerate(found):
         kind: Literal["bias", "mask", "both"] = "both"
         if rows.are_masks and not varying & axes:
             kind = "mask"
         elif not rows.are_masks and varying <= axes:
             kind = "bias"
-        flat = numbers.permute(arrangement.order).reshape(math.prod(arrangement.windows), math.prod(arrangement.heads))
-        terms.append(Term(place, rows, flat, kind))
+        sides = math.prod(arrangement.windows), math.prod(arrangement.heads)
+        flat, laid = (each.permute(arrangement.order).reshape(sides) for each in (numbers, places))
+        terms.append(Term(place, rows, flat, laid, kind))
     return arrangement, terms

@@ -54,7 +54,7 @@ class Windows(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         maps = image.permute(0, 2, 3, 1)
         maps = maps + maps_of(self.plain(windows_of(maps, *self.window), None), *self.window, maps)
-        mask = shift_mask(tuple(maps.shape[1:3]), self.window, self.shift, self.masked)
+        mask = shift_mask(tuple(maps.shape[1:3]), self.window, self.shift, self.masked).to(image.dtype)
         rolled = maps.roll((-self.shift[0], -self.shift[1]), (1, 2))
         rolled = maps_of(self.rolled(windows_of(rolled, *self.window), mask), *self.window, maps)
         return (maps + rolled.roll(self.shift, (1, 2))).permute(0, 3, 1, 2)
