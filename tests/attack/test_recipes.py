@@ -19,6 +19,7 @@ import nystra
 from trainers.commands.bench.networks import load_baseline
 from trainers.errors import UsageError
 from trainers.names import import_class, restrict_names
+from trainers.recipes.find import find_config, find_configs
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.yaml_text import bounded_yaml, require_recipe
 
@@ -181,6 +182,19 @@ def test_a_hostile_recipe_is_refused_by_its_name(tmp_path, monkeypatch, text):
     with pytest.raises(UsageError, match=r"config \(.*hostile\.yaml\) must (be YAML|hold options)"):
         require_recipe(path)
     assert not (tmp_path / "executed").exists()
+
+
+FORMS = [["--config", "{}"], ["--config={}"], ["-c", "{}"], ["-c={}"], ["-c{}"]]
+
+
+@pytest.mark.parametrize("words", FORMS, ids=" ".join)
+def test_recipes_are_found_and_checked_however_they_are_given(tmp_path, words):
+    path = tmp_path / "hostile.yaml"
+    path.write_text("trainer:\n\tmax_steps: 1")
+    with pytest.raises(UsageError, match=r"config \(.*hostile\.yaml\) must be YAML"):
+        find_configs([word.format(path) for word in words])
+    installed = find_config("demo/swinir.yaml")
+    assert find_configs([word.format("demo/swinir.yaml") for word in words])[-1].removeprefix("--config=") == installed
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-32"])

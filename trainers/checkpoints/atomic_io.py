@@ -44,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
             raise CheckpointWriteError(
                 f"checkpoint ({path}) must be writable, got: {cause.strerror or cause}. Earlier checkpoints are "
-                "intact: free space or name another folder (--trainer.default_root_dir, --trainer.logger), then resume"
+                "intact: free space or name another folder (--trainer.logger.save_dir), then resume"
             ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Recipes found by name: in the working directory, else among the installed ones."""
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,11 +26,12 @@ def find_configs(arguments: list[str]) -> list[str]:
     """
     found = list(arguments)
     for index, argument in enumerate(arguments):
-        named = argument.startswith("--config=")
-        if named or (index and arguments[index - 1] in ("--config", "-c")):
-            path = find_config(argument.removeprefix("--config="))
+        # `--config FILE`, `--config=FILE`, `-c FILE`, `-c=FILE`, `-cFILE`
+        joined = re.match(r"--config=|-c=?(?=.)", argument)
+        if joined or (index and arguments[index - 1] in ("--config", "-c")):
+            path = find_config(argument[joined.end() :] if joined else argument)
             require_recipe(Path(path))
-            found[index] = f"--config={path}" if named else path
+            found[index] = f"--config={path}" if joined else path
     return found
 
 

@@ -1,13 +1,17 @@
-"""One clear message for each mistake of a user, made from the reports of the parser."""
+"""One clear message for each mistake on a command line: from the parser's reports, or where it sees none."""
 
 import inspect
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+
+from yaml import YAMLError
 
 from trainers.errors import UNION_MISMATCH, UsageError, nearest, nearest_name
 from trainers.recipes.classes import own_classes
+from trainers.recipes.options import ACTING
+from trainers.recipes.yaml_text import bounded_yaml
 
 # Lines of jsonargparse's reports: the option, the class that is made, their frame, and the fault.
 _KEY = re.compile(r'Parser key "(?P<key>.+)":$')
@@ -19,6 +23,8 @@ _ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)
 _DENIED = re.compile(r"Importing '(?P<name>[^']+)' is not allowed")
 _NO_PATH = re.compile(r"Expected a dot import path string: (?P<name>[A-Za-z_]\w*)$")
 _OF_CLASS = re.compile(r"(?P<problem>.+?)\.? Got value: Namespace\(class_path='(?P<name>[^']+)'")
+
+_PACKAGES = {"model": "trainers.", "data": "datamodules."}
 
 
 def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
@@ -52,6 +58,52 @@ def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
     if not path:
         return UsageError(_option_unknown(" ".join(error.message.split()), options))
     return UsageError(_value_unfit(problems, ".".join(path), owner, given))
+
+
+def refuse_options_of_others(verb: str, arguments: Sequence[str], classes: Mapping[str, str]) -> None:
+    """Refuse options of a command line that cannot act on its verb.
+
+    Args:
+        verb: fit, validate, test or predict.
+        arguments: what follows it.
+        classes: class paths of "model" and "data". What options of other packages' classes do is not known.
+
+    Raises:
+        UsageError: naming the first such option, and the verbs that it acts on.
+    """
+    for option in given_options(arguments):
+        words = [word for word in option.rstrip("+").split(".") if word != "init_args"]
+        if not classes.get(words[0], "").startswith(_PACKAGES.get(words[0], "")):
+            continue
+        verbs = next((verbs for name, verbs in ACTING.items() if words[: name.count(".") + 1] == name.split(".")), None)
+        if verbs is None or verb in verbs:
+            continue
+        for_others = f"must be given to lowrank {' or '.join(verbs)} only, got lowrank {verb}; leave it out"
+        raise UsageError(f"option --{option} {for_others if verbs else 'must be left out: it cannot act'}")
+
+
+def given_options(arguments: Sequence[str]) -> Iterator[str]:
+    """Name the options of a command line, those within a value such as `--trainer '{max_steps: 3}'` as well."""
+    for index, argument in enumerate(arguments):
+        if not argument.startswith("--"):
+            continue
+        option, joined, value = argument.removeprefix("--").partition("=")
+        yield option
+        if not joined and index + 1 < len(arguments):
+            value = arguments[index + 1]
+        if value.startswith("{"):
+            try:
+                yield from _within(option, bounded_yaml(value))
+            except YAMLError:
+                # The parser will say so.
+                continue
+
+
+def _within(option: str, value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{option}.{key}"
+            yield from _within(f"{option}.{key}", inner)
 
 
 def _option_unknown(problem: str, options: Iterable[str]) -> str:

@@ -74,20 +74,6 @@ def test_abbreviated_options_are_misspelt_ones(lowrank: Lowrank, recipe, capsys,
 
 
 @pytest.mark.parametrize(
-    "option",
-    [
-        *("max_batch_per_device", "run.accept_changes", "ema_decay", "best_checkpoint.save_top_k"),
-        "last_checkpoint.keep_last",
-    ],
-)
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
-def test_options_that_only_training_acts_on_are_refused_elsewhere(lowrank: Lowrank, recipe, capsys, verb, option):
-    message = f"option --{option} must be given to lowrank fit only, got lowrank {verb}; leave it out"
-    assert failing(capsys, lowrank(verb, "--config", recipe, f"--{option}", "1")) == message
-    assert failing(capsys, lowrank(verb, "--config", recipe, f"--{option}=true")) == message
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model.net.attention.reduction", "1.0"], r"reduction \(1.0\) must be"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -178,7 +179,11 @@ def test_the_ensemble_is_asked_for_and_recorded(lowrank, recipe, tmp_path, monke
         return restore(*args, **options)
 
     monkeypatch.setattr("trainers.tasks.restoration.restore", spy)
-    options = ["--config", recipe, "--model.self_ensemble", "true"]
+    config = yaml.safe_load(recipe.read_text())
+    config["model"]["init_args"]["self_ensemble"] = True
+    both = tmp_path / "both.yaml"
+    both.write_text(yaml.safe_dump(config))
+    options = ["--config", both]
     # Training validates without.
     assert lowrank("fit", *options, "--trainer.max_steps", 4) == 0
     assert set(asked) == {False}

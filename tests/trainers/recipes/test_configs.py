@@ -55,7 +55,7 @@ def test_recipes_train_and_test(lowrank: Lowrank, recipe: Path, data: Path):
     assert torch.load(last, weights_only=True)["global_step"] == 2
     # The score by which the recipe chooses the best checkpoint exists.
     assert list(last.parent.glob("best-*.ckpt"))
-    assert lowrank("test", *arguments, "--ckpt_path", last) == 0
+    assert lowrank("test", "--config", last.parents[1] / "config.yaml", "--ckpt_path", last) == 0
     assert list(Path.cwd().rglob("metrics.json"))
 
 
@@ -81,11 +81,12 @@ def test_recipes_of_own_images_train_on_a_folder(lowrank: Lowrank, recipe: Path,
     assert list(last.parent.glob("best-*.ckpt"))
     told = "validation: 1 of 4 training images are split off" in caplog.text
     assert told is not parts
-    assert lowrank("validate", *arguments, "--ckpt_path", last) == 0
+    own = ["--config", last.parents[1] / "config.yaml", "--ckpt_path", last]
+    assert lowrank("validate", *own) == 0
     [record] = Path.cwd().rglob("metrics.json")
     [data_set] = json.loads(record.read_text())["sets"]
     assert data_set == ("val-centre16" if parts else "train-val-centre16")
-    assert lowrank("test", *arguments, "--ckpt_path", last) == (0 if parts else 2)
+    assert lowrank("test", *own) == (0 if parts else 2)
 
 
 @pytest.mark.parametrize("degradation", ["MotionBlur", "JPEGCompression", "Rain", "ShotNoise"])

@@ -71,7 +71,7 @@ def test_recipes_of_fine_tuning_train_and_test(lowrank: Lowrank, recipe: Path, p
         arguments += ["--model.kernel_schedule", json.dumps({1: later})]
     assert lowrank("fit", *arguments, "--best_checkpoint.save_top_k", 0) == 0
     [last] = Path.cwd().rglob("last.ckpt")
-    assert lowrank("test", *arguments, "--ckpt_path", last) == 0
+    assert lowrank("test", "--config", last.parents[1] / "config.yaml", "--ckpt_path", last) == 0
 
 
 def test_recipes_of_fine_tuning_are_of_every_host():
