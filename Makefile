@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # The installation compiles the native programs: it is made anew when they change.
 PROGRAMS := nystra/programs/cpu/build.py $(wildcard nystra/programs/cpu/source/*)
 
-.PHONY: demo test test-all lowest lint format docs gallery wheels
+.PHONY: demo test test-all lowest newest lint format docs gallery wheels
 
 $(INSTALLED): pyproject.toml constraints.txt $(PROGRAMS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,16 +22,19 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
 
-# The least versions that pyproject.toml allows, torch excepted: images, data and the command line work with them, too.
+# The least and the newest versions that pyproject.toml allows, torch excepted, which is installed first and kept:
+# images, data, metrics and the command line work with them, too.
 # Deprecations that old versions meet in new ones are not this package's to mend.
-lowest:
-	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
-	grep '^torch==' constraints.txt > .venv-lowest/torch.txt
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
-		--constraint .venv-lowest/torch.txt --editable ".[dev]"
-	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" -o filterwarnings=ignore \
-		tests/datamodules tests/trainers/cli tests/trainers/commands/restore
+lowest newest:
+	test -x .venv-$@/bin/python || $(PYTHON) -m venv .venv-$@
+	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check uv
+	grep '^torch==' constraints.txt > .venv-$@/torch.txt
+	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-$@/torch.txt
+	.venv-$@/bin/uv pip install --quiet --python .venv-$@/bin/python --constraint .venv-$@/torch.txt \
+		$(if $(filter lowest,$@),--resolution lowest-direct,--resolution highest) --editable ".[dev]"
+	.venv-$@/bin/python -m pytest -n 2 -m "not slow" -o filterwarnings=ignore \
+		tests/datamodules tests/trainers/cli tests/trainers/commands/restore tests/trainers/metrics tests/trainers/tuning \
+		tests/trainers/reports tests/trainers/monitoring
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -98,7 +98,8 @@ def aligned_psnr(preds: Tensor, target: Tensor, *, quantise: bool = True) -> Ten
         quantise: round to 8 bits first, as an image saved as PNG is.
 
     Returns:
-        Decibels, shape (B,), float64; equal on different processors up to 1e-4 dB, the rounding of OpenCV's iterations.
+        Decibels, shape (B,), float64; equal on different processors up to 1e-4 dB, the rounding of OpenCV's iterations,
+        and between OpenCV 4 and 5 up to 0.2 dB.
 
     Raises:
         ValueError: as `psnr`, if the images are smaller than 11 × 11 pixels or cannot be aligned.
@@ -165,8 +166,8 @@ class AlignedPSNR(ImageMetric):
         >>> metric = AlignedPSNR()
         >>> round(metric(target[..., 4:], target[..., :-4]).item(), 1)
         35.5
-        >>> metric.protocol
-        'PSNR on RGB within the mask of an ECC homography, uint8'
+        >>> metric.protocol.startswith("PSNR on RGB within the mask of an ECC homography")
+        True
     """
 
     higher_is_better = True
@@ -194,8 +195,8 @@ class AlignedSSIM(ImageMetric):
         >>> metric = AlignedSSIM()
         >>> round(metric(target[..., 4:], target[..., :-4]).item(), 3)
         0.999
-        >>> metric.protocol
-        'SSIM (Gaussian 11, 1.5, unpadded) on RGB within the mask of an ECC homography, uint8'
+        >>> metric.protocol.startswith("SSIM (Gaussian 11, 1.5, unpadded) on RGB within the mask of an ECC homography")
+        True
     """
 
     higher_is_better = True
@@ -210,7 +211,10 @@ class AlignedSSIM(ImageMetric):
 
 
 def _protocol(quantity: str, quantise: bool) -> str:
-    return f"{quantity} on RGB within the mask of an ECC homography, {'uint8' if quantise else 'float'}"
+    # Version 5 warps at exact places, version 4 at 32nds of a pixel, in the iterations too: up to 0.2 dB lie between.
+    release = cv2.__version__.partition(".")[0]
+    levels = "uint8" if quantise else "float"
+    return f"{quantity} on RGB within the mask of an ECC homography, {levels}, by OpenCV {release}"
 
 
 def _aligned_pairs(preds: Tensor, target: Tensor, quantise: bool) -> list[Aligned]:

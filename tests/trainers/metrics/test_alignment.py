@@ -20,14 +20,18 @@ def shifted_pair(channels=3):
 # they move the PSNR on one machine from -3.2e-5 dB (AVX2 and IPP) over +0.4e-5 (OPENCV_IPP=disabled) to +3.1e-5
 # (OPENCV_CPU_DISABLE=AVX2,FMA3) off the recorded value. The other pairs' PSNR and all SSIM move by about 1e-6.
 ROUNDING_OF_ECC = 1e-4
+# They were recorded with OpenCV 5. Version 4 warps at 32nds of a pixel.
+FIXED_POINT = cv2.__version__.startswith("4.")
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_equals_the_recorded_values(pair):
     values = golden_values()[pair]
-    tolerance = ROUNDING_OF_ECC if pair == "pair2" else 1e-5
+    tolerance = 0.2 if FIXED_POINT else ROUNDING_OF_ECC if pair == "pair2" else 1e-5
     assert aligned_psnr(*golden_pair(pair)).item() == pytest.approx(values["realblur_aligned_psnr"], abs=tolerance)
-    assert aligned_ssim(*golden_pair(pair)).item() == pytest.approx(values["realblur_aligned_ssim"], abs=1e-5)
+    assert aligned_ssim(*golden_pair(pair)).item() == pytest.approx(
+        values["realblur_aligned_ssim"], abs=2e-3 if FIXED_POINT else 1e-5
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -102,8 +106,9 @@ def test_identical_images_differ_by_rounding_only():
 
 def test_says_what_it_measured():
     assert (AlignedPSNR().name, AlignedSSIM().name) == ("PSNR-aligned", "SSIM-aligned")
-    assert AlignedPSNR().protocol == "PSNR on RGB within the mask of an ECC homography, uint8"
-    assert AlignedSSIM(quantise=False).protocol.endswith("ECC homography, float")
+    release = cv2.__version__[0]
+    assert AlignedPSNR().protocol == f"PSNR on RGB within the mask of an ECC homography, uint8, by OpenCV {release}"
+    assert AlignedSSIM(quantise=False).protocol.endswith(f"ECC homography, float, by OpenCV {release}")
     assert AlignedPSNR.higher_is_better
     assert AlignedSSIM.higher_is_better
 
