@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.errors import DataError
@@ -108,8 +109,9 @@ class RestorationDataModule(LightningDataModule):
         return batch
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Make one loader for each validation set."""
-        return [self._evaluation_loader(dataset) for dataset in self._val_sets.values()]
+        """Make one loader for each validation set; in training, its workers live on until the next validation."""
+        again = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return [self._evaluation_loader(dataset, again=again) for dataset in self._val_sets.values()]
 
     def test_dataloader(self) -> list[DataLoader]:
         """Make one loader for each test set."""
@@ -146,11 +148,12 @@ class RestorationDataModule(LightningDataModule):
             **options,
         )
 
-    def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
+    def _evaluation_loader(self, dataset: Dataset, *, again: bool = False) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=1,
             num_workers=self._workers,
+            persistent_workers=again and self._workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=outlive_signals,
         )

@@ -45,7 +45,11 @@ def _first(result: Any) -> Tensor:
 
 
 def relative_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖S - T‖²/‖T‖² of two maps (B, H, W, C) or (B, C, H, W), where both are: windows may pad one of them further."""
+    """Mean of ‖S - T‖²/‖T‖² over the images of two maps (B, H, W, C) or (B, C, H, W), where both are.
+
+    Windows may pad one of them further. Image by image, so that it does not matter how a step's images are shared out.
+    """
     sides = [min(pair) for pair in zip(student.shape, teacher.shape, strict=True)]
     first, second = (tensor[tuple(slice(side) for side in sides)].float() for tensor in (student, teacher))
-    return (first - second).square().sum() / second.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
+    error, norm = ((first - second).square().flatten(1).sum(1), second.square().flatten(1).sum(1))
+    return (error / norm.clamp_min(torch.finfo(torch.float32).tiny)).mean()

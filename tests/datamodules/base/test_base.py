@@ -1,10 +1,13 @@
 """Loaders: every image once, reproducible patches, sizes that change."""
 
+import multiprocessing
+import os
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from datamodules import DemoDataModule, PairedFolderDataModule
 from datamodules.errors import DataError
@@ -219,3 +222,50 @@ def test_devices_share_out_one_order(folder):
     # Five images, twice, in steps of two, of which each device has one.
     assert len(names) == 10
     assert {names.count(name) for name in names} == {2}
+
+
+class Processes(Dataset):
+    """Images that are named by the process which reads them."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return {"input": torch.full((3, 8, 8), float(index)), "target": torch.zeros(3, 8, 8), "name": str(os.getpid())}
+
+
+class Noting(pl.LightningModule):
+    """Notes what it validates on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[str, float]] = []
+
+    def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
+        return self.weight * batch["input"].mean()
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        self.seen.append((batch["name"][0], batch["input"].mean().item()))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec")
+def test_workers_live_from_one_validation_to_the_next_and_not_longer(folder, tmp_path):
+    data, task = make(folder, num_workers=1), Noting()
+    data.setup("fit")
+    data._val_sets = {"one": Processes()}
+    data.setup = lambda stage: None
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    # The check before training asks for one image of three: what was read ahead must not be taken for the next one's.
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=2, num_sanity_val_steps=1, enable_model_summary=False, **options)
+    trainer.fit(task, data)
+    assert [value for _, value in task.seen] == [0, 0, 1, 2, 0, 1, 2]
+    assert len({process for process, _ in task.seen}) == 1
+    assert multiprocessing.active_children() == []
+    # An evaluation asks once.
+    trainer.state.fn = "validate"
+    assert not data.val_dataloader()[0].persistent_workers
