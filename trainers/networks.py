@@ -16,13 +16,16 @@ from nystra.sites import attention_record
 from trainers.names import import_factory
 
 
-def load_network(source: Path, network: str | None = None, **options: Any) -> nn.Module:
+def load_network(
+    source: Path, network: str | None = None, *, argument: str = "pretrained", **options: Any
+) -> nn.Module:
     """Build the network that a checkpoint belongs to, channel or window attention, and load it strictly.
 
     Args:
         source: checkpoint, as released or as trained here.
         network: function or class that makes a network of another library, as package.module:name; None: the network is
             of this package, and the checkpoint tells which.
+        argument: name of the option or argument that gave the path, for messages.
         **options: of `nystra.load_pretrained` or `glmha.load_pretrained`, whichever it is.
 
     Returns:
@@ -33,9 +36,9 @@ def load_network(source: Path, network: str | None = None, **options: Any) -> nn
         ValueError: if `network` cannot be imported or makes no network from images to images, or options do not fit it.
     """
     if network is not None:
-        return _load_own(Path(source), network, **options)
-    content = read(Path(source))
-    weights = unwrap(content, str(source))
+        return _load_own(Path(source), network, argument, **options)
+    content = read(Path(source), argument)
+    weights = unwrap(content, f"{argument} ({source})")
     try:
         # What stands beside the weights says how windows attend.
         return (
@@ -44,7 +47,7 @@ def load_network(source: Path, network: str | None = None, **options: Any) -> nn
             else glmha.load_pretrained(weights, **options)
         )
     except CheckpointError as error:
-        raise CheckpointError(str(error).replace("the given state dict", str(source))) from None
+        raise CheckpointError(str(error).replace("the given state dict", f"{argument} ({source})")) from None
 
 
 def make_network(network: str) -> nn.Module:
@@ -80,6 +83,7 @@ def _adopt(net: nn.Module) -> None:
 def _load_own(
     source: Path,
     network: str,
+    argument: str,
     *,
     recorded: bool = True,
     window_size: int | None = None,
@@ -90,12 +94,12 @@ def _load_own(
         if value is not None:
             raise ValueError(f"{name} ({value}) must be null with network ({network}), which keeps its windows")
     net = _make(network)
-    content = read(source)
-    weights = unwrap(content, str(source), net.state_dict())
+    content = read(source, argument)
+    weights = unwrap(content, f"{argument} ({source})", net.state_dict())
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{source} must hold the weights of {network}: {error}") from None
+        raise CheckpointError(f"{argument} ({source}) must hold the weights of {network}: {error}") from None
     _adopt(net)
     record = content.get(attention_record.KEY) if recorded else None
     if record is not None:

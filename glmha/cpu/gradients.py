@@ -1,19 +1,35 @@
 """Operations with hand-written gradients, which cost less than those that autograd composes.
 
 Values and first derivatives are those of the plain expressions in the docstrings; tests check both. The operations read
-and write feature maps fewer times, and are differentiable once.
+and write feature maps fewer times. Derivatives that are to be differentiated again are left to autograd.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from glmha import functional
 from glmha.cpu.row_bands import bands
+
+
+def _composed(ctx: Any, gradient: Tensor, plain: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor | None]:
+    """Return the gradients of the inputs as autograd composes them, which can be differentiated again.
+
+    `once_differentiable` would leave them constant, without a word, wherever `gradient` is.
+    """
+    wanted = [tensor for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+    found = iter(torch.autograd.grad(plain(*inputs), wanted, gradient, create_graph=True))
+    return [next(found) if needed else None for _, needed in zip(inputs, ctx.needs_input_grad, strict=False)]
+
+
+def _gated(x: Tensor) -> Tensor:
+    gate, value = x.chunk(2, 1)
+    return F.gelu(gate) * value
 
 
 class _Gate(Function):
@@ -24,9 +40,10 @@ class _Gate(Function):
         return F.gelu(gate).mul_(value)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor | None:
         (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _composed(ctx, gradient, _gated, x)[0]
         gate, value = x.chunk(2, 1)
         # Written into the halves of one map: autograd would concatenate two maps, and keep gelu(gate) as well.
         result = torch.empty_like(x)
@@ -56,10 +73,13 @@ class _DepthwiseConvolution(Function):
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         channels, radius = weight.shape[0], weight.shape[-1] // 2
+        if torch.is_grad_enabled():
+            convolve = partial(F.conv2d, padding=radius, groups=channels)
+            composed = _composed(ctx, gradient, convolve, x, weight)
+            return composed[0], composed[1], gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         x_gradient = weight_gradient = bias_gradient = None
         if ctx.needs_input_grad[0]:
@@ -109,12 +129,15 @@ class _Similarity(Function):
         key_norm = functional.channel_norms(key, heads).clamp_min(functional.NORM_EPSILON)
         cosines = functional.cosine(functional.head_products(query, key, heads), query_norm, key_norm)
         ctx.save_for_backward(query, key, query_norm, key_norm, cosines)
+        ctx.heads = heads
         return cosines
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         query, key, query_norm, key_norm, cosines = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(functional.similarity, heads=ctx.heads)
+            return *_composed(ctx, gradient, plain, query, key), None
         products = gradient / (query_norm.unsqueeze(3) * key_norm.unsqueeze(2))
         # d cos/d‖q‖ = -cos/‖q‖; the norm of a channel at the clamp is constant.
         along = gradient * cosines

@@ -39,6 +39,13 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str
     return unwrap(source if isinstance(source, Mapping) else read(Path(source)), name), name
 
 
+EXTRA_STATE = "_extra_state"
+
+
+def _is_extra_state(key: Any) -> bool:
+    return isinstance(key, str) and key.endswith(EXTRA_STATE)
+
+
 def unwrap(content: Mapping[str, Any], name: str, expected: Collection[str] | None = None) -> StateDict:
     """Take the state dict out of its container, strip wrappers from its keys, and leave other tools' counters out.
 
@@ -54,6 +61,11 @@ def unwrap(content: Mapping[str, Any], name: str, expected: Collection[str] | No
         if isinstance(content.get(container), Mapping):
             content = content[container]
             break
+    if expected is None:
+        # What modules of a task say of themselves (`get_extra_state`) may be no tensor: no known network says such things.
+        content = {
+            key: value for key, value in content.items() if isinstance(value, Tensor) or not _is_extra_state(key)
+        }
     strange = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))][:3]
     if not content or strange:
         raise CheckpointError(

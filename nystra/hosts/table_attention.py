@@ -27,7 +27,7 @@ class TableAttention(WindowAttention):
         proj_drop: dropout of the result.
 
     Raises:
-        ValueError: if `num_heads` does not divide `dim`.
+        ValueError: if `num_heads` does not divide `dim`, or windows are larger than a checkpoint's may be.
     """
 
     def __init__(
@@ -41,6 +41,11 @@ class TableAttention(WindowAttention):
         super().__init__(window_size, num_heads)
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads ({num_heads}) must divide embed_dim ({dim})")
+        if max(window_size) > LARGEST_WINDOW:
+            raise ValueError(
+                f"window size ({max(window_size)}) must be at most {LARGEST_WINDOW} tokens, or checkpoints would not "
+                "be loaded: build the network with smaller windows, and enlarge them by set_window"
+            )
         self.dim = dim
         self.scale = qk_scale or (dim // num_heads) ** -0.5
         rows, columns = (2 * side - 1 for side in window_size)

@@ -22,15 +22,13 @@ from nystra.kernels.nystromformer import Nystromformer
 from nystra.kernels.performer import Performer
 from nystra.kernels.pnp_nystra import PrintedNystrom, PublishedNystrom
 from nystra.kernels.softmax import Softmax
-from nystra.sites.host import WindowHost
+from nystra.sites.host import LARGEST_WINDOW, WindowHost
 from nystra.sites.site import WindowAttention, sites_of
 from nystra.sites.substitution import find_sites, substitute
 
 KEY = "attention"
 """Key of the attention record in a checkpoint, beside `state_dict`."""
 
-LARGEST_WINDOW = 1024
-"""Largest side of recorded windows, in tokens: padding to larger ones takes more memory than there is."""
 LARGEST_NUMBER = 2**20
 """Largest number that a recorded kernel may be made with."""
 
@@ -53,11 +51,14 @@ def encode_kernel(kernel: Kernel) -> dict[str, Any]:
     """Describe a kernel by its class name ("class") and arguments.
 
     Raises:
-        ValueError: if the kernel is not this package's: reading a record must not import other code.
+        ValueError: if the kernel is not this package's: reading a record must not import other code; or if its
+            arguments are none that a record may hold.
     """
     name = type(kernel).__name__
     if RECORDED.get(name) is not type(kernel):
         raise ValueError(f"kernel ({name}) must be one of {', '.join(RECORDED)} to be recorded in a checkpoint")
+    # As it will be read.
+    _require_types(kernel)
     return {"class": name, **dataclasses.asdict(kernel)}
 
 

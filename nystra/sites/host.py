@@ -4,6 +4,9 @@ from torch import nn
 
 from nystra.sites.site import BiasMode, WindowAttention
 
+LARGEST_WINDOW = 1024
+"""Largest side of windows, in tokens: padding to larger ones takes more memory than there is."""
+
 
 class WindowHost(nn.Module):
     """A network whose window attentions can attend in other windows and by other kernels, without training.
@@ -47,14 +50,16 @@ class WindowHost(nn.Module):
         """Attend within windows of another size; shifted blocks shift by half a side.
 
         Args:
-            window_size: side of the windows, in tokens, >= 1.
+            window_size: side of the windows, in tokens, from 1 to `LARGEST_WINDOW`.
             position_bias: treatment of the trained position bias: "keep" (every offset keeps its bias), "interpolate"
                 (the trained range of offsets is stretched to the window's) or "drop" (neither bias nor mask), see
                 `nystra.sites.WindowAttention`.
 
         Raises:
-            ValueError: if `window_size` is below 1 or `position_bias` is unknown.
+            ValueError: if `window_size` is out of range or `position_bias` is unknown.
         """
+        if window_size > LARGEST_WINDOW:
+            raise ValueError(f"window_size ({window_size}) must be at most {LARGEST_WINDOW} tokens")
         for module in self.modules():
             if isinstance(module, WindowAttention):
                 module.set_window(window_size, position_bias)

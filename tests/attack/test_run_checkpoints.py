@@ -19,8 +19,8 @@ import trainers
 from glmha.shared.checkpoint_files import CheckpointError
 from tests.trainers.small_networks import restormer
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
-from trainers.checkpoints.run_checkpoint import read_run_checkpoint
-from trainers.checkpoints.training_state import restoring
+from trainers.checkpoints.run_checkpoint import NOTED, NOTES, read_run_checkpoint
+from trainers.checkpoints.training_state import check_training_state, restoring
 from trainers.recipes.training import check_before_training
 from trainers.runs.record import RunRecord
 
@@ -192,7 +192,67 @@ def test_no_module_is_imported_because_a_checkpoint_names_it(saved, finished, tm
     record.configuration = {"model": {"class_path": "trainers.RestorationTask"}}
     configuration = {"trainer": {"callbacks": [callback]}, "model": {"class_path": "named_by_checkpoint.Task"}}
     with pytest.raises(ValueError, match="got one that differs"):
-        record.check({**saved, "configuration": configuration})
+        record.check(change(saved, NOTES, "configuration", to=configuration))
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_a_task_may_keep_parts_under_the_names_of_notes(saved, finished, tmp_path, name):
+    assert name in saved[NOTES] or name == "configuration"  # which a run from Python has not
+    with pytest.raises(pytest.fail.Exception):
+        refuse({**saved, name: "a task's own"}, finished, tmp_path / "last.ckpt")
+    assert name in refuse(change(saved, NOTES, name, to="another thing"), finished, tmp_path / "last.ckpt")
+
+
+class Counter(torch.nn.Module):
+    """Says of itself what is no tensor."""
+
+    def __init__(self, count: int = 0) -> None:
+        super().__init__()
+        self.count = count
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"count": self.count, "names": ["a"]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+def test_what_modules_say_of_themselves_may_be_no_tensor(tmp_path):
+    data = datamodules.DemoDataModule(patch_size=16, batch_size=1, epoch_length=2, eval_size=16, num_workers=0)
+    options: Content = {"accelerator": "cpu", "enable_progress_bar": False, "limit_val_batches": 0, "logs": tmp_path}
+    options["best_checkpoint"] = trainers.checkpoints.BestCheckpoint(save_top_k=0)
+
+    def task(count: int) -> trainers.RestorationTask:
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), Counter(count))
+        net[1].forward = lambda image: image
+        return trainers.RestorationTask(net)
+
+    trainers.run(task(7), data, max_steps=1, **options)
+    again = task(0)
+    trainers.run(again, data, max_steps=2, ckpt_path="last", **options)
+    assert again.net[1].count == 7
+    with pytest.raises(ValueError, match=r"1\._extra_state \(absent where of its own is due\)"):
+        trainers.RestorationTask.on_load_checkpoint(
+            again, {"state_dict": torch.nn.ModuleDict({"net": again.net[:1]}).state_dict()}
+        )
+
+
+class Projected(torch.optim.AdamW):
+    """Stands for optimisers that keep a projection of the gradient."""
+
+
+def test_states_of_other_optimisers_may_have_other_shapes(saved, finished):
+    task = finished.trainer.lightning_module
+    small = change(saved, "optimizer_states", 0, "state", 0, "exp_avg", to=torch.zeros(2))
+    check_training_state(small, finished.trainer, Projected(task.trained_parameters()), None)
+    with pytest.raises(CheckpointError, match="exp_avg of the shape of its parameter"):
+        check_training_state(small, finished.trainer, torch.optim.AdamW(task.trained_parameters()), None)
+
+
+def test_milestones_of_a_schedule_may_change(saved, finished):
+    optimizer = torch.optim.AdamW(finished.trainer.lightning_module.trained_parameters())
+    now, before = (torch.optim.lr_scheduler.MultiStepLR(optimizer, [step]) for step in (3, 5))
+    check_training_state({**saved, "lr_schedulers": [before.state_dict()]}, finished.trainer, optimizer, now)
 
 
 def test_networks_of_this_package_load_what_a_run_saved(finished):
@@ -209,14 +269,22 @@ def test_training_without_an_average_goes_on_from_the_training_weights(saved, fi
         assert taken["state_dict"] is checkpoint[expected]
 
 
+def of_an_earlier_version(content: Content) -> Content:
+    """Notes among Lightning's parts."""
+    return {**{key: value for key, value in content.items() if key != NOTES}, **content[NOTES]}
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, 123), ("7", 5)])
-def test_a_run_without_a_seed_goes_on_with_its_first(saved, finished, tmp_path, monkeypatch, given, expected):
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_run_without_a_seed_goes_on_with_its_first(saved, finished, tmp_path, monkeypatch, given, expected, earlier):
     monkeypatch.setenv("PL_GLOBAL_SEED", given or "")
     if given is None:
         monkeypatch.delenv("PL_GLOBAL_SEED")
     torch.manual_seed(5)
+    content = change(saved, NOTES, "seed", to=123)
+    content = of_an_earlier_version(content) if earlier else content
     with pytest.raises(pytest.fail.Exception):
-        refuse({**saved, "seed": 123}, finished, tmp_path / "last.ckpt")
+        refuse(content, finished, tmp_path / "last.ckpt")
     assert torch.initial_seed() == expected
 
 

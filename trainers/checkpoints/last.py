@@ -73,6 +73,21 @@ class LastCheckpoint(Checkpoint):
         """Restore whether a validation is due."""
         self._validation_due = state_dict.get("validation_due", False)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on after an epoch that `max_steps` ended without a validation as after its last step.
+
+        Lightning would take a further step in that epoch, and leave out a part of the next one's samples.
+        """
+        progress = checkpoint["loops"]["fit_loop"]
+        epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
+        ended = batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"]
+        counted = epochs["current"]["completed"] < epochs["current"]["processed"] == epochs["current"]["started"]
+        # Without a limit of steps Lightning knows that such an epoch is over.
+        if trainer.state.fn == TrainerFn.FITTING and trainer.max_steps != -1 and ended and counted:
+            for kind in ("total", "current"):
+                epochs[kind]["processed"] -= 1
+                batches[kind]["completed"] -= 1
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over signals for the time of training, from after the sanity check: before, there is nothing to save."""
         self._folder = log_folder(trainer)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from glmha.shared.checkpoint_files import CheckpointError, read, require_file
+from glmha.shared.state_dicts import EXTRA_STATE
 
 ADVICE = "give --ckpt_path a checkpoint of `lowrank fit`, or --model.pretrained released weights"
 LIGHTNING = "pytorch-lightning_version"
@@ -16,16 +17,15 @@ PARTS: dict[str, type] = {LIGHTNING: str, "state_dict": Mapping, "global_step": 
 TRAINING_PARTS: dict[str, type] = {"optimizer_states": list, "lr_schedulers": list}
 OPTIONAL_PARTS: dict[str, type] = {
     "callbacks": Mapping,
-    "optimizers": list,
-    "seed": int,
-    "configuration": Mapping,
-    "accumulated": int,
     "attention": Mapping,
     "current_model_state": Mapping,
     "averaging_state": Mapping,
     "adapted_state": Mapping,
     "fine_tuning": Mapping,
 }
+NOTES = "lowrank"
+"""Name of what a run notes beside Lightning's parts, apart from whatever a task or callback of the user's keeps."""
+NOTED: dict[str, type] = {"optimizers": list, "seed": int, "configuration": Mapping, "accumulated": int}
 
 
 def read_run_checkpoint(path: Path) -> dict[str, Any]:
@@ -46,6 +46,8 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"ckpt_path ({path}) must be a run's checkpoint, got bare weights: {ADVICE}")
     require_parts(content, PARTS, path)
     require_parts(content, {key: kind for key, kind in OPTIONAL_PARTS.items() if key in content}, path)
+    require_parts(content, {NOTES: Mapping} if NOTES in content else {}, path)
+    require_parts(notes(content), {key: kind for key, kind in NOTED.items() if key in notes(content)}, path)
     for part in ("state_dict", "current_model_state", "adapted_state"):
         strange = [key for key, value in content.get(part, {}).items() if not _is_weight(key, value)]
         if strange:
@@ -53,6 +55,21 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
                 f"ckpt_path ({path}) must map names to tensors in {part}, got something else under {strange[0]}"
             )
     return content
+
+
+def note(checkpoint: dict[str, Any], **values: Any) -> None:
+    """Note values in a checkpoint that is to be saved.
+
+    Args:
+        checkpoint: what Lightning saves.
+        **values: of `NOTED`.
+    """
+    checkpoint[NOTES] = {**checkpoint.get(NOTES, {}), **values}
+
+
+def notes(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a run has noted in a checkpoint; earlier versions kept it among Lightning's parts."""
+    return checkpoint.get(NOTES, checkpoint)
 
 
 def require_parts(content: Mapping[str, Any], parts: Mapping[str, type], path: Path | None = None) -> None:
@@ -82,7 +99,8 @@ def is_of(value: Any, kind: type) -> bool:
 
 
 def _is_weight(key: Any, value: Any) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
+    # What modules say of themselves (`get_extra_state`) may be any plain data.
+    return isinstance(key, str) and (isinstance(value, Tensor) or key.endswith(EXTRA_STATE))
 
 
 def _beside(path: Path) -> str:

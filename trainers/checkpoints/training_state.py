@@ -13,7 +13,7 @@ from glmha.shared.checkpoint_files import CheckpointError, shortened
 from trainers.checkpoints.run_checkpoint import ADVICE, TRAINING_PARTS, is_of, require_parts
 from trainers.errors import is_memory_error
 
-# States of optimisers that have an entry for every number of the parameter.
+# States of torch's optimisers that have an entry for every number of the parameter.
 LIKE_PARAMETERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum")
 # What raises at contents of another structure.
 OTHER_STRUCTURE = (LookupError, TypeError, AttributeError, RuntimeError, AssertionError)
@@ -48,7 +48,8 @@ def check_training_state(checkpoint: Mapping[str, Any], trainer: Trainer, optimi
     for number, parameter in zip(numbers, parameters, strict=True):
         state = states.get(number, {})
         _compare("optimizer_states.state", {}, state)
-        for name in LIKE_PARAMETERS:
+        # Others may keep less, such as a projection of the gradient.
+        for name in LIKE_PARAMETERS if type(optimizer).__module__.startswith("torch.optim") else ():
             value = state.get(name)
             if value is not None and (not isinstance(value, Tensor) or value.shape != parameter.shape):
                 raise CheckpointError(f"ckpt_path must hold {name} of the shape of its parameter in optimizer_states")
@@ -109,7 +110,8 @@ def _compare(where: str, own: Any, saved: Any) -> None:
             f"ckpt_path must be a run's checkpoint, got one whose {where} is another thing ({type(saved).__name__})"
         )
     if isinstance(own, Mapping):
-        if own and not own.keys() & saved.keys():
+        # Other keys than names are data, such as a schedule's milestones.
+        if own and all(isinstance(key, str) for key in own) and not own.keys() & saved.keys():
             raise CheckpointError(
                 f"ckpt_path must be a run's checkpoint, got one whose {where} lacks {next(iter(own))}"
             )

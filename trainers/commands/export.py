@@ -27,7 +27,7 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
     """
     if output.suffix not in (".pth", ".pt"):
         raise ValueError(f"output ({output}) must end in .pth or .pt: it is written by torch.save")
-    net = load_network(checkpoint)
+    net = load_network(checkpoint, argument="checkpoint")
     content = {"state_dict": net.state_dict()}
     if record := attention_record.record(net):
         content[attention_record.KEY] = record

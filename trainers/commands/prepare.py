@@ -110,8 +110,8 @@ def _verify(source: Source, workers: int, progress: Progress) -> list[str]:
 @contextmanager
 def _progress_bars() -> Iterator[Progress]:
     """Show a bar for every task that is told of."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True, markup=False, emoji=False)
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {}
 
@@ -127,7 +127,7 @@ def _print_table(source: Source) -> None:
     table = Table("part", "here", "published")
     for part in source.sets:
         table.add_row(part.name, str(part.count), "any" if part.published is None else str(part.published))
-    Console(markup=False, highlight=False).print(table)
+    Console(markup=False, highlight=False, emoji=False).print(table)
     if source.absent:
         print(f"not here: {', '.join(source.absent)}")
     for message in source.faults.shortfalls:

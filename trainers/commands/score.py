@@ -61,7 +61,7 @@ def score_folders(
         raise ValueError(f"metrics ({', '.join(names) or 'none'}) must be at least one, each of another name")
     restored, target = folders
     pairs = pair_folders(restored, target, scale=scale or 1, input_argument="restored", target_argument="target")
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     scores = []
     for source, clean, name in track(
         list(zip(pairs.inputs, pairs.targets, pairs.names, strict=True)),

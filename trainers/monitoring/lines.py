@@ -154,7 +154,7 @@ def last_message(exception: BaseException) -> str:
 
 def can_redraw() -> bool:
     """Whether standard output is a terminal or a notebook, on which a bar can be drawn again and again."""
-    console = Console()
+    console = Console(markup=False, emoji=False)
     return console.is_terminal or console.is_jupyter
 
 

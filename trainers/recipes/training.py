@@ -19,6 +19,7 @@ from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.reader import read_by_this
+from trainers.checkpoints.run_checkpoint import notes
 from trainers.checkpoints.training_state import restoring, unfit
 from trainers.devices.averaging import weight_averaging
 from trainers.devices.step_batches import adapt
@@ -240,8 +241,8 @@ def check_before_training(
                 record.check(checkpoint)
             except (LookupError, TypeError, AttributeError) as error:
                 raise unfit(error) from error
-            if current_seed() is None and "seed" in checkpoint:
-                torch.manual_seed(checkpoint["seed"])
+            if current_seed() is None and "seed" in notes(checkpoint):
+                torch.manual_seed(notes(checkpoint)["seed"])
             if trainer.is_global_zero:
                 print(f"resuming from {ckpt_path} (step {checkpoint['global_step']})", flush=True)
 

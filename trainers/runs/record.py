@@ -20,6 +20,7 @@ from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.folders import folder_of_run
 from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder
+from trainers.checkpoints.run_checkpoint import note, notes
 from trainers.checkpoints.stopping import at_its_end, job
 from trainers.devices.step_batches import recount
 from trainers.errors import Stopped
@@ -63,9 +64,10 @@ class RunRecord(Checkpoint):
         Raises:
             ValueError: if what the weights depend on differs, with every difference.
         """
-        if self.configuration is None or "configuration" not in checkpoint or self.accept_changes:
+        before = notes(checkpoint).get("configuration")
+        if self.configuration is None or before is None or self.accept_changes:
             return
-        changed = differences(decisive(checkpoint["configuration"]), decisive(self.configuration))
+        changed = differences(decisive(before), decisive(self.configuration))
         if changed:
             shown = "\n  ".join(changed)
             raise ValueError(
@@ -77,12 +79,12 @@ class RunRecord(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration to the checkpoint."""
         if self.configuration is not None:
-            checkpoint["configuration"] = self.configuration
-        checkpoint["accumulated"] = self._accumulated
+            note(checkpoint, configuration=self.configuration)
+        note(checkpoint, accumulated=self._accumulated)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count this run's batches, where a step accumulates another number of them."""
-        before = checkpoint.get("accumulated", self._accumulated)
+        before = notes(checkpoint).get("accumulated", self._accumulated)
         # Data of other packages choose their batches themselves, so their counts stay.
         if before != self._accumulated and isinstance(data_module(trainer), RestorationDataModule):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

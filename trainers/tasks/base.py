@@ -20,6 +20,7 @@ from datamodules.base.restoration import RestorationDataModule
 from glmha.shared.image_network import image_rules
 from glmha.shared.recompute import set_recompute
 from nystra.sites import attention_record
+from trainers.checkpoints.run_checkpoint import note, notes
 from trainers.checkpoints.training_state import check_training_state
 from trainers.devices.sharding import FullySharded, whole
 from trainers.errors import NonFiniteError, RunFinishedError
@@ -157,9 +158,8 @@ class ImageTask(EvaluationTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the optimisers' classes, of which Lightning keeps the states only, and the windows' kernels."""
-        checkpoint["optimizers"] = [class_path(optimizer) for optimizer in self.trainer.optimizers]
         # A run without a seed of its recipe's goes on with that of its beginning.
-        checkpoint["seed"] = self._seed
+        note(checkpoint, optimizers=[class_path(optimizer) for optimizer in self.trainer.optimizers], seed=self._seed)
         # Plain weights load into the original architecture; what became of its window attention stands beside them.
         if record := attention_record.record(self.net):
             checkpoint[attention_record.KEY] = record
@@ -209,7 +209,7 @@ class ImageTask(EvaluationTask):
         """
         self.on_load_checkpoint(checkpoint)
         optimizer = self.make_optimizer(self.trained_parameters())
-        trained = checkpoint.get("optimizers", [])
+        trained = notes(checkpoint).get("optimizers", [])
         if trained not in ([], [class_path(optimizer)]):
             raise ValueError(
                 f"model.optimizer ({class_path(optimizer)}) must be the one that ckpt_path was trained with, got "

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
     return net
 
 
-def differing_entries(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+def differing_entries(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Name the first tensors whose presence or shape differs; an empty string if none does."""
     keys = [key for key in {**expected, **found} if _shape(expected, key) != _shape(found, key)]
     shown = [f"{key} ({_shape(found, key)} where {_shape(expected, key)} is due)" for key in keys[:3]]
@@ -69,8 +70,11 @@ def class_path(instance: object) -> str:
     return f"{type(instance).__module__}.{type(instance).__qualname__}"
 
 
-def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
-    return "×".join(map(str, tensors[key].shape)) or "scalar" if key in tensors else "absent"
+def _shape(tensors: Mapping[str, Any], key: str) -> str:
+    if key not in tensors:
+        return "absent"
+    # What a module says of itself (`get_extra_state`) is its own to judge.
+    return "×".join(map(str, tensors[key].shape)) or "scalar" if isinstance(tensors[key], Tensor) else "of its own"
 
 
 def check_shapes(restored: Tensor, target: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Fine-tuning a network of low-rank channel attention that is started from released weights of exact attention."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class WarmStartTask(FineTuningTask):
         if not self._started:
             patches = [patch.to(self.device) for patch in self._patches()]
             started = convert(self.teacher, patches, self.attention).state_dict()
-            # Every device has other patches.
+            # Rounding may differ from device to device.
             self.take(self.trainer.strategy.broadcast(started))
 
     def on_validation_start(self) -> None:
@@ -103,15 +104,21 @@ class WarmStartTask(FineTuningTask):
         self._started = True
 
     def _patches(self) -> list[Tensor]:
-        """Training patches, each (1, C, H, W)."""
+        """The run's first training patches, each (1, C, H, W), the same on any number of devices."""
         data = data_module(self.trainer)
         if data is None:
             raise ValueError("data must be a data module, whose training patches start WarmStartTask, got none")
+        # Samples are dealt out to the devices one by one.
+        devices = self.trainer.world_size
+        own = math.ceil(self.calibration / devices)
         patches: list[Tensor] = []
-        # What the loader draws must not be missing in training. (Several devices take the first one's weights.)
+        # What the loader draws must not be missing in training.
         with torch.random.fork_rng(devices=[]):
             for batch in data.train_dataloader():
                 patches += batch["input"].split(1)
-                if len(patches) >= self.calibration:
+                if len(patches) >= own:
                     break
+        if devices > 1:
+            dealt: Any = self.all_gather(torch.cat(patches[:own]).to(self.device))
+            patches = list(dealt.transpose(0, 1).flatten(0, 1).split(1))
         return patches[: self.calibration]

@@ -114,7 +114,7 @@ def restore(
         >>> [tuple(image.shape) for image in trainers.restore([torch.zeros(3, 20, 30)], net, tile=16, overlap=4)]
         [(3, 20, 30)]
     """
-    host = net if isinstance(net, nn.Module) else load_network(Path(net))
+    host = net if isinstance(net, nn.Module) else load_network(Path(net), argument="net")
     options = RestoreOptions(tile, overlap, autocast, self_ensemble)
     training = host.training
     host.eval()

@@ -50,6 +50,39 @@ def test_similarity(heads, key_channels):
     assert torch.autograd.gradcheck(call, tokens)
 
 
+def small(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+TWICE = {
+    "gate": (gradients.gate, [(1, 4, 2, 3)]),
+    "depthwise": (gradients.depthwise_convolution, [(1, 2, 4, 3), (2, 1, 3, 3)]),
+    "depthwise with bias": (gradients.depthwise_convolution, [(1, 2, 4, 3), (2, 1, 3, 3), (2,)]),
+    "similarity": (lambda query, key: gradients.similarity(query, key, 2), [(1, 5, 4), (1, 5, 2)]),
+}
+
+
+@pytest.mark.parametrize(("function", "shapes"), TWICE.values(), ids=TWICE)
+def test_second_derivatives(function, shapes):
+    inputs = [small(*shape) for shape in shapes]
+    assert torch.autograd.gradgradcheck(function, inputs)
+    # The commonest use, a penalty of the gradient of a sum, whose own gradient is constant.
+    (first,) = torch.autograd.grad(function(*inputs).square().sum(), inputs[0], create_graph=True)
+    assert torch.autograd.grad(first.square().sum(), inputs[0])[0].abs().max() > 0
+
+
+def test_a_gradient_of_a_constant_gradient_is_not_left_out():
+    x = small(1, 4, 2, 3)
+
+    def penalty(function) -> torch.Tensor:
+        (first,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    plain = penalty(lambda x: F.gelu(x[:, :2]) * x[:, 2:])
+    torch.testing.assert_close(penalty(gradients.gate), plain, rtol=1e-10, atol=1e-12)
+
+
 def test_a_channel_of_zeros_has_finite_gradients():
     query = torch.randn(1, 5, 4)
     query[:, :, 1] = 0

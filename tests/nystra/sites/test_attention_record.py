@@ -143,3 +143,14 @@ def test_a_foreign_kernel_is_not_recorded():
 def test_numbers_of_other_types_are_refused(name, wrong):
     with pytest.raises(ValueError, match="recorded kernel"):
         attention_record.decode_kernel(attention_record.encode_kernel(nystra.ContentPooling()) | {name: wrong})
+
+
+def test_what_no_checkpoint_could_hold_is_refused_before_it_is_trained():
+    with pytest.raises(ValueError, match=r"window size \(65\) must be at most 64 tokens"):
+        SwinIR(img_size=130, embed_dim=4, depths=[1], num_heads=[1], window_size=65)
+    net = swinir()
+    with pytest.raises(ValueError, match=r"window_size \(1025\) must be at most 1024 tokens"):
+        net.set_window(1025)
+    nystra.substitute(net, nystra.Nystromformer(landmarks=4, iterations=2**21))
+    with pytest.raises(ValueError, match=r"iterations \(2097152\) must be a whole number of at most"):
+        attention_record.record(net)

@@ -1,6 +1,8 @@
 """Fine-tuning in two real processes on the CPU: what one process computes, and checkpoints that one process reads."""
 
 import json
+import os
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,8 @@ import torch
 import yaml
 
 from glmha import Restormer
+from tests.trainers.checkpoints.resuming import PROCESSES
+from tests.trainers.devices.distributed_run import run_commands
 from tests.trainers.devices.test_distributed import BIN, LIMIT, ROOT, assert_same, environment, load
 from trainers.networks import load_network
 
@@ -84,9 +88,28 @@ def assert_read_by_one(folder: Path, name: str, alone: Mapping[str, Any], versio
     assert load(folder, name, version)["global_step"] == alone["global_step"]
 
 
+def run_one_of_two(rank: int, port: int, folder: Path, command: list[str]) -> None:
+    os.chdir(folder)
+    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    run_commands(folder, [command])
+
+
 def test_substitution_in_two_processes_computes_what_one_does(tuning: Path, tmp_path: Path, lowrank):
     recipe = prepared(tuning, tmp_path, "substitution")
-    run_two(tmp_path, both(recipe, "ddp"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Forked off from a server that has imported everything.
+    arguments = [(rank, port, tmp_path, both(recipe, "ddp")) for rank in range(2)]
+    processes = [PROCESSES.Process(target=run_one_of_two, args=each, daemon=True) for each in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(LIMIT)
+        assert process.exitcode == 0
+    assert [(tmp_path / f"status-{rank}.txt").read_text() for rank in range(2)] == ["0", "0"]
     assert lowrank(*named(recipe, "one")) == 0
     alone = load(tmp_path, "one")
     assert_same(load(tmp_path, "ddp"), alone)

@@ -1,6 +1,7 @@
 """The verb `demo`: the package at work without a download, part by part, each with its table when it ends."""
 
 import io
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,7 +42,9 @@ def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), ste
         raise ValueError(f"parts ({', '.join(unknown)}) must be of {', '.join(PARTS)}")
     chosen = [part for part in PARTS if not parts or part in parts]
     options = {} if steps is None else {"steps": steps}
-    console, record = Console(), Console(record=True, file=io.StringIO())
+    # Brackets in names of folders are no markup.
+    console = Console(markup=False, emoji=False)
+    record = Console(markup=False, emoji=False, record=True, file=io.StringIO())
     began = time.monotonic()
     for number, part in enumerate(chosen, start=1):
         console.rule(f"part {number} of {len(chosen)}: {part}")
@@ -57,5 +60,6 @@ def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), ste
     console.rule()
     console.print(
         f"the demonstration took {duration(time.monotonic() - began)}\nall tables: {output / 'summary.txt'}\n"
-        f"training curves and images: tensorboard --logdir {output}"
+        f"training curves and images: {shlex.join(['tensorboard', '--logdir', str(output)])}",
+        soft_wrap=True,
     )

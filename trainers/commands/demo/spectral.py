@@ -81,10 +81,10 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
         ValueError: if `steps` is below 1.
     """
     check_counts(steps=steps)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     nets: dict[str, nn.Module] = {}
     for name, recipe in RECIPES.items():
-        console.print(f"[bold]{name}[/bold]: {steps} steps from scratch, {recipe}")
+        console.print(f"{name}: {steps} steps from scratch, {recipe}")
         folder = fit(
             [
                 f"--config={recipe}",

@@ -54,7 +54,7 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
         ValueError: if `steps` is below 1.
     """
     check_counts(steps=steps)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     checkpoint = train_miniature(output, steps)
     data = DemoDataModule(GaussianNoise((SIGMA, SIGMA)))
     kernels = [*KERNELS, nystra.PublishedNystrom(), MeanOfValues()]
@@ -82,7 +82,8 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
 
 def train_miniature(output: Path, steps: int) -> Path:
     """Train the miniature, logging below a folder; returns its last checkpoint."""
-    Console().print(f"[bold]SwinIR[/bold], a miniature: {steps} steps from scratch, {RECIPE}")
+    console = Console(markup=False, emoji=False)
+    console.print(f"SwinIR, a miniature: {steps} steps from scratch, {RECIPE}")
     folder = fit(
         [
             f"--config={RECIPE}",

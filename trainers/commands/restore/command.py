@@ -160,8 +160,8 @@ def _choose_device(name: str) -> torch.device:
 @contextmanager
 def _progress_bars(num_images: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
     """Show one bar of images and one of the current image's tiles; give the functions that advance them."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True, markup=False, emoji=False)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         images = progress.add_task("images", total=num_images)
         tiles = progress.add_task("tiles", total=None)
