@@ -62,10 +62,8 @@ def unwrap(content: Mapping[str, Any], name: str, expected: Collection[str] | No
             content = content[container]
             break
     if expected is None:
-        # What modules of a task say of themselves (`get_extra_state`) may be no tensor: no known network says such things.
-        content = {
-            key: value for key, value in content.items() if isinstance(value, Tensor) or not _is_extra_state(key)
-        }
+        # What modules of a task say of themselves (`get_extra_state`) may be no tensor; no known network says that.
+        content = {k: value for k, value in content.items() if isinstance(value, Tensor) or not _is_extra_state(k)}
     strange = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))][:3]
     if not content or strange:
         raise CheckpointError(

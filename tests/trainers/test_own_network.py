@@ -158,7 +158,7 @@ def test_what_makes_no_network_is_refused(module, factory, message):
 
 def test_other_weights_are_refused(module):
     name, own = module
-    with pytest.raises(CheckpointError, match=r"own\.pth must hold the weights of"):
+    with pytest.raises(CheckpointError, match=r"own\.pth\) must hold the weights of"):
         load_network(saved(nn.Linear(3, 3)), f"{name}:Net")
     with pytest.raises(ValueError, match="the network must give images of 3 channels"):
         load_network(saved(own.flat()), f"{name}:flat")
