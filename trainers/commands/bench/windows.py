@@ -17,7 +17,7 @@ from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import Uformer
 from nystra.kernels.base import Cost
 from nystra.sites.host import WindowHost
-from nystra.sites.site import BiasMode, WindowAttention
+from nystra.sites.site import BiasMode
 from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
 from nystra.windows.partition import Cut
@@ -55,6 +55,8 @@ KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.Nystrom.as_published(16, 2),
     nystra.Nystrom(),
     nystra.LandmarkPooling(16, 16, "own"),
+    nystra.LandmarkPooling(16, 64, "cross"),
+    nystra.ContentPooling(),
 )
 
 
@@ -91,6 +93,8 @@ class Absent(nystra.Kernel):
         return value
 
 
+# Side of the windows where none is given.
+WINDOW = 32
 RECOMPILE_LIMIT = 256
 BASELINE, EXPLICIT, FUSED, ABSENT = "baseline", "explicit softmax", "fused softmax", "attention taken out"
 COLUMNS = (
@@ -133,10 +137,10 @@ def run_bench_windows(
             null: keep.
         height: of the image, in pixels; the network's own padding counts.
         width: of the image.
-        kernels: to be timed; null: the authors' arithmetic, Nystrom and LandmarkPooling, with 16 landmarks.
+        kernels: to be timed; null: the authors' arithmetic, Nystrom, LandmarkPooling and ContentPooling.
         baseline: import path of a class with the network's constructor arguments and state-dict keys, found from the
-            working directory, as in tests.reference.swinir.SwinIR; it gets the network's weights and is timed too, in
-            windows as trained only.
+            working directory, as in tests.reference.swinir.SwinIR; it gets the network's weights and is timed too.
+            Both are then made with these windows, as if they had been trained in them.
         half: whether all of them are also timed in bfloat16, with channels-last weights except the baseline's.
         compiled: whether all but the baseline and explicit softmax are also timed with `torch.compile` of the modules
             around each site, which needs a C++ compiler.
@@ -151,7 +155,7 @@ def run_bench_windows(
 
     Raises:
         ValueError: if there is no such network, a number is below 1, a kernel does not fit the windows, or the baseline
-            cannot be imported or loaded, or windows or bias are not the trained ones.
+            cannot be imported or loaded, or is to do without its bias.
     """
     numbers = {"height": height, "width": width, "repeats": repeats, "threads": threads}
     check_counts(**numbers, **({} if window is None else {"window": window}))
@@ -162,7 +166,7 @@ def run_bench_windows(
     console = Console(markup=False, emoji=False)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
     if baseline is not None:
-        published = published_structure(baseline, exact, NETWORKS[network].keywords)
+        published = published_structure(baseline, exact, trained_in(NETWORKS[network], window or WINDOW))
         nets[f"{BASELINE}, float32"] = (published, image)
         if half:
             nets[f"{BASELINE}, bfloat16"] = (copy.deepcopy(published).bfloat16(), image.bfloat16())
@@ -235,8 +239,12 @@ def _exact_network(network: str, window: int | None, position_bias: BiasMode | N
     if ":" not in network:
         if network not in NETWORKS:
             raise ValueError(f"network ({network}) must be package.module:name, or one of {', '.join(NETWORKS)}")
-        exact: WindowHost = NETWORKS[network]().eval().requires_grad_(False)
-        exact.set_window(32 if window is None else window, position_bias or "keep")
+        if baseline is not None and position_bias == "drop":
+            raise ValueError(f"position_bias (drop) must be keep with a baseline ({baseline}), which has its bias")
+        side = window or WINDOW
+        arguments = dict(NETWORKS[network].keywords) if baseline is None else trained_in(NETWORKS[network], side)
+        exact: WindowHost = NETWORKS[network].func(**arguments).eval().requires_grad_(False)
+        exact.set_window(side, position_bias or "keep")
         return exact
     for name, value in (("window", window), ("position_bias", position_bias), ("baseline", baseline)):
         if value is not None:
@@ -246,18 +254,23 @@ def _exact_network(network: str, window: int | None, position_bias: BiasMode | N
     return own.requires_grad_(False)
 
 
+def trained_in(network: functools.partial[Any], window: int) -> dict[str, Any]:
+    """Constructor arguments of a network whose own windows are of a size."""
+    arguments = dict(network.keywords)
+    if issubclass(network.func, Uformer):  # type: ignore[arg-type]  # a class
+        return {**arguments, "win_size": window}
+    if issubclass(network.func, SwinIR):  # type: ignore[arg-type]  # a class
+        # Windows are shifted in maps that are larger than one.
+        arguments["img_size"] = max(64, 2 * window)
+    return {**arguments, "window_size": window}
+
+
 def published_structure(path: str, exact: nn.Module, arguments: dict[str, Any]) -> nn.Module:
     """Import a class, build it with a network's arguments and give it the network's weights.
 
     Raises:
-        ValueError: if it cannot be imported or loaded, or the network's windows or bias are not those of the arguments.
+        ValueError: if it cannot be imported or loaded.
     """
-    for site in find_sites(exact).values():
-        if not isinstance(site, WindowAttention):
-            continue
-        if site.window_size != site.trained_window_size or site.bias_mode == "drop":
-            window, bias = site.trained_window_size[0], "keep"
-            raise ValueError(f"baseline ({path}) needs the trained windows and bias: window {window}, {bias}")
     return load_baseline(path, exact, **arguments).eval().requires_grad_(False)
 
 

@@ -67,6 +67,7 @@ def test_a_baseline_is_timed_with_the_networks_arguments_and_weights(small, tmp_
     assert float(difference) < 1e-5
 
 
+@pytest.mark.parametrize("window", [8, 16])
 @pytest.mark.parametrize(
     ("name", "path"),
     [
@@ -75,10 +76,12 @@ def test_a_baseline_is_timed_with_the_networks_arguments_and_weights(small, tmp_
         ("uformer-t", "tests.reference.uformer.Uformer"),
     ],
 )
-def test_networks_have_a_published_structure(name, path):
+def test_networks_have_a_published_structure_in_windows_of_any_size(name, path, window):
     make = bench_windows.NETWORKS[name]
-    exact = make()
-    published = bench_windows.published_structure(path, exact, make.keywords)
+    arguments = bench_windows.trained_in(make, window)
+    exact = make.func(**arguments)
+    assert {site.window_size for site in nystra.find_sites(exact).values()} == {(window, window)}
+    published = bench_windows.published_structure(path, exact, arguments)
     torch.testing.assert_close(published.state_dict(), exact.state_dict(), rtol=0, atol=0)
     assert not published.training
 
@@ -102,10 +105,9 @@ def test_networks_have_the_released_sizes(name):
     [
         ({"network": "vgg"}, r"network \(vgg\) must be package.module:name, or one of swinir-light-x2, "),
         ({"network": "small", "repeats": 0}, r"repeats \(0\) must be at least 1"),
-        ({"network": "small", "window": 8, "baseline": SWINIR}, r"baseline \(.*\) needs .* bias: window 4, keep"),
         (
             {"network": "small", "window": 4, "position_bias": "drop", "baseline": SWINIR},
-            r"baseline \(.*\) needs .* bias: window 4, keep",
+            r"position_bias \(drop\) must be keep with a baseline",
         ),
         (
             {"network": "small", "window": 4, "baseline": "tests.reference.uformer.Uformer"},

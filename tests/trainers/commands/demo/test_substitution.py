@@ -26,7 +26,8 @@ def test_every_variant_of_the_trained_net_is_in_one_table(lowrank, tmp_path, mon
     assert yaml.safe_load(config.read_text())["data"]["init_args"]["degradation"]["init_args"]["sigma"] == [25, 25]
     records = {window: json.loads((folder / f"window_{window}" / "metrics.json").read_text()) for window in (8, 16)}
     assert records[8]["images"] == records[16]["images"] == ["chelsea-1", "chelsea-2", "coffee-1", "coffee-2"]
-    kernels = [nystra.LandmarkPooling(), nystra.Nystrom(), nystra.Nystromformer(), nystra.PublishedNystrom()]
+    kernels = [nystra.ContentPooling(), nystra.LandmarkPooling(), nystra.Nystrom(), nystra.Nystromformer()]
+    kernels.append(nystra.PublishedNystrom())
     names = [*map(str, kernels), "MeanOfValues()"]
     assert list(records[8]["variants"]) == ["released", *names]
     assert list(records[16]["variants"]) == ["released", "window 16, no bias", "window 16, bias", *names]
