@@ -113,14 +113,16 @@ def attend(
         return fused(product, value)
     kernel.cost(window, channels)
     recovered = _RECOVERIES.of(product, window)
-    geometries = None if recovered.reason else recovered.geometries(product)
-    if geometries is None:
+    most = 0.0 if table is None else float(table.table.detach().max() - table.table.detach().min())
+    obstacle = recovered.obstacle(product, most)
+    if obstacle is not None:
         if isinstance(kernel, Softmax):
             if table is not None:
                 places = WindowKind(window, (None, None), table, query.device)
                 product.terms.append((product.lead, places.all_logits()))
             return fused(product, value)
-        raise ValueError(f"mask must be of few kinds of windows for {kernel}, got {recovered.reason or 'one by head'}")
+        raise ValueError(f"mask must be of few kinds of windows for {kernel}, got {obstacle}")
+    geometries = recovered.geometries(product)
     if table is not None:
         geometries = [(members, _with_table(geometry, table)) for members, geometry in geometries]
     return attend_windows(kernel, recovered.arrangement, geometries, product, value)

@@ -120,6 +120,15 @@ class Product:
         self.terms.append((lead, term))
         self._versions.append((term, _version(term)))
 
+    def range(self, enough: float) -> float:
+        """Range of the products of a query with all keys, without terms, or a bound on it that is at most `enough`."""
+        query, key = self.query.detach(), self.key.detach()
+        bound = float(2 * (query.norm(dim=-1).amax(-1) * key.norm(dim=-1).amax(-1)).amax())
+        if bound <= enough:
+            return bound
+        products = query @ key.transpose(-2, -1)
+        return float((products.amax(-1) - products.amin(-1)).amax())
+
     def compute(self) -> Tensor:
         """The product, computed at the first call, with the gradients and the precision of where it was noted."""
         if self.value is None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nystra.adoption.product import Product
-from nystra.adoption.terms import matrices, sort_terms
+from nystra.adoption.terms import MASKED_BELOW, matrices, sort_terms, told_apart
 from nystra.functional import differentiated
 from nystra.windows.geometry import MASKED, WindowGeometry
 from nystra.windows.position_bias import DenseBias, PositionBias, TableBias
@@ -24,10 +24,12 @@ Window = tuple[int, int]
 Split = tuple[int | None, int | None]
 # Recoveries of a product, for images of different sizes.
 MOST_KEPT = 4
-# Sums of a bias and a mask below this are hidden; hosts write -100, -1e9 or minus infinity.
-MASKED_BELOW = -30.0
 # Beside such numbers the product itself is rounded away, as for queries from which a host hides all keys.
 NOTHING_SEEN = -1e3
+# Range of logits, bias included, up to which masks of -100 hide what lower ones hide: e⁻²⁰ of a weight is left.
+WIDEST = 80.0
+# Entries of a bias of pairs, masks included, are kept down to this.
+LOWEST = 3 * MASKED
 MOST_GROUPS = 16
 """Largest number of kinds of windows; products with more are computed as the host does."""
 
@@ -79,6 +81,7 @@ class Recovered:
             self.reason = f"{keys} keys for {tokens} queries"
             return
         self._recover(hint)
+        self._deep, self._range = self._depth()
 
     def is_of(self, product: Product) -> bool:
         """Whether another product has the same shape and the same terms, bit by bit."""
@@ -86,16 +89,30 @@ class Recovered:
             term.rows.are(matrices(product, term.place).detach()) for term in self._terms
         )
 
-    def geometries(self, product: Product) -> list[tuple[Tensor | None, WindowGeometry]] | None:
-        """Numbers of windows (None: all) and their geometry; None: gradients ask for the host's own arithmetic."""
-        live = differentiated(term for _, term in product.terms)
-        dense: Tensor | None = None
-        if live:
-            of_heads = [term.live(product) for term in self._terms if term.kind == "bias"]
+    def obstacle(self, product: Product, added: float = 0.0) -> str | None:
+        """Why kernels cannot follow the host's arithmetic for a product of these terms; None: they can.
+
+        Args:
+            product: of queries and keys.
+            added: range of a bias that comes beside the terms.
+        """
+        if self.reason is not None:
+            return self.reason
+        if differentiated(term for _, term in product.terms):
             masks = [product.terms[term.place][1] for term in self._terms if term.kind == "mask"]
-            if len(of_heads) + len(masks) < len(self._terms) or None in of_heads or differentiated(masks):
-                return None
-            dense = _sum(of_heads)
+            biases = [term for term in self._terms if term.kind == "bias"]
+            apart = all(term.live(product) is not None for term in biases)
+            if len(biases) + len(masks) < len(self._terms) or not apart or differentiated(masks):
+                return "gradients of terms that are neither biases nor masks"
+        if self._deep and not product.range(WIDEST / 2) + self._range + added <= WIDEST:
+            return "logits so far apart that it matters how low the masks are"
+        return None
+
+    def geometries(self, product: Product) -> list[tuple[Tensor | None, WindowGeometry]]:
+        """Numbers of windows (None: all) and their geometry, if there is no `obstacle`."""
+        dense: Tensor | None = None
+        if live := differentiated(term for _, term in product.terms):
+            dense = _sum([term.live(product) for term in self._terms if term.kind == "bias"])
         result = []
         for group in self.groups:
             bias, tables = group.bias, group.tables
@@ -133,7 +150,7 @@ class Recovered:
         ]
         visible: Tensor | None = None
         if both[0] is not None:
-            common = _told_apart([part for part in both if part is not None])
+            common = told_apart([part for part in both if part is not None])
             if common is None:
                 self._keep_dense(numbers, [_sum([bias, part]) for part in both], masks)
                 return
@@ -164,6 +181,15 @@ class Recovered:
             members = None if count == 1 else (numbers == kind).nonzero()[:, 0]
             self.groups.append(Group(members, (1, 1), _shift(split, self.window), None, table))
 
+    def _depth(self) -> tuple[bool, float]:
+        """Whether the host's masks are lower than those of the geometry, and the range of the bias."""
+        biases = [group.bias.parameters()[0] for group in self.groups if group.bias is not None]
+        seen = [bias[bias >= MASKED_BELOW] for bias in biases]
+        lowest = sum(float(term.rows.different.min()) for term in self._terms)
+        least = min((float(part.min()) for part in seen if len(part)), default=0.0)
+        most = max((float(part.max()) for part in seen if len(part)), default=0.0)
+        return lowest < (LOWEST if self.bias == "dense" else MASKED + least - 1e-3), most - least
+
     def _hidden(self, window: int) -> Tensor | None:
         """Pairs of tokens that masks hide in a window; None: there is no mask."""
         masks = [term.rows.different[term.numbers[window, 0]] <= MASKED for term in self._terms if term.kind == "mask"]
@@ -174,7 +200,7 @@ class Recovered:
         self.bias = "dense"
         for kind, (bias, hidden) in enumerate(zip(biases, masks, strict=True)):
             members = None if len(biases) == 1 else (numbers == kind).nonzero()[:, 0]
-            parts = [bias, None if hidden is None else MASKED * hidden.float().unsqueeze(0)]
+            parts = [bias, None if hidden is None else MASKED * hidden.to(torch.float32).unsqueeze(0)]
             dense = _sum(parts)
             if dense is not None and bool((dense.amax(-1) < NOTHING_SEEN).any()):
                 self.reason = "queries that see no key"
@@ -219,35 +245,12 @@ def _sum(parts: list[Tensor | None]) -> Tensor | None:
 def _bounded(dense: Tensor) -> Tensor:
     """A bias of the same softmax whose entries are finite, also those that hide."""
     most = dense.detach().amax(-1, keepdim=True)
-    return torch.where(most < MASKED_BELOW, dense - most, dense).clamp_min(MASKED)
+    return torch.where(most < MASKED_BELOW, dense - most, dense).clamp_min(LOWEST)
 
 
 def _shift(split: Split, window: Window) -> tuple[int, int]:
     rows, columns = (0 if border is None else side - border for border, side in zip(split, window, strict=True))
     return rows, columns
-
-
-def _told_apart(kinds: list[Tensor]) -> tuple[Tensor, list[Tensor], Tensor] | None:
-    """Bias and masks that a host had added to each other, (h, N, N) for each kind of window.
-
-    Returns:
-        The bias, what each kind hides, and where the bias is known; None: these are no bias with masks.
-    """
-    hidden = [(kind < MASKED_BELOW).all(0) for kind in kinds]
-    known = ~hidden[0]
-    bias = torch.where(hidden[0], 0.0, kinds[0])
-    for kind, apart in zip(kinds[1:], hidden[1:], strict=True):
-        both = known & ~apart
-        if not torch.equal(torch.where(both, bias, 0.0), torch.where(both, kind, 0.0)):
-            return None
-        bias = torch.where(known | apart, bias, kind)
-        known = known | ~apart
-    for kind, apart in zip(kinds, hidden, strict=True):
-        least_seen = torch.where(apart, -torch.inf, kind).amax(-1).min()
-        hides = torch.where(apart & known, kind - bias, MASKED) < MASKED + 1
-        if float(least_seen) < MASKED_BELOW / 2 or not bool(hides.all()):
-            return None
-    return (bias, hidden, known) if not bool((bias < MASKED_BELOW).any()) else None
 
 
 def factorisations(tokens: int) -> list[Window]:

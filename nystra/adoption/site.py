@@ -71,9 +71,9 @@ class AdoptedSite:
             hint: h and w that the call's arguments tell, used where neither the user nor a bias tells.
         """
         recovered = self.recover(product, turn, self._given or hint)
-        geometries = None if recovered.reason else recovered.geometries(product)
-        if geometries is None:
-            self.note(recovered.reason or "gradients of terms that are neither biases nor masks")
+        obstacle = recovered.obstacle(product)
+        if obstacle is not None:
+            self.note(obstacle)
             return product.compute().softmax(-1) @ value
         channels = product.query.shape[-1]
         try:
@@ -84,7 +84,7 @@ class AdoptedSite:
         if value.shape[-1] != channels:
             self.note(f"values of {value.shape[-1]} channels for queries of {channels}")
             return fused(product, value)
-        return attend_windows(self.kernel, recovered.arrangement, geometries, product, value)
+        return attend_windows(self.kernel, recovered.arrangement, recovered.geometries(product), product, value)
 
     def recover(self, product: Product, turn: int, hint: Window | None) -> Recovered:
         """Recover the geometry of the product of a number in a call, see `attend`."""

@@ -13,6 +13,8 @@ from torch import Tensor
 from nystra.adoption.product import Product
 from nystra.windows.geometry import MASKED
 
+# Sums of a bias and a mask below this are hidden; hosts write -100, -1e9 or minus infinity.
+MASKED_BELOW = -30.0
 # Entries that are compared at once.
 PIECE = 2**20
 
@@ -184,3 +186,26 @@ def sort_terms(product: Product) -> tuple[Arrangement, list[Term]]:
         flat, laid = (each.permute(arrangement.order).reshape(sides) for each in (numbers, places))
         terms.append(Term(place, rows, flat, laid, kind))
     return arrangement, terms
+
+
+def told_apart(kinds: list[Tensor]) -> tuple[Tensor, list[Tensor], Tensor] | None:
+    """Bias and masks that a host had added to each other, (h, N, N) for each kind of window.
+
+    Returns:
+        The bias, what each kind hides, and where the bias is known; None: these are no bias with masks.
+    """
+    hidden = [(kind < MASKED_BELOW).all(0) for kind in kinds]
+    known = ~hidden[0]
+    bias = torch.where(hidden[0], 0.0, kinds[0])
+    for kind, apart in zip(kinds[1:], hidden[1:], strict=True):
+        both = known & ~apart
+        if not torch.equal(torch.where(both, bias, 0.0), torch.where(both, kind, 0.0)):
+            return None
+        bias = torch.where(known | apart, bias, kind)
+        known = known | ~apart
+    for kind, apart in zip(kinds, hidden, strict=True):
+        least_seen = torch.where(apart, -torch.inf, kind).amax(-1).min()
+        hides = torch.where(apart & known, kind - bias, MASKED) < MASKED + 1
+        if float(least_seen) < MASKED_BELOW / 2 or not bool(hides.all()):
+            return None
+    return (bias, hidden, known) if not bool((bias < MASKED_BELOW).any()) else None

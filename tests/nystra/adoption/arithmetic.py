@@ -121,6 +121,14 @@ def queries_that_see_nothing(m, q, k, v):
 
 
 @body
+def masks_of_wide_logits(m, q, k, v):
+    """Hidden keys whose products are far larger than those of all keys that are seen."""
+    hidden = torch.zeros(TOKENS, TOKENS)
+    hidden[:, ::2] = -1e9
+    return (100 * (q @ k.mT) + hidden).softmax(-1) @ v
+
+
+@body
 def filled_with_moderate_numbers(m, q, k, v):
     a = (30 * q @ k.mT).masked_fill(torch.eye(TOKENS).bool(), -40.0)
     return a.softmax(-1) @ v, a
