@@ -1,7 +1,10 @@
 """Files that are complete or absent."""
 
+import functools
 import hashlib
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +22,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         A binary file in the same folder, renamed on leaving, removed if the body raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent)
     # The rest of a name that is nearly as long as file systems allow would not fit.
-    temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{_shortened(path.name)}.{_machine()}-{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -37,6 +41,39 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@functools.lru_cache(maxsize=1024)
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes of this machine left half-written in a folder; once, the first time.
+
+    Args:
+        folder: where files are to be written.
+    """
+    with os.scandir(folder) as entries:
+        left = [entry.name for entry in entries if entry.name.endswith(".tmp")]
+    for name in left:
+        writer = re.fullmatch(rf"\..+\.{re.escape(_machine())}-(\d+)\.tmp", name, re.DOTALL)
+        if writer and not _is_alive(int(writer[1])):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """The machine's name as a part of a file's name: on a shared disk, others have processes of the same numbers."""
+    return re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        # There a signal of no number ends the process.
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _shortened(name: str) -> str:

@@ -47,14 +47,31 @@ def read_packed(path: Path) -> NDArray:
         Shape (H, W, C), as it was written.
 
     Raises:
-        DataError: if the pack is missing or damaged, or has no such image.
+        DataError: if the pack is missing or damaged, or has no such image, or something else in its place.
     """
     try:
-        return np.asarray(_opened(path.parent, os.getpid())[path.name])
+        entry = _opened(path.parent, os.getpid())[path.name]
+        if not _is_image(entry):
+            raise DataError(
+                f"image {path} must be of shape (H, W, 1, 3 or 4) and of 8 or 16 bits or float32, all of it in the "
+                "pack; prepare the data again"
+            )
+        return np.asarray(entry)
     except KeyError as error:
         raise DataError(f"image {path} must be in {path.parent}, got no such image; prepare the data again") from error
     except (OSError, RuntimeError) as error:
         raise DataError(_damaged(path.parent, error)) from error
+
+
+def _is_image(entry: object) -> bool:
+    """Whether an entry of a pack holds what it claims, and is an image."""
+    return (
+        isinstance(entry, h5py.Dataset)
+        and entry.ndim == 3
+        and entry.shape[2] in (1, 3, 4)
+        and entry.dtype in (np.uint8, np.uint16, np.float32)
+        and 0 < entry.nbytes <= entry.id.get_storage_size()
+    )
 
 
 def write_pack(folder: Path, images: Iterable[tuple[str, NDArray]]) -> None:

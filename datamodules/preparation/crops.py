@@ -207,22 +207,30 @@ def _check_agreement(folder: Path, former: Mapping[str, object], job: CropJob) -
 
 def _read_log(path: Path, job: CropJob, folder: Path) -> dict[str, int]:
     """Number of crops of every image that former runs have cut and that is still the same."""
-    present = [{path.name for path in (folder / half).glob("*.png")} for half in job.sources]
+    present: list[dict[str, set[str]]] = []
+    for half in job.sources:
+        present.append({})
+        for crop in (folder / half).glob("*.png"):
+            present[-1].setdefault(crop.stem.rpartition("-")[0], set()).add(crop.name)
     sources = dict(zip(job.pairs.names, zip(job.pairs.inputs, job.pairs.targets, strict=True), strict=True))
     done = {}
     # A run that was killed may have left half a line.
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    lines = path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
     _write(path, "".join(f"{line}\n" for line in lines))
     for line in lines:
         try:
             entry = json.loads(line)
             name, count = entry["name"], entry["crops"]
-            crops = {f"{_crop_name(name, number)}.png" for number in range(count)}
             same = name in sources and entry["bytes"] == _sizes(*sources[name])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             # Nothing that this command has written: the image is cut again.
             continue
-        if same and all(crops <= names for names in present):
+        crops = [half.get(name, set()) for half in present] if same else []
+        # Fewer crops in the log than in the folder are as wrong as more of them.
+        if crops and all(
+            len(half) == count and half == {f"{_crop_name(name, number)}.png" for number in range(count)}
+            for half in crops
+        ):
             done[name] = count
     return done
 

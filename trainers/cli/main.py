@@ -7,8 +7,10 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from trainers.cli.help import FLAGS, function_help, group_usage, trainer_help, usage
 from trainers.cli.run_options import ALL
@@ -31,10 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         and 75 if SLURM will start the job again.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    folder = str(Path.cwd())
-    if Path(__file__).parents[2] != Path(folder):
-        # At the end, where `python -m` has it first, so that a stray file hides no installed module.
-        sys.path[:] = [place for place in sys.path if place not in ("", folder)] + [folder]
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names of files may be no text at all; a message about one must not fail on it.
@@ -44,12 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = signal.getsignal(signal.SIGINT)
     try:
         status = _status(arguments)
-        # Python would report a closed pipe only at its exit, as a traceback.
-        sys.stdout.flush()
     except BrokenPipeError:
         if not _output_is_closed():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     finally:
         # Lightning leaves SIGINT ignored after Ctrl-C; a caller of this function would miss the next one.
@@ -60,8 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _status(arguments: list[str]) -> int:
     try:
+        _add_working_directory()
         with warnings.catch_warnings():
             _run(arguments)
+        # Python would report a closed pipe, or a full disk, only at its exit, as a traceback.
+        sys.stdout.flush()
     except Stopped as stop:
         print("\n".join([stop.message, *getattr(stop, "__notes__", [])]), file=sys.stderr)
         return stop.status
@@ -81,8 +81,38 @@ def _status(arguments: list[str]) -> int:
         # A file's name or contents may hold characters that a terminal would act on.
         shown = "\n".join(printable(line) for line in message.splitlines())
         print(f"error: {shown}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         return 2
     return 0
+
+
+def _open_closed_streams() -> None:
+    """Let output go nowhere where a stream was closed before the command; files would take its number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w", closefd=False))  # noqa: SIM115  # for as long as the process
+
+
+def _add_working_directory() -> None:
+    """Let modules of the working directory be imported, after all that are installed."""
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:
+        raise UsageError("working directory must exist, got one that was removed: change to another") from None
+    if Path(__file__).parents[2] != Path(folder):
+        # At the end, where `python -m` has it first, so that a stray file hides no installed module.
+        sys.path[:] = [place for place in sys.path if place not in ("", folder)] + [folder]
+
+
+def _discard_output() -> None:
+    """Let nothing be written any more of what was printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _output_is_closed() -> bool:
@@ -169,4 +199,27 @@ def _run_function(name: str, arguments: list[str]) -> None:
         return
     from trainers.cli.function_verb import call_function
 
-    call_function(name, verb, arguments)
+    with _ended_by_sigterm():
+        call_function(name, verb, arguments)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that nothing is left half-written."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() != process:
+            # A process that this one has forked has nothing to clear away.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        raise Stopped("SIGTERM: ended", "terminated", 128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.files.atomic import atomic_file
+from trainers.errors import printable
 from trainers.evaluation.differences import Differences
 
 
@@ -59,13 +60,14 @@ def diff_results(
         f"{differences.worse} and equal on {equal} of {count} images",
         soft_wrap=True,
     )
-    console.print(f"{differences.metric}: {differences.protocol}", soft_wrap=True)
-    console.print(f"first: {first}\nsecond: {second}\nplot: {output}", soft_wrap=True)
+    console.print(printable(f"{differences.metric}: {differences.protocol}"), soft_wrap=True)
+    for name, path in (("first", first), ("second", second), ("plot", output)):
+        console.print(f"{name}: {printable(str(path))}", soft_wrap=True)
     return differences
 
 
 def _table(differences: Differences, rows: int | None) -> Table:
-    table = Table(title=f"{differences.metric}, the largest loss first")
+    table = Table(title=f"{printable(differences.metric)}, the largest loss first")
     for column in ("data set", "image", "first", "second", "change"):
         table.add_column(column, justify="left" if column in ("data set", "image") else "right", overflow="fold")
     images = differences.images
@@ -75,7 +77,7 @@ def _table(differences: Differences, rows: int | None) -> Table:
             table.add_section()
         for image in part:
             values = (f"{image.first:.4f}", f"{image.second:.4f}", f"{image.change:+.4f}")
-            table.add_row(image.data_set, image.image, *values)
+            table.add_row(printable(image.data_set), printable(image.image), *values)
     return table
 
 

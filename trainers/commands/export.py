@@ -7,6 +7,7 @@ from rich.console import Console
 
 from datamodules.files.atomic import atomic_file
 from nystra.sites import attention_record
+from trainers.errors import printable
 from trainers.networks import load_network
 
 
@@ -23,10 +24,12 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
 
     Raises:
         CheckpointError: if the checkpoint cannot be read or is of no network of this package.
-        ValueError: if `output` does not end in .pth or .pt.
+        ValueError: if `output` does not end in .pth or .pt, or is the checkpoint.
     """
     if output.suffix not in (".pth", ".pt"):
         raise ValueError(f"output ({output}) must end in .pth or .pt: it is written by torch.save")
+    if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
+        raise ValueError(f"output ({output}) must not be the checkpoint itself, whose other contents would be lost")
     net = load_network(checkpoint, argument="checkpoint")
     content = {"state_dict": net.state_dict()}
     if record := attention_record.record(net):
@@ -35,4 +38,4 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
         torch.save(content, file)
     size = sum(value.numel() for value in net.parameters())
     console = Console(markup=False, highlight=False, emoji=False)
-    console.print(f"weights: {output}, {type(net).__name__}, {size} parameters", soft_wrap=True)
+    console.print(f"weights: {printable(str(output))}, {type(net).__name__}, {size} parameters", soft_wrap=True)

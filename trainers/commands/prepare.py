@@ -17,6 +17,7 @@ from datamodules.preparation.crops import Progress, prepare
 from datamodules.preparation.inventory import DATA_SETS, DatasetName, Source, find_source
 from datamodules.preparation.published_crops import choose_cut, make_jobs, make_links
 from datamodules.preparation.worker_pool import run
+from trainers.errors import printable
 
 
 def run_prepare(
@@ -126,12 +127,12 @@ def _progress_bars() -> Iterator[Progress]:
 def _print_table(source: Source) -> None:
     table = Table("part", "here", "published")
     for part in source.sets:
-        table.add_row(part.name, str(part.count), "any" if part.published is None else str(part.published))
+        table.add_row(printable(part.name), str(part.count), "any" if part.published is None else str(part.published))
     Console(markup=False, highlight=False, emoji=False).print(table)
     if source.absent:
-        print(f"not here: {', '.join(source.absent)}")
+        print(printable(f"not here: {', '.join(source.absent)}"))
     for message in source.faults.shortfalls:
-        print(message)
+        print(printable(message))
 
 
 def _print_result(source: Source, verified: bool, made: list[tuple[CropJob, Made]]) -> None:

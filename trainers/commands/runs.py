@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from trainers.errors import printable
 from trainers.runs.listing import Listed, find_runs, started_at
 from trainers.runs.run import Run
 
@@ -42,7 +43,7 @@ def _print(listed: Sequence[Listed]) -> None:
     root = Path(os.path.commonpath([each.folder.parent for each in listed]))
     rows = [
         (
-            str(each.folder.relative_to(root)),
+            printable(str(each.folder.relative_to(root))),
             each.outcome,
             _steps(each.run),
             _best(each.run),
@@ -55,7 +56,7 @@ def _print(listed: Sequence[Listed]) -> None:
     # On a narrow terminal a run's folder gets a line to itself: no name is broken.
     narrow = sum(widths) + 2 * (len(widths) - 1) > width
     separator = f"\n{INDENT}" if narrow else "  "
-    print(f"runs in {root}, the oldest first:\n")
+    print(f"runs in {printable(str(root))}, the oldest first:\n")
     for index, (name, *cells) in enumerate(rows):
         padded = [cell.ljust(size) for cell, size in zip(cells, widths[1:], strict=True)]
         line = "  ".join(padded).rstrip()
@@ -69,7 +70,7 @@ def _print(listed: Sequence[Listed]) -> None:
         print("\nto go on:")
         for command in commands:
             # Unbroken, whatever the width, to be copied.
-            print(f"{INDENT}{command}")
+            print(f"{INDENT}{printable(command)}")
 
 
 def _indented(text: str, width: int) -> None:

@@ -124,16 +124,23 @@ def _read(path: Path) -> dict[str, Any]:
             "(lowrank test, lowrank score)"
         )
     try:
-        result = json.loads(file.read_text())
+        result = json.loads(file.read_text(encoding="utf-8"))
+        _require(result["metrics"], str, "metrics")
+        _require(result.get("higher_is_better", {}), bool, "higher_is_better")
         for values in result["sets"].values():
             for row in values["per_image"].values():
                 _ = {key: float(row[key]) for key in result["metrics"]}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"results ({file}) must be those of lowrank test, validate or score, with every image's values; got "
             f"another file ({type(error).__name__}: {error})"
         ) from error
     return dict(result)
+
+
+def _require(value: Any, kind: type, name: str) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(inner, kind) for inner in value.values()):
+        raise TypeError(f"{name} must map names to {kind.__name__}")
 
 
 def _differing(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> str:

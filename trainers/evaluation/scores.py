@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.files.atomic import atomic_file
+from trainers.errors import printable
 from trainers.evaluation.provenance import PARTIAL, jsonable, provenance, share
 
 
@@ -109,9 +110,9 @@ class Evaluation:
             table.add_column(metric, justify="right", overflow="fold")
         counts, means = self.counts(), self.means()
         for name, mean in means.items():
-            table.add_row(name, share(counts[name], self.expected.get(name, 0)), *map(_shown, mean.values()))
+            table.add_row(printable(name), share(counts[name], self.expected.get(name, 0)), *map(_shown, mean.values()))
         for name in self.absent:
-            table.add_row(name, f"0 of {self.expected[name]}", *[""] * len(self.protocols))
+            table.add_row(printable(name), f"0 of {self.expected[name]}", *[""] * len(self.protocols))
         if len(means) > 1:
             table.add_section()
             label = f"mean of {len(means)} of {len(self.expected)} sets" if self.absent else "mean of sets"
@@ -177,7 +178,7 @@ class Evaluation:
         console.print(self.table())
         for metric, protocol in self.protocols.items():
             console.print(f"{metric}: {protocol}", soft_wrap=True, highlight=False)
-        console.print(f"every image's values: {path}", soft_wrap=True, highlight=False)
+        console.print(f"every image's values: {printable(str(path))}", soft_wrap=True, highlight=False)
         return path
 
 

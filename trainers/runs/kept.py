@@ -81,7 +81,7 @@ def _age(checkpoint: Path) -> tuple[float, float]:
     folder = checkpoint.parents[1]
     run = read_run(folder)
     if run is None:
-        started = max(path.stat().st_mtime for path in checkpoint.parent.glob("*.ckpt"))
+        started = max(path.lstat().st_mtime for path in checkpoint.parent.glob("*.ckpt"))
     else:
         started = datetime.fromisoformat(run.started).timestamp()
     return started, step_of(checkpoint)

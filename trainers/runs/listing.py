@@ -126,7 +126,7 @@ def started_at(folder: Path, run: Run | None) -> float:
     """Return when a run started, in seconds since 1970; without a record, the time of the folder's oldest file."""
     if run is not None:
         return datetime.fromisoformat(run.started).timestamp()
-    return min(path.stat().st_mtime for path in folder.iterdir())
+    return min(path.lstat().st_mtime for path in folder.iterdir())
 
 
 def newest_last(folder: Path) -> Path | None:

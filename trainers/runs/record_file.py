@@ -26,6 +26,9 @@ def read_record(path: Path, kind: type) -> dict[str, Any]:
         OSError: if it cannot be read.
         ValueError: if it is no JSON object, or lacks a field, or one of them is of another type.
     """
+    if not path.is_file():
+        # A pipe would be read for ever.
+        raise ValueError(f"{path} is no regular file")
     if path.stat().st_size > LARGEST_RECORD:
         raise ValueError(f"{path} is too large")
     try:

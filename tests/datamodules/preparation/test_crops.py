@@ -1,5 +1,8 @@
 """Crops and packs of toy data sets, and resumption; a real process is killed in tests/trainers."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -190,3 +193,15 @@ def test_whole_images_are_packed_for_sets_that_are_not_cut(tmp_path):
         make("reside", tmp_path / "source", tmp_path / "third", pack=True)
     assert "2_1.png" in str(caught.value)
     assert not (tmp_path / "third/RESIDE-IN/train").exists()
+
+
+@pytest.mark.parametrize("crops", [1, 3, 2**40, -1, True, "6", None, [6]])
+def test_a_log_that_does_not_tell_of_the_crops_that_are_there_is_not_believed(gopro, tmp_path, crops):
+    made = make("gopro", gopro, tmp_path / "whole", size=32, step=16)
+    unfinished = tmp_path / "out/GoPro/.train.unfinished"
+    shutil.copytree(tmp_path / "whole/GoPro/train", unfinished / "crops")
+    (unfinished / "crops/prepared.json").unlink()
+    sizes = [(gopro / f"GoPro/train/{half}/a.png").stat().st_size for half in ("input", "target")]
+    (unfinished / "log").write_text(json.dumps({"name": "a", "crops": crops, "bytes": sizes}) + "\n")
+    again = make("gopro", gopro, tmp_path / "out", size=32, step=16)
+    assert (again.crops, again.new) == (made.crops, 3)

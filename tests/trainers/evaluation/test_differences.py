@@ -1,5 +1,6 @@
 """The change of an image's value, and whether it is for the better."""
 
+import json
 import math
 
 import pytest
@@ -28,3 +29,26 @@ def test_a_file_that_is_no_result_is_refused(tmp_path):
         Differences.between(tmp_path, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"metrics\.json or a folder"):
         Differences.between(tmp_path / "none", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": ["psnr"]},
+        {"metrics": {"psnr": 3}},
+        {"higher_is_better": []},
+        {"higher_is_better": {"psnr": "yes"}},
+        {"sets": {"set": {"per_image": {"a": {"psnr": 10**400}}}}},
+    ],
+)
+def test_results_of_other_types_are_refused_by_name(tmp_path, change):
+    results = {"metrics": {"psnr": "P"}, "sets": {"set": {"per_image": {"a": {"psnr": 1.0}}}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(results | change))
+    with pytest.raises(ValueError, match=r"metrics\.json\) must be those of"):
+        Differences.between(tmp_path, tmp_path)
+
+
+def test_results_that_are_nested_without_end_are_refused(tmp_path):
+    (tmp_path / "metrics.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"metrics\.json\) must be those of"):
+        Differences.between(tmp_path, tmp_path)

@@ -91,3 +91,20 @@ def test_runs_are_listed_without_a_folder(tmp_path, monkeypatch, capsys):
     assert main(["runs"]) == 0
     shown = capsys.readouterr().out
     assert "--ckpt_path 'logs/my run [x]/version_0/checkpoints/last.ckpt'" in shown
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices are made as POSIX has them")
+@pytest.mark.parametrize("kind", ["pipe", "dangling", "loop", "device", "folder"])
+def test_a_record_that_is_no_file_is_passed_over(tmp_path, kind):
+    record = tmp_path / "run.json"
+    if kind == "pipe":
+        os.mkfifo(record)
+    elif kind == "folder":
+        record.mkdir()
+    else:
+        record.symlink_to({"dangling": "nowhere", "loop": "run.json", "device": "/dev/zero"}[kind])
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    (listed,) = find_runs([tmp_path])
+    assert listed.run is None

@@ -17,6 +17,7 @@ from datamodules.files.images import list_images
 from glmha.shared.image_network import image_rules
 from glmha.spectrum import rank_for_energy, spectrum
 from trainers.commands.analyze.crops import central_crop
+from trainers.errors import printable
 from trainers.networks import input_channels
 
 SHARES = (0.9, 0.95, 0.99)
@@ -66,8 +67,8 @@ def analyze_spectrum(
     for name, energy in energies.items():
         table.add_row(name, str(len(energy)), *map(str, ranks[name]))
     console.print(table)
-    console.print(f"curves: {output / 'spectrum.png'}", soft_wrap=True, highlight=False)
-    console.print(f"figures: {output / 'spectrum.json'}", soft_wrap=True, highlight=False)
+    console.print(f"curves: {printable(str(output / 'spectrum.png'))}", soft_wrap=True, highlight=False)
+    console.print(f"figures: {printable(str(output / 'spectrum.json'))}", soft_wrap=True, highlight=False)
     return energies
 
 

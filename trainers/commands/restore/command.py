@@ -15,6 +15,7 @@ from datamodules.errors import DataError
 from datamodules.files.encoding import LOSSY_SUFFIXES
 from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
 from trainers.commands.restore.targets import Format, check_name, identity, name_targets
+from trainers.errors import printable
 from trainers.networks import load_network
 from trainers.tiling.arrays import RestoreOptions
 
@@ -179,14 +180,15 @@ def _print_table(
 ) -> None:
     table = Table("image", "size", "seconds", "tiles", "result")
     for source, target in targets.items():
+        name, result = printable(str(source)), printable(str(target))
         if source in restored:
             image = restored[source]
             size = f"{image.width}×{image.height}"
-            table.add_row(str(source), size, f"{image.seconds:.1f}", str(image.num_tiles), str(target))
+            table.add_row(name, size, f"{image.seconds:.1f}", str(image.num_tiles), result)
         elif source in kept:
-            table.add_row(str(source), "", "", "", f"{target} exists and was kept (--overwrite true replaces it)")
+            table.add_row(name, "", "", "", f"{result} exists and was kept (--overwrite true replaces it)")
         else:
-            table.add_row(str(source), "", "", "", "failed" if source in failures else "not restored")
+            table.add_row(name, "", "", "", "failed" if source in failures else "not restored")
     for column in table.columns:
         column.overflow = "fold"
     # Names of files may hold square brackets, which are no markup.
@@ -194,7 +196,8 @@ def _print_table(
     console.print(table)
     for image in restored.values():
         if image.lost:
-            console.print(f"{image.target} does not hold what {image.source} does: {', '.join(image.lost)}")
+            names = printable(f"{image.target} does not hold what {image.source} does")
+            console.print(f"{names}: {', '.join(image.lost)}")
     if restored:
         height, width = (max(sides) for sides in zip(*(image.tile_size for image in restored.values()), strict=True))
         host = max(image.host_bytes for image in restored.values())

@@ -1,0 +1,75 @@
+"""Places and streams that a command is started with: gone, closed or full; and the signal that ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainers.cli import function_verb
+from trainers.commands.restore.command import _print_table
+
+LOWRANK = [sys.executable, "-m", "trainers"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])}
+
+
+def lowrank_in_a_shell(command: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `lowrank`, as "$@", by a line of the shell."""
+    return subprocess.run(
+        ["sh", "-c", command, "sh", *LOWRANK, *words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_under_what_is_printed_is_one_message(tmp_path):
+    ended = lowrank_in_a_shell('"$@" > /dev/full', tmp_path, "--help")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: files must be usable, got: No space left on device")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(tmp_path, closed):
+    ended = lowrank_in_a_shell(f'"$@" {closed}', tmp_path, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path):
+    (tmp_path / "gone").mkdir()
+    ended = lowrank_in_a_shell('rmdir "$PWD"; "$@"', tmp_path / "gone", "--help")
+    assert ended.returncode == 2
+    assert ended.stderr == "error: working directory must exist, got one that was removed: change to another\n"
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(lowrank, monkeypatch, capsys):
+    cleared = []
+
+    def call(*_: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleared.append(True)
+
+    monkeypatch.setattr(function_verb, "call_function", call)
+    assert lowrank("info") == 143
+    assert cleared
+    assert capsys.readouterr().err == "SIGTERM: ended\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_names_that_act_on_a_terminal_are_written_out_in_tables(capsys):
+    source, target = Path("\x1b[31mred\n.png"), Path("out/\udcff\u202e.png")
+    _print_table({source: target}, {}, {source}, {})
+    printed = "".join(capsys.readouterr().out.split())
+    assert "\x1b" not in printed
+    assert "\\x1b[31mred\\n.png" in printed
+    assert "\\u202e.png" in printed
