@@ -3,7 +3,7 @@
 import json
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from trainers.recipes.parser import RecipeParser
 from trainers.recipes.parser_messages import given_options, refuse_options_of_others, usage_error
 from trainers.recipes.quiet import filter_warnings
 from trainers.recipes.training import check_before_training, find_checkpoint, sanity_images, standard_callbacks
+from trainers.recipes.yaml_text import bounded_yaml
 from trainers.runs.log_folders import missing_log_folders, remove_unused
 from trainers.runs.record import RunRecord
 from trainers.runs.summary import describe_run
@@ -159,7 +160,11 @@ class LowrankCLI(LightningCLI):
         kwargs["logger"] = own_loggers(self.config[self.subcommand].trainer.logger, options.logger)
         if options.num_sanity_val_steps is None and not options.barebones:
             kwargs["num_sanity_val_steps"] = sanity_images(self.model)
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:
+            # Of values that fit an option's type and that nothing can be made of.
+            raise UsageError(f"trainer must be made of options that Lightning takes, got: {error}") from error
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments, and reduce the parser's report of a mistake to one message."""
@@ -176,6 +181,7 @@ class LowrankCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except ArgumentError as error:
             raise usage_error(error, [action.dest for action in own._actions]) from error
+        self._require_sections(verb)
         config = self.config[verb]
         refuse_options_of_others(verb, args[1:], {part: config[part].class_path for part in ("model", "data")})
         if config.trainer.logger is not False and "trainer.default_root_dir" in given_options(args[1:]):
@@ -186,6 +192,23 @@ class LowrankCLI(LightningCLI):
         # Lightning's option; configurations of earlier runs hold it.
         if config.weights_only is False:
             raise UsageError("weights_only (false) must be left out: checkpoints are read as data, never executed")
+
+    def _require_sections(self, verb: str) -> None:
+        """Refuse what is no section in the place of one; the parser would pass over it, or make nothing of it."""
+        given: list[Mapping[str, Any]] = [self.config[verb].as_dict()]
+        given += [
+            bounded_yaml(Path(str(path)).read_text(encoding="utf-8-sig")) for path in self.config[verb].config or ()
+        ]
+        destinations = (action.dest for action in self._parser(verb)._actions)
+        # Task and data may be a class's name.
+        sections = {name.partition(".")[0] for name in destinations if "." in name} - {"model", "data"}
+        for content in given:
+            for name in sorted(sections & content.keys()):
+                if not isinstance(content[name], Mapping):
+                    shown = "null" if content[name] is None else content[name]
+                    raise UsageError(
+                        f"{name} ({shown}) must hold options and their values; leave it out for the defaults"
+                    )
 
     def after_instantiate_classes(self) -> None:
         """Find the checkpoint that `--ckpt_path` asks for, and note which log folders are not there yet."""

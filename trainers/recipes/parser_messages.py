@@ -16,7 +16,17 @@ from trainers.recipes.yaml_text import bounded_yaml
 # Lines of jsonargparse's reports: the option, the class that is made, their frame, and the fault.
 _KEY = re.compile(r'Parser key "(?P<key>.+)":$')
 _CLASS = re.compile(r"(- )?Problem with given class_path '(?P<name>.+)':$")
-_STRUCTURE = re.compile(rf"(- )?({UNION_MISMATCH}|Subtypes: |Errors:$|Given value type|Expected a path but )|$")
+_STRUCTURE = re.compile(
+    rf"(- )*({UNION_MISMATCH}|Subtypes: |Errors:$|Given value type|Expected a path but |Subclass types expect |"
+    r"a class path \(str\)$|a dict with)|$"
+)
+# Of a value that is none of a type: the type's name. What Python says where a class is made of another structure.
+_EXPECTED = re.compile(r"(Expected (an? )?|Not of type )(?P<name>[^:]+)")
+_NO_CLASS = re.compile(
+    r"Not a valid subclass of |unhashable type|.* has no attribute|argument of type .* is not iterable|"
+    r".* must be a mapping|.* object is not subscriptable"
+)
+_LONGEST_VALUE = 200
 _GIVEN = re.compile(r"Given value: (?P<value>.*)")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
 _ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)' has no attribute) '?(?P<name>\w+)'?")
@@ -144,9 +154,15 @@ def _value_unfit(problems: list[str], where: str, owner: str, given: str) -> str
 
 
 def _types_unfit(problems: list[str], where: str, given: str) -> str:
-    types = [wrong[1] for problem in problems if (wrong := re.match(r"Expected (?:an? )?([^:]+)", problem))]
+    types = []
+    for problem in problems:
+        if _NO_CLASS.match(problem):
+            types.append("a class")
+        elif expected := _EXPECTED.match(problem):
+            types.append(_type(expected["name"]))
     if types and len(types) == len(problems):
-        return f"{where} ({given}) must be {' or '.join(map(_type, types))}"
+        shown = given if len(given) <= _LONGEST_VALUE else f"{given[:_LONGEST_VALUE]} …"
+        return f"{where} ({shown}) must be {' or '.join(dict.fromkeys(types))}"
     return f"{where}: {problems[0]}"
 
 
