@@ -1,23 +1,11 @@
 """Files that would leave a mark if anything in them were executed."""
 
-import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-
-class Marking:
-    """Would make a file if it were unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
+from tests.attack.inputs.checkpoints import write_hostile
 
 
 @pytest.fixture
@@ -32,16 +20,7 @@ def hostile(tmp_path: Path, mark: Path) -> Callable[[str], Path]:
 
     def make(kind: str) -> Path:
         path = tmp_path / "hostile.ckpt"
-        content = {"state_dict": {"a": Marking(mark)}, "pytorch-lightning_version": "2.6.0"}
-        if kind == "pickle":
-            path.write_bytes(pickle.dumps(content))
-        elif kind == "pair":
-            # A pickle in the place of the bytes that torch's archives end with.
-            torch.save({"a": torch.zeros(1)}, path)
-            with zipfile.ZipFile(path, "a") as archive:
-                archive.writestr("archive/constants.pkl", pickle.dumps(content))
-        else:
-            torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+        write_hostile(path, mark, kind)
         return path
 
     return make

@@ -19,6 +19,7 @@ import glmha
 import nystra
 import trainers
 from glmha.shared.checkpoint_files import CheckpointError, read
+from tests.attack.inputs.values import PICKLES
 from tests.trainers.small_networks import restormer
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.reader import read_by_this
@@ -26,7 +27,6 @@ from trainers.names import restrict_names
 from trainers.networks import load_network
 from trainers.recipes.parser import RecipeParser
 
-KINDS = ("zip", "legacy", "pickle", "pair")
 ADDRESSES = (
     "http://localhost:9/net.ckpt",
     "https://example.invalid/net.pth?download=1",
@@ -68,7 +68,7 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PICKLES)
 @pytest.mark.parametrize("reader", READERS)
 def test_no_reader_executes_a_pickle(hostile, mark, reader, kind):
     with pytest.raises(CheckpointError, match=r"hostile\.ckpt"):

@@ -9,27 +9,11 @@ import pytest
 
 from datamodules.errors import DataError
 from datamodules.files.images import list_images, read_image_with_metadata, write_image
+from tests.attack.inputs.images import BEGINNINGS, damaged
 from tests.datamodules.files import picture_kinds, pictures
 from trainers.commands.restore.targets import name_targets
 
 EACH = 300
-
-
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """A file with a few bytes changed, left out or put in, most of them where formats keep what they say of pixels."""
-    changed = bytearray(data)
-    way = chance.random()
-    for _ in range(chance.choice((1, 1, 2, 8))):
-        place = chance.randrange(min(len(changed), chance.choice((40, 200, len(changed)))))
-        if way < 0.5:
-            changed[place] = chance.choice((0, 1, 255, changed[place] ^ 1 << chance.randrange(8)))
-        elif way < 0.7:
-            del changed[place : place + chance.randrange(1, 9)]
-        elif way < 0.8:
-            changed[place:place] = chance.randbytes(chance.randrange(1, 9))
-        else:
-            changed[-chance.randrange(1, min(300, len(changed)))] = chance.randrange(256)
-    return bytes(changed)
 
 
 @pytest.mark.parametrize("kind", ["tiffs", "pngs", "others", "refused"])
@@ -52,23 +36,7 @@ def test_damaged_files_are_read_or_refused_by_name(tmp_path, capfd, kind):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x89PNG\r\n\x1a\n",
-        b"\x89PNG\r\n\x1a\n" + b"\xff\xff\xff\xffIDAT" * 9,
-        b"\xff\xd8\xff\xd9",
-        b"\xff\xd8\xff" + b"\xff" * 4000 + b"\xff\xd9",
-        b"BM",
-        b"RIFF\x04\0\0\0WEBP",
-        b"RIFF\xff\xff\xff\xffWEBPVP8X",
-        b"II*\0",
-        b"II*\0\x08\0\0\0\0\0\0\0\0\0",
-        b"MM\0*\xff\xff\xff\xff",
-        b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
-    ],
-)
+@pytest.mark.parametrize("data", BEGINNINGS)
 def test_beginnings_of_formats_are_refused(tmp_path, capfd, data):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.png must "):

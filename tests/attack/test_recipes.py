@@ -16,6 +16,8 @@ from jsonargparse import ArgumentError
 from torch import nn
 
 import nystra
+from tests.attack.inputs.recipes import put
+from tests.attack.inputs.values import EFFECTS, FORBIDDEN, HOSTILE
 from trainers.commands.bench.networks import load_baseline
 from trainers.errors import UsageError
 from trainers.names import import_class, restrict_names
@@ -23,30 +25,6 @@ from trainers.recipes.find import find_config, find_configs
 from trainers.recipes.parser import RecipeParser
 from trainers.recipes.yaml_text import bounded_yaml, require_recipe
 
-# Modules whose import alone does something: a browser, an editor, a poem, an installer.
-EFFECTS = ("antigravity", "idlelib.idle", "this", "pip.__main__")
-REFUSED = (
-    "os.system",
-    "posix.system",
-    "subprocess.Popen",
-    "builtins.eval",
-    "builtins.print",
-    "functools.partial",
-    "pathlib.Path.touch",
-    "torch.load",
-    "torch.hub.load",
-    "torch.package.PackageImporter",
-    "torch.utils.cpp_extension.load",
-    "lightning.pytorch.cli.LightningCLI",
-    "numpy.load",
-    "jsonargparse.set_parsing_settings",
-    "yaml.unsafe_load",
-    "nystra.__main__.Net",
-    "datamodules.files.images.os.system",
-    "trainers.cli.main.os.system",
-    "nowhere.Net",
-    *(f"{module}.Net" for module in EFFECTS),
-)
 ALLOWED = ("torch.nn.Identity", "torch.nn.L1Loss", "nystra.hosts.swinir.SwinIR", "mynets.Net")
 OWN = "from torch import nn\n\n\nclass Net(nn.Identity):\n    pass\n"
 
@@ -66,7 +44,7 @@ def parser(tmp_path, monkeypatch) -> RecipeParser:
     return parser
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", FORBIDDEN)
 def test_no_option_imports_what_recipes_may_not_name(parser, name):
     before = set(sys.modules)
     for option in ("net", "factory", "call", "either"):
@@ -119,7 +97,7 @@ def test_a_class_must_fit_its_option(parser):
 
 
 @pytest.mark.parametrize(
-    "name", [*REFUSED, "this", "tests.conftest", "torch.nn.functional.relu", "glmha.load_pretrained"]
+    "name", [*FORBIDDEN, "this", "tests.conftest", "torch.nn.functional.relu", "glmha.load_pretrained"]
 )
 def test_a_baseline_is_a_network_that_recipes_may_name(name):
     before = set(sys.modules)
@@ -144,34 +122,6 @@ def test_what_is_not_allowed_is_named_with_what_is(lowrank, recipe, capsys):
     message = capsys.readouterr().err
     assert message.startswith("error: model.loss (os.system) must name a class of this package, of torch.nn")
     assert "module in the working directory" in message
-
-
-def bomb(levels: int, width: int, opening: str) -> str:
-    """Lists of aliases to the list before: width ** levels values in a few lines."""
-    close = {"[": "]", "{": "}"}[opening]
-    lines = ["a0: &a0 [x]"]
-    for level in range(1, levels):
-        items = [f"*a{level - 1}" if opening == "[" else f"k{index}: *a{level - 1}" for index in range(width)]
-        lines.append(f"a{level}: &a{level} {opening}{', '.join(items)}{close}")
-    return "\n".join(lines)
-
-
-HOSTILE = {
-    "lists": bomb(30, 9, "["),
-    "mappings": bomb(30, 9, "{"),
-    "recursive": "a: &a [*a]",
-    "deep": "[" * 100_000,
-    "deep mappings": "{a: " * 5_000,
-    "python": "a: !!python/object/apply:os.system ['touch executed']",
-    "python name": "a: !!python/name:os.system",
-    "tab": "trainer:\n\tmax_steps: 1",
-    "number": "a: !!int 'x'",
-    "digits": "a: 0x" + "f" * 10 + "\nb: !!int '" + "9" * 9000 + "'",
-    "date": "a: !!timestamp '2026-99-99'",
-    "list for a key": "? [a]\n: b",
-    "no mapping": "[1, 2]",
-    "one word": "trainer",
-}
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
@@ -233,3 +183,28 @@ def test_an_included_file_is_bounded_as_well(lowrank, recipe, tmp_path, capsys):
     recipe.write_text(yaml.safe_dump(content))
     assert lowrank("fit", "--config", recipe) == 2
     assert Path("net.yaml").name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("watch", None, "watch (null) must hold options and their values; leave it out for the defaults"),
+        ("watch", True, "watch (True) must hold options"),
+        ("trainer", [[]], "trainer ([[]]) must hold options"),
+        ("data", 3, "data (3) must be a class"),
+        ("trainer.strategy", 0.5, "trainer.strategy (0.5) must be str or a class"),
+        ("trainer.max_time", 3, "trainer.max_time (3) must be str or timedelta"),
+        ("model.init_args.net.class_path", ["x"], "model.net ({'class_path': ['x'], "),
+        ("model.init_args.net.class_path", 1, "model.net ({'class_path': 1, "),
+        ("model.init_args.scheduler.init_args", None, "model.scheduler ({'class_path': "),
+        ("trainer.devices", "a b", "trainer must be made of options that Lightning takes, got: `devices` selected"),
+    ],
+)
+def test_values_of_another_structure_are_refused_in_a_users_words(lowrank, recipe, capsys, place, value, message):
+    content = yaml.safe_load(recipe.read_text())
+    put(content, tuple(place.split(".")), value)
+    recipe.write_text(yaml.safe_dump(content))
+    assert lowrank("fit", "--config", recipe) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}")
+    assert "must be" in printed or "must hold" in printed

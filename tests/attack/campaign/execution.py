@@ -1,0 +1,195 @@
+"""One attack in a process of its own: made, run under limits, judged."""
+
+import contextlib
+import faulthandler
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.attack.campaign.judging import ENDED_BY_SIGNAL, Verdict, judge_files, judge_step, list_files
+from tests.attack.inputs.attack import Attack, Ended, Maker, Shared, Step
+
+SECONDS = 60.0
+"""Time that one command may take; on two idle processors the slowest takes three."""
+MEMORY = 2**30
+"""Bytes that an input may cost beside what the process has anyway."""
+ADDRESSES = 4 * 2**30
+"""Bytes of address space that a command may take beside what the process has anyway."""
+EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pty.spawn")
+CONNECTING = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
+MARK = "executed"
+"""File in the folder of an attack that is there only if something was executed or an address was asked."""
+LEAVING_SECONDS = 3.0
+"""Time for processes of a command to follow it to its end."""
+
+
+def carry_out(make: Maker, name: str, folder: Path, shared: Shared, seconds: float = SECONDS) -> tuple[str, Verdict]:
+    """Make an attack in an empty folder, run it, and judge it.
+
+    Args:
+        make: its maker.
+        name: seed, kind and number, which decide all that is drawn by chance.
+        folder: for the input and for all that is written; made here. Beside it lie what was printed and the verdict.
+        shared: what the attack may not change.
+        seconds: limit for each command.
+
+    Returns:
+        The input in words, and the verdict.
+    """
+    folder.mkdir(parents=True)
+    attack = make(random.Random(name), folder, shared)
+    verdict = _judged(attack, folder, shared, seconds)
+    record = {"what": attack.what, "column": verdict.column, "reason": verdict.reason}
+    record["commands"] = [list(map(str, step.arguments)) for step in attack.steps]
+    folder.with_suffix(".json").write_text(json.dumps(record, indent=2))
+    return attack.what, verdict
+
+
+def _judged(attack: Attack, folder: Path, shared: Shared, seconds: float) -> Verdict:
+    before, kept = list_files(folder), list_files(shared.folder)
+    ended = Ended(0, "", "")
+    for number, step in enumerate(attack.steps):
+        try:
+            ended, memory = run(step, folder, folder.with_suffix(f".{number}"), seconds)
+        except TimeoutError as error:
+            return Verdict("hung", str(error))
+        if (folder / MARK).exists():
+            return Verdict("wrong silently", f"executed: {(folder / MARK).read_text()}")
+        verdict = judge_step(step, ended)
+        if verdict.column != "right":
+            return verdict
+        if memory > MEMORY:
+            return Verdict("wrong silently", f"took {memory / 2**20:.0f} MiB")
+    if list_files(shared.folder) != kept:
+        return Verdict("lost", "files of another folder were changed")
+    if ended.status not in ENDED_BY_SIGNAL:
+        verdict = judge_files(attack, before, list_files(folder))
+        if verdict.column != "right":
+            return verdict
+    try:
+        wrong = attack.check(folder, ended)
+    except Exception:
+        # Such as a result that no library can read.
+        wrong = f"the result cannot be judged: {traceback.format_exc()}"
+    return Verdict("wrong silently", wrong) if wrong else Verdict("right")
+
+
+def run(step: Step, folder: Path, output: Path, seconds: float) -> tuple[Ended, int]:
+    """Run a command in a process that is forked off this one.
+
+    Returns:
+        How it ended, and the bytes of memory that it took beside this process's.
+
+    Raises:
+        TimeoutError: if it had to be killed.
+    """
+    files = [output.with_suffix(f"{output.suffix}.{name}") for name in ("out", "err")]
+    with warnings.catch_warnings():
+        # Of threads that the forked process has not got; it makes its own.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = os.fork()
+    if process == 0:
+        _become_command(step, folder, files)
+    if step.disturb is not None:
+        with contextlib.suppress(ProcessLookupError):
+            step.disturb(process)
+    deadline = time.monotonic() + seconds
+    while (ended := os.wait4(process, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            # Where it is shows what it waits for.
+            os.kill(process, signal.SIGABRT)
+            os.waitpid(process, 0)
+            _kill_group(process)
+            raise TimeoutError(f"still running after {seconds:g} s: {files[1].read_text(errors='replace')[-2000:]}")
+        time.sleep(0.005)
+    status = os.waitstatus_to_exitcode(ended[1])
+    left = _outlived(process)
+    memory = 1024 * ended[2].ru_maxrss - _pages(1)
+    out, err = (path.read_text(errors="replace") for path in files)
+    if left:
+        err += f"\n{left}"
+        status = status or 1
+    return Ended(status, out, err), memory
+
+
+def _pages(column: int) -> int:
+    """Bytes of this process: of addresses (0) or of memory (1)."""
+    return int(Path("/proc/self/statm").read_text().split()[column]) * resource.getpagesize()
+
+
+def _outlived(group: int) -> str:
+    """Kill processes that a command has left behind; empty if there were none."""
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return ""
+        time.sleep(0.01)
+    _kill_group(group)
+    return "left a process behind"
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _become_command(step: Step, folder: Path, files: list[Path]) -> None:
+    """Be `lowrank` from here on, and never return."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        for number, path in enumerate(files, 1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), number)
+        sys.stdout, sys.stderr = (open(number, "w", errors="strict", closefd=False) for number in (1, 2))  # noqa: SIM115
+        limit = _pages(0) + ADDRESSES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.enable(sys.stderr)
+        sys.addaudithook(_watch(folder / MARK))
+        from trainers.cli.main import main
+
+        step.prepare()
+        status = main([str(argument) for argument in step.arguments])
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stderr, sys.stdout):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(status)
+
+
+def _watch(mark: Path) -> Callable[[str, tuple[Any, ...]], None]:
+    """A hook that marks what executes a program or asks an address."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        executes = event in EXECUTING and not _is_search(arguments)
+        if executes or (event in CONNECTING and not _is_local(arguments)):
+            with mark.open("a") as file:
+                file.write(f"{event} {arguments}\n")
+
+    return hook
+
+
+def _is_search(arguments: tuple[Any, ...]) -> bool:
+    # The parser's library asks this interpreter where modules lie; nothing of an input is in that.
+    return arguments[0] == sys.executable and "print(json.dumps(sys.path))" in str(arguments[1])
+
+
+def _is_local(arguments: tuple[Any, ...]) -> bool:
+    # Processes of one command speak over sockets that are files.
+    return len(arguments) > 1 and isinstance(arguments[1], str | bytes)
