@@ -294,9 +294,8 @@ def _surroundings(chance: random.Random, folder: Path, shared: Shared) -> Attack
     )
     # Where no message can be read, none is asked for.
     arguments = chance.choice([verb for verb in verbs if kind != "no errors" or "nothing" not in str(verb)])
-    return Attack(
-        f"{kind}: {' '.join(map(str, arguments))}", [Step(arguments, EITHER, prepare=prepare)], ("out/*", "logs/*", "gone")
-    )
+    what = f"{kind}: {' '.join(map(str, arguments))}"
+    return Attack(what, [Step(arguments, EITHER, prepare=prepare)], ("out/*", "logs/*", "gone"))
 
 
 MAKERS = ((3, _names), (3, _special), (4, _full), (2, _closed), (3, _upon_inputs), (3, _outputs), (3, _surroundings))
