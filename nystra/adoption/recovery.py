@@ -226,7 +226,9 @@ class Recoveries:
         for each in self._kept:
             if each.hint == fitting and each.is_of(product):
                 return each
-        recovered = Recovered(product, fitting)
+        # What is made in inference mode could not be used in training, to which it may be kept.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            recovered = Recovered(product, fitting)
         # Another thread may do the same: what is kept is replaced, not changed.
         self._kept = (recovered, *self._kept[: MOST_KEPT - 1])
         return recovered

@@ -151,7 +151,7 @@ class _Call:
         """Note why less attention than on the sample was made by the kernel."""
         if self.turn < self.site.products:
             # Modules may compute other products than those of attention.
-            for reason in self.of_weights or self.of_products[:1]:
+            for reason in self.of_weights or self.of_products[:1] or ["attention was not met as on the sample"]:
                 self.site.note(reason)
 
 

@@ -65,6 +65,30 @@ def test_gradients_are_the_networks_own(name):
             torch.testing.assert_close(found[parameter], gradient, rtol=1e-4, atol=bound, msg=parameter)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_follows_inference_mode(name):
+    """What was kept in inference mode could not be saved for a backward pass."""
+    host, adopted, image = pair(NETWORKS[name])
+    with torch.inference_mode():
+        result = adopted(image)
+    torch.testing.assert_close(result, host(image), rtol=1e-4, atol=1e-5)
+    assert gradients(adopted, image).keys() == gradients(host, image).keys()
+    adopted.requires_grad_(False)
+    image.requires_grad_()
+    found, expected = (torch.autograd.grad(net(image).square().sum(), image)[0] for net in (adopted, host))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_attention_that_is_not_met_again_is_noted():
+    torch.manual_seed(0)
+    net, x = nn.TransformerEncoderLayer(C, 2, 16, batch_first=True).eval(), torch.randn(2, TOKENS, C)
+    padding = torch.arange(TOKENS).expand(2, -1) > 9
+    expected = net(x, src_key_padding_mask=padding)[:, :9]
+    nystra.adopt(net, x)
+    torch.testing.assert_close(net(x, src_key_padding_mask=padding)[:, :9], expected)
+    assert nystra.find_sites(net)["self_attn"].notes == ["attention was not met as on the sample"]
+
+
 def test_a_step_of_training_changes_what_is_computed():
     host, adopted, image = pair()
     for net in (host, adopted):
