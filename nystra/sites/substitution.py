@@ -158,7 +158,7 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
         if chosen is None:
             continue
         if not isinstance(chosen, Kernel):
-            raise TypeError(f"kernel must be a nystra.Kernel such as LandmarkPooling(), got {type(chosen).__name__}")
+            raise TypeError(f"kernel must be a nystra.Kernel such as ContentPooling(), got {type(chosen).__name__}")
         try:
             chosen.cost(site.window_size, site.head_channels)
         except ValueError as error:

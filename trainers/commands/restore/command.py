@@ -60,7 +60,7 @@ def restore_images(
         device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
-        kernel: what replaces softmax in a window-attention network, such as LandmarkPooling or Nystrom; null: nothing.
+        kernel: what replaces softmax in a window-attention network, such as ContentPooling; null: nothing.
         plan: file of a plan, from lowrank analyze plan: kernels by site, memory format and precision; null: none.
         window_size: side of the windows that such a network attends in; null: as the checkpoint records, else as
             trained.
