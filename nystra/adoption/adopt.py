@@ -14,7 +14,10 @@ from torch import nn
 from nystra.adoption.recovery import Window
 from nystra.adoption.site import AdoptedSite, call
 from nystra.adoption.survey import Found, given_window, survey_attention
-from nystra.sites.site import ADOPTED, WindowAttention
+from nystra.sites.site import ADOPTED
+
+# Attribute of an adopted module's class that holds the host's own class.
+OWN_CLASS = "_nystra_own_class"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +180,10 @@ def adopt(
                 "; ".join(dict.fromkeys(reasons)),
             )
         )
-        if not chosen and not isinstance(module, WindowAttention):
-            # Or a module around it that is taken would take its attention, too.
-            _swap_class(module, None)
-    if not taken:
-        release(net)
+    for name, found in survey.items():
+        if name not in taken and any(each == "" or name.startswith(f"{each}.") for each in taken):
+            # Or the module around it would take its attention, too.
+            _swap_class(found[0].module, None)
     return AdoptionReport(tuple(rows))
 
 
@@ -192,8 +194,9 @@ def release(net: nn.Module) -> None:
         net: any module.
     """
     for module in net.modules():
+        # The class may have been exchanged since, for one that parametrises weights: then its forward finds no site.
+        module.__class__ = vars(type(module)).get(OWN_CLASS, type(module))
         if ADOPTED in vars(module):
-            module.__class__ = type(module).__mro__[1]
             delattr(module, ADOPTED)
 
 
@@ -226,7 +229,7 @@ def _adopted_class(own: type[nn.Module]) -> type[nn.Module]:
         # The class is made as modules are adopted: files and copies know the host's own.
         return _rebuild, (own,), self.__getstate__()
 
-    names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+    names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__, OWN_CLASS: own}
     return type(own.__name__, (own,), {**names, "forward": forward, "__reduce_ex__": reduce})
 
 

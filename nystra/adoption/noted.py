@@ -181,7 +181,7 @@ class Weights(Noted):
     def of_logits(cls, logits: Logits, dtype: torch.dtype | None = None) -> Weights:
         """The softmax of logits as they are now."""
         product = logits.product.copy()
-        if dtype is None and autocast(product.query.device.type)[0]:
+        if dtype is None and product.query.is_cuda and autocast("cuda")[0]:
             dtype = torch.float32
         self: Weights = cls.of(product, logits.lead, dtype=dtype)
         self.computed = []

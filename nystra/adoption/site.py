@@ -172,8 +172,8 @@ def as_host(net: nn.Module) -> Iterator[None]:
 @torch.compiler.disable
 def call(own: type[nn.Module], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a module's own forward with its attention made by its site."""
-    site: AdoptedSite | None = getattr(module, ADOPTED)
-    if site is None:
+    site: AdoptedSite | None = vars(module).get(ADOPTED)
+    if site is None or site.bypassed:
         with unseen():
             return own.forward(module, *args, **kwargs)
     made = _Call(site, (*args, *kwargs.values()))

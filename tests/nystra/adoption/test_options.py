@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import nystra
+from nystra.adoption.site import as_host
 from tests.nystra.adoption import map_hosts, window_hosts
 from tests.nystra.adoption.arithmetic import TOKENS
 from tests.nystra.adoption.test_unforeseen import Any
@@ -115,6 +116,31 @@ def test_adopting_twice_and_releasing():
     assert [type(module) for module in net.modules()] == classes
     assert [vars(module).keys() for module in net.modules()] == [vars(module).keys() for module in host.modules()]
     assert torch.equal(net(IMAGE), expected)
+
+
+def test_releasing_after_another_library_exchanged_the_class():
+    net = Any().eval()
+    x = torch.randn(1, TOKENS, C)
+    nystra.adopt(net, x)
+    nystra.substitute(net, nystra.LandmarkPooling(1, 4, "none"))
+    nn.utils.parametrize.register_parametrization(net, "gate", nn.Identity())
+    rough = net(x)
+    nystra.release(net)
+    assert not torch.allclose(net(x), rough, atol=1e-4)
+    nn.utils.parametrize.remove_parametrizations(net, "gate")
+    torch.testing.assert_close(nystra.adopt(net, x).rows[0].window, (4, 4))
+
+
+def test_the_networks_own_arithmetic_within_a_context():
+    net = Chain()
+    expected = net(IMAGE)
+    nystra.adopt(net, IMAGE)
+    nystra.substitute(net, nystra.LandmarkPooling(1, 4, "none"))
+    rough = net(IMAGE)
+    with as_host(net):
+        assert torch.equal(net(IMAGE), expected)
+    assert torch.equal(net(IMAGE), rough)
+    assert not torch.equal(rough, expected)
 
 
 def test_weights_that_are_used_otherwise_are_reported():
