@@ -1,6 +1,7 @@
 """Small networks with the same random weights at every call, and what a task computes of a batch of noise."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,9 +22,10 @@ def dehazeformer() -> DehazeFormer:
     )
 
 
-def restormer() -> glmha.Restormer:
+def restormer(attention: Any = glmha.ChannelAttention) -> glmha.Restormer:
     torch.manual_seed(0)
-    return glmha.Restormer(dim=8, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, heads=[1, 1, 2, 2])
+    sizes: dict[str, Any] = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}
+    return glmha.Restormer(**sizes, attention=attention)
 
 
 def batch(size: int = 16) -> dict:

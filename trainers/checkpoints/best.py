@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
@@ -69,6 +70,13 @@ class BestCheckpoint(ModelCheckpoint):
             state_dict |= {"best_model_path": ordered[0], "best_model_score": kept[ordered[0]]}
             state_dict |= {"kth_best_model_path": ordered[-1], "kth_value": kept[ordered[-1]]}
         super().load_state_dict(state_dict)
+
+    def start_again(self) -> None:
+        """Compare with no earlier score any more, as of another network; files that were kept stay."""
+        self.best_k_models = {}
+        self.best_model_path = self.kth_best_model_path = ""
+        self.best_model_score = self.current_score = None
+        self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the validation that just ended is among the best.

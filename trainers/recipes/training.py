@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lightning.pytorch.callbacks import Callback
 
 from glmha.shared.checkpoint_files import require_file
+from trainers.checkpoints.agreement import SameCheckpoint
 from trainers.checkpoints.atomic_io import AtomicCheckpointIO
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.last import LastCheckpoint
@@ -163,7 +164,7 @@ def standard_callbacks(progress_bar: bool, ema_decay: float | None) -> list[Call
         progress_bar: whether progress is shown; `train.log` is written in any case.
         ema_decay: decay of the weights' average; None: no average.
     """
-    callbacks: list[Callback] = [ValidationImages(), ResultWriter(), Throughput(), Continuation()]
+    callbacks: list[Callback] = [SameCheckpoint(), ValidationImages(), ResultWriter(), Throughput(), Continuation()]
     callbacks.append(ProgressLines(printed=progress_bar))
     if progress_bar:
         callbacks.append(ProgressBar())

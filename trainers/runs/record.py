@@ -175,8 +175,9 @@ class RunRecord(Checkpoint):
             if last.saved is not None:
                 changed |= {"last_checkpoint": str(last.saved), "last_step": last.saved_step}
         for best in _of(trainer, BestCheckpoint):
-            if best.best_model_score is not None:
-                changed |= {"best": float(best.best_model_score), "best_checkpoint": best.best_model_path}
+            score = best.best_model_score
+            changed["best"] = None if score is None else float(score)
+            changed["best_checkpoint"] = best.best_model_path or None
         self._run = replace(
             self._run, updated=utc_now(), step=trainer.global_step, epoch=trainer.current_epoch, **changed
         )

@@ -10,6 +10,7 @@ from torch import nn
 import nystra
 from nystra.sites import attention_record
 from nystra.sites.site import BiasMode
+from trainers.checkpoints.best import BestCheckpoint
 from trainers.networks import load_network
 from trainers.tasks.finetuning import FineTuningTask
 
@@ -116,6 +117,10 @@ class SubstitutionTask(FineTuningTask):
         phase = self._phases[max(step for step in self._phases if step <= self.trainer.global_step)]
         if attention_record.record(self.net) != phase:
             attention_record.apply(self.net, phase)
+            # A score with another kernel is no score of this one.
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+                if isinstance(callback, BestCheckpoint):
+                    callback.start_again()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the checkpoint as the base class does, and take the kernels that its weights were trained with.

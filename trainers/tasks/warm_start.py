@@ -13,6 +13,7 @@ from glmha.attention.factories import AttentionFactory
 from glmha.pretrained import FAMILIES
 from trainers.devices.sharding import shard_of
 from trainers.evaluation.data_sets import data_module
+from trainers.tasks.compatibility import differing_entries
 from trainers.tasks.finetuning import FineTuningTask
 
 
@@ -95,10 +96,17 @@ class WarmStartTask(FineTuningTask):
         self._started = True
 
     def take(self, weights: dict[str, Tensor]) -> None:
-        """Load the student with a plain state dict of its architecture."""
+        """Load the student with a plain state dict of its architecture.
+
+        Raises:
+            ValueError: naming the weights that are missing or of another shape.
+        """
         # Adapted weights lie one level further down.
         names = {key.replace("parametrizations.weight.original", "weight"): key for key in self.net.state_dict()}
         own = self.net.state_dict()
+        plain = {name: own[key] for name, key in names.items() if not _is_adapter(key)}
+        if differing := differing_entries(plain, weights):
+            raise ValueError(f"the weights of a start must be those of {type(self.net).__name__}, got {differing}")
         taken = {names[key]: shard_of(value, own[names[key]]) for key, value in weights.items()}
         self.net.load_state_dict(taken, strict=False)
         self._started = True
@@ -122,3 +130,7 @@ class WarmStartTask(FineTuningTask):
             dealt: Any = self.all_gather(torch.cat(patches[:own]).to(self.device))
             patches = list(dealt.transpose(0, 1).flatten(0, 1).split(1))
         return patches[: self.calibration]
+
+
+def _is_adapter(key: str) -> bool:
+    return ".parametrizations.weight." in key and not key.endswith(".original")

@@ -14,6 +14,7 @@ from glmha.shared.checkpoint_files import CheckpointError, read
 from nystra.sites import attention_record
 from tests.trainers.small_networks import batch, dehazeformer, last, objective, restormer, swinir
 from trainers import RestorationTask, SubstitutionTask
+from trainers.checkpoints import BestCheckpoint
 from trainers.networks import load_network
 from trainers.tuning.distillation import attentions
 
@@ -230,3 +231,20 @@ def test_a_checkpoint_of_another_kernel_is_refused(released):
     content = {"state_dict": first.state_dict(), attention_record.KEY: attention_record.record(first.net)}
     with pytest.raises(ValueError, match=r"must be those that ckpt_path was trained with, got Nystrom\(landmarks=1"):
         second.on_load_checkpoint(content)
+
+
+def test_the_best_checkpoint_is_of_the_present_kernel(released):
+    task = SubstitutionTask(released, nystra.Nystrom(4, 4), kernel_schedule={3: nystra.LandmarkPooling(4, 16, "own")})
+    best = BestCheckpoint()
+    best.best_k_models, best.best_model_path = {"best-step=2.ckpt": torch.tensor(40.0)}, "best-step=2.ckpt"
+    best.best_model_score = best.kth_value = torch.tensor(40.0)
+    kept = []
+    for step in range(5):
+        task._trainer = SimpleNamespace(global_step=step, global_rank=0, callbacks=[best])
+        task.on_train_batch_start(None, 0)
+        kept.append(best.best_model_path)
+    assert kept == ["best-step=2.ckpt"] * 3 + [""] * 2
+    # Whatever the first score with the new kernel is, it is the best.
+    assert best.check_monitor_top_k(SimpleNamespace(strategy=None), torch.tensor(3.0))
+    assert best.best_model_score is None
+    assert best.kth_value == -torch.inf

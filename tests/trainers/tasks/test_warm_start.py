@@ -61,3 +61,16 @@ def test_warm_started_attentions_are_compared_with_their_teachers(tmp_path):
     objective(task).backward()
     assert task.logged["train/teacher_attention"] > 0
     assert len(attentions(task.net)) == len(attentions(task.teacher)) == 8
+
+
+def test_weights_that_a_start_lacks_are_named(tmp_path):
+    torch.save(restormer().state_dict(), tmp_path / "released.pth")
+    for trainable in ("all", "adapters"):
+        task = WarmStartTask(tmp_path / "released.pth", glmha.GLMHA, trainable=trainable)
+        weights = restormer(glmha.GLMHA).state_dict()
+        task.take(weights)
+        del weights["output.weight"]
+        with pytest.raises(
+            ValueError, match=r"must be those of Restormer, got output\.weight \(absent where .* is due"
+        ):
+            task.take(weights)
