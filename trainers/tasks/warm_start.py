@@ -67,7 +67,10 @@ class WarmStartTask(FineTuningTask):
         super().on_fit_start()
         if not self._started:
             patches = [patch.to(self.device) for patch in self._patches()]
-            started = convert(self.teacher, patches, self.attention).state_dict()
+            # From the seed alone: how much was drawn before depends on the devices.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._seed)
+                started = convert(self.teacher, patches, self.attention).state_dict()
             # Rounding may differ from device to device.
             self.take(self.trainer.strategy.broadcast(started))
 

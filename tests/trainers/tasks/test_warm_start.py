@@ -70,7 +70,5 @@ def test_weights_that_a_start_lacks_are_named(tmp_path):
         weights = restormer(glmha.GLMHA).state_dict()
         task.take(weights)
         del weights["output.weight"]
-        with pytest.raises(
-            ValueError, match=r"must be those of Restormer, got output\.weight \(absent where .* is due"
-        ):
+        with pytest.raises(ValueError, match=r"must be those of Restormer, got output\.weight \(absent where"):
             task.take(weights)
