@@ -137,7 +137,8 @@ class _Similarity(Function):
         query, key, query_norm, key_norm, cosines = ctx.saved_tensors
         if torch.is_grad_enabled():
             plain = partial(functional.similarity, heads=ctx.heads)
-            return *_composed(ctx, gradient, plain, query, key), None
+            query_gradient, key_gradient = _composed(ctx, gradient, plain, query, key)
+            return query_gradient, key_gradient, None
         products = gradient / (query_norm.unsqueeze(3) * key_norm.unsqueeze(2))
         # d cos/d‖q‖ = -cos/‖q‖; the norm of a channel at the clamp is constant.
         along = gradient * cosines
