@@ -1,5 +1,6 @@
 """A network built for weights and loaded strictly, after its sizes were compared without memory for them."""
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +91,8 @@ def build_host(
 
 
 def _unfit(name: str, host: Callable[..., Any], arguments: Mapping[str, Any], error: Exception) -> CheckpointError:
-    given = shortened(str(dict(arguments)))
+    # Classes by their names alone.
+    given = shortened(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(dict(arguments))))
     return CheckpointError(f"{name} does not fit {host.__name__}({given}): {shortened(str(error))}")
 
 

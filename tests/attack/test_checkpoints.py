@@ -207,3 +207,11 @@ def test_weights_that_are_not_finite_are_named(network, value):
     weights[key] = torch.full_like(weights[key], value)
     with pytest.raises(CheckpointError, match=f"{key} must be finite, got NaN or Inf: choose another checkpoint"):
         load(weights)
+
+
+def test_classes_in_messages_are_named_as_users_name_them():
+    weights = weights_of("restormer")
+    del weights["output.weight"]
+    with pytest.raises(CheckpointError, match=r"does not fit Restormer\(.*ChannelAttention") as caught:
+        load(weights)
+    assert "<class" not in str(caught.value)

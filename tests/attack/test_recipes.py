@@ -208,3 +208,8 @@ def test_values_of_another_structure_are_refused_in_a_users_words(lowrank, recip
     printed = capsys.readouterr().err
     assert printed.startswith(f"error: {message}")
     assert "must be" in printed or "must hold" in printed
+
+
+def test_a_word_in_the_place_of_a_number_is_named(lowrank, capsys):
+    assert lowrank("analyze", "complexity", "7", "extra") == 2
+    assert capsys.readouterr().err == "error: tables (extra) must be int\n"

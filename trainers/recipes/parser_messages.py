@@ -14,7 +14,7 @@ from trainers.recipes.options import ACTING
 from trainers.recipes.yaml_text import bounded_yaml
 
 # Lines of jsonargparse's reports: the option, the class that is made, their frame, and the fault.
-_KEY = re.compile(r'Parser key "(?P<key>.+)":$')
+_KEY = re.compile(r'Parser key "(?P<key>.+?)"( element \d+)?:$')
 _CLASS = re.compile(r"(- )?Problem with given class_path '(?P<name>.+)':$")
 _STRUCTURE = re.compile(
     rf"(- )*({UNION_MISMATCH}|Subtypes: |Errors:$|Given value type|Expected a path but |Subclass types expect |"
