@@ -33,7 +33,8 @@ class LastCheckpoint(Checkpoint):
     that ends training is given a note on how to go on.
 
     Nothing is saved in the middle of an accumulated step, whose gradients would be lost: then the end of the step is
-    waited for. Where a validation is due, a run that goes on from the checkpoint begins with it.
+    waited for. Where a validation is due, a run that goes on from the checkpoint begins with it; the validation after
+    the last step is waited for, too.
 
     Args:
         every_n_train_steps: save also whenever this many optimiser steps were taken; null: never.
@@ -118,7 +119,8 @@ class LastCheckpoint(Checkpoint):
         # A validation saves at its end.
         if self._save_due or (periodic and not self._validation_due):
             self._save(trainer)
-        self._stop_if_told(trainer)
+        if not (self._validation_due and _ends_here(trainer)):
+            self._stop_if_told(trainer)
 
     def on_validation_batch_end(
         self,
@@ -131,7 +133,8 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Stop a validation within training if a signal waits."""
         # Several processes may have different numbers of images: they can only agree at the end.
-        if trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING and not self._accumulating:
+        fits = trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING
+        if fits and not self._accumulating and not _ends_here(trainer):
             self._stop_if_told(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -246,6 +249,12 @@ class LastCheckpoint(Checkpoint):
     def _restore_handlers(self) -> None:
         while self._previous_handlers:
             signal.signal(*self._previous_handlers.popitem())
+
+
+def _ends_here(trainer: Trainer) -> bool:
+    """Whether no step is left: the last validation is waited for, because no run could go on to it."""
+    epochs = trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return not trainer.sanity_checking and at_its_end(trainer, epochs)
 
 
 def _validation_follows(trainer: Trainer) -> bool:

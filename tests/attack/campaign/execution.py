@@ -28,7 +28,7 @@ EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pty.
 CONNECTING = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
 MARK = "executed"
 """File in the folder of an attack that is there only if something was executed or an address was asked."""
-LEAVING_SECONDS = 3.0
+LEAVING_SECONDS = 20.0
 """Time for processes of a command to follow it to its end."""
 
 

@@ -93,6 +93,20 @@ def signalled(number: signal.Signals, call: int) -> None:
     RestorationTask.training_step = training_step
 
 
+def signalled_in_validation(call: int) -> None:
+    """Send SIGTERM before this image of a validation is restored."""
+    from trainers import RestorationTask
+
+    original, calls = RestorationTask.validation_step, iter(range(1, 100))
+
+    def validation_step(*arguments):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    RestorationTask.validation_step = validation_step
+
+
 def test_sigterm_saves_and_auto_goes_on(recipe, ends, tmp_path):
     # With workers, which are told as well; how many there are is of no consequence.
     arguments = command(tmp_path, recipe, "--ckpt_path", "auto", "--data.num_workers", "2")
@@ -105,6 +119,13 @@ def test_sigterm_saves_and_auto_goes_on(recipe, ends, tmp_path):
     assert (stopped.state, stopped.last_step, stopped.step) == ("terminated", 3, 3)
     assert run(tmp_path, arguments) == 0
     assert f"resuming from {stopped.last_checkpoint} (step 3)" in last_output(tmp_path)
+    assert Ends.of(tmp_path / "logs").differing(ends) == []
+
+
+@pytest.mark.parametrize("moment", [partial(signalled, signal.SIGTERM, 10), partial(signalled_in_validation, 4)])
+def test_a_run_that_is_told_to_stop_after_its_last_step_ends_with_its_last_validation(recipe, ends, tmp_path, moment):
+    # One image is the sanity check's, two are of the first validation, and two of the last.
+    assert run(tmp_path, command(tmp_path, recipe), moment) == TERMINATED
     assert Ends.of(tmp_path / "logs").differing(ends) == []
 
 
