@@ -182,6 +182,9 @@ class Plan:
 
 
 def _read(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        # A device or a pipe would be read for ever.
+        raise ValueError("a folder, a pipe or a device")
     if path.stat().st_size > LARGEST_FILE:
         raise ValueError(f"a file of {path.stat().st_size} bytes")
     text = path.read_text(encoding="utf-8")

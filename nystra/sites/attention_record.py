@@ -138,6 +138,8 @@ def apply(net: nn.Module, record: Mapping[str, Any]) -> None:
         raise ValueError(
             f"record of the attention must hold window_size, position_bias and kernels, got {str(record)[:300]}"
         )
+    if "position_bias" in record and "window_size" not in record:
+        raise ValueError(f"position_bias ({str(record['position_bias'])[:100]}) must stand beside its window_size")
     if "window_size" in record:
         side = record["window_size"]
         if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= LARGEST_WINDOW:

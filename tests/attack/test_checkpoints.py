@@ -172,7 +172,9 @@ def test_recorded_kernels_are_of_their_types(kernel):
         nystra.load_pretrained({"params": weights_of("swinir"), "attention": {"kernels": {site: kernel}}})
 
 
-@pytest.mark.parametrize("record", [[], "window_size", 3, {"kernels": []}, {"kernels": {3: {}}}, {"extra": 1}])
+@pytest.mark.parametrize(
+    "record", [[], "window_size", 3, {"kernels": []}, {"kernels": {3: {}}}, {"extra": 1}, {"position_bias": "drop"}]
+)
 def test_records_of_another_structure_are_refused(record):
     with pytest.raises(CheckpointError, match="windows and kernels"):
         nystra.load_pretrained({"params": weights_of("swinir"), "attention": record})

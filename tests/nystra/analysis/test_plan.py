@@ -1,6 +1,7 @@
 """Plans as files, and as nets are run by them."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +55,13 @@ def test_other_files_are_refused(text, tmp_path):
     (tmp_path / "plan.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"plan \(.*plan.yaml\) must be a file that nystra.Plan.save wrote"):
         Plan.load(tmp_path / "plan.yaml")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no device without end")
+def test_what_is_no_file_is_refused(tmp_path):
+    for path in (Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match="got: a folder, a pipe or a device"):
+            Plan.load(path)
 
 
 @pytest.mark.parametrize(
