@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from nystra.adoption.product import NOT_SEEN, Product, autocast
 
@@ -142,7 +142,10 @@ def _write_data(tensor: Tensor, data: Tensor) -> None:
 
 
 def _noted(args: Any, kwargs: Any) -> list[Noted]:
-    return [each for each in tree_flatten((args, kwargs or {}))[0] if isinstance(each, Noted)]
+    # Most functions have none but plain arguments, which need not be taken apart.
+    given = (*args, *(kwargs or {}).values())
+    parts = tree_leaves(given) if any(isinstance(each, list | tuple | dict) for each in given) else given
+    return [each for each in parts if isinstance(each, Noted)]
 
 
 def _computed(func: Any, args: Any, kwargs: Any) -> Any:
