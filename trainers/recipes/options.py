@@ -22,8 +22,7 @@ CKPT_PATH = {
 
 _TRAINING = ("fit",)
 _VALIDATION = ("fit", "validate")
-_TESTS = ("test", "predict")
-_EVALUATION = ("validate", *_TESTS)
+_EVALUATION = ("validate", "test", "predict")
 
 
 def _of(owner: str, names: str, verbs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -55,7 +54,6 @@ ACTING = {
     "model.self_ensemble": _EVALUATION,
     "model.save_tests": ("test",),
     **_of("data", "patch_size batch_size stages augment epoch_length repeat train_sets", _TRAINING),
-    **_of("data", "test_sets test_input test_target", _TESTS),
 }
 """Verbs that an option acts on, where it does not act on all. A recipe, such as a run's `config.yaml`, holds it for
 every verb; a command line must not."""
