@@ -56,6 +56,13 @@ class AdoptionReport:
 
     Attributes:
         rows: one for each module that computes softmax attention, in the order of the first call.
+
+    Examples:
+        >>> import torch
+        >>> from nystra import adopt
+        >>> report = adopt(torch.nn.MultiheadAttention(8, 2, batch_first=True), tuple(torch.rand(3, 1, 64, 8)))
+        >>> len(report.taken), len(report.left_alone), report.rows[0].heads
+        (1, 0, 2)
     """
 
     rows: tuple[AdoptedRow, ...]
@@ -192,6 +199,17 @@ def release(net: nn.Module) -> None:
 
     Args:
         net: any module.
+
+    Examples:
+        >>> import torch
+        >>> from nystra import adopt, release
+        >>> net = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        >>> tokens = torch.rand(1, 64, 8)
+        >>> expected = net(tokens, tokens, tokens)[0]
+        >>> report = adopt(net, (tokens, tokens, tokens))
+        >>> release(net)
+        >>> torch.equal(net(tokens, tokens, tokens)[0], expected)
+        True
     """
     for module in net.modules():
         # The class may have been exchanged since, for one that parametrises weights: then its forward finds no site.

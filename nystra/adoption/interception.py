@@ -71,20 +71,27 @@ class Interception(TorchFunctionMode):
         kwargs = kwargs or {}
         if _INNERMOST.interception is not self:
             return func(*args, **kwargs)
-        with unseen():
-            if self._pending and _writes(func, kwargs):
-                self._compute_before_written(args, kwargs)
-            interceptor = INTERCEPTORS.get(func)
-            if any(issubclass(each, Noted) for each in types):
-                if interceptor is None or any(isinstance(each, Weights) for each in tree_leaves((args, kwargs))):
-                    return apply(func, args, kwargs)
-                # A product of a product: the host's own linear map of queries, for one.
-                args, kwargs = materialise(args), materialise(kwargs)
-            if interceptor is not None:
-                result = foreseen(interceptor, self, *args, **kwargs)
-                if result is not NotImplemented:
-                    return result
-            return func(*args, **kwargs)
+        # As `unseen` does: a context manager for each function of torch takes longer than small functions do.
+        _INNERMOST.interception = None
+        try:
+            return self._intercept(func, types, args, kwargs)
+        finally:
+            _INNERMOST.interception = self
+
+    def _intercept(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if self._pending and _writes(func, kwargs):
+            self._compute_before_written(args, kwargs)
+        interceptor = INTERCEPTORS.get(func)
+        if any(issubclass(each, Noted) for each in types):
+            if interceptor is None or any(isinstance(each, Weights) for each in tree_leaves((args, kwargs))):
+                return apply(func, args, kwargs)
+            # A product of a product: the host's own linear map of queries, for one.
+            args, kwargs = materialise(args), materialise(kwargs)
+        if interceptor is not None:
+            result = foreseen(interceptor, self, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*args, **kwargs)
 
     def note(self, query: Tensor, key: Tensor) -> Any:
         """Note q kᵀ of queries (*lead, N, d) and keys (*lead, M, d)."""

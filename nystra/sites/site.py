@@ -22,6 +22,13 @@ class Site(Protocol):
         kernel: makes outputs of queries, keys and values.
         window_size: h and w of the windows, in tokens.
         num_heads: h.
+
+    Examples:
+        >>> from nystra import SwinIR, find_sites
+        >>> from nystra.sites import Site
+        >>> net = SwinIR(img_size=8, embed_dim=8, depths=[1], num_heads=[2], window_size=4)
+        >>> all(isinstance(site, Site) for site in find_sites(net).values())
+        True
     """
 
     kernel: Kernel
@@ -37,7 +44,17 @@ class Site(Protocol):
 
 
 def sites_of(net: nn.Module) -> dict[str, Site]:
-    """Sites of a net by the name of their module, in the net's order; empty if it has none."""
+    """Sites of a net by the name of their module, in the net's order; empty if it has none.
+
+    Args:
+        net: any module.
+
+    Examples:
+        >>> import torch
+        >>> from nystra.sites import sites_of
+        >>> sites_of(torch.nn.Linear(3, 3))
+        {}
+    """
     found: dict[str, Site] = {}
     for name, module in net.named_modules():
         site = module if isinstance(module, WindowAttention) else vars(module).get(ADOPTED)
