@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -54,7 +54,8 @@ def analyze_plan(
     files = [file for path in images for file in (list_images(path, "images") if path.is_dir() else [path])]
     if len(files) < 2:
         raise ValueError(f"images must be two at least, a sample and one to check the plan on, got {len(files)}")
-    net = load_network(pretrained, network, **({} if window_size is None else {"window_size": window_size}))
+    options: dict[str, Any] = {} if window_size is None else {"window_size": window_size}
+    net = load_network(pretrained, network, **options)
     rules = image_rules(net)
     low, high = rules.value_range
     channels = input_channels(net)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -88,7 +88,8 @@ def restore_images(
         raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null)")
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
     chosen = _choose_device(device)
-    net = load_network(pretrained, network, **({} if window_size is None else {"window_size": window_size})).to(chosen)
+    windows: dict[str, Any] = {} if window_size is None else {"window_size": window_size}
+    net = load_network(pretrained, network, **windows).to(chosen)
     if kernel is not None:
         nystra.substitute(net, kernel)
     if plan is not None:
