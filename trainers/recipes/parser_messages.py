@@ -27,7 +27,7 @@ _NO_CLASS = re.compile(
     r".* must be a mapping|.* object is not subscriptable"
 )
 _LONGEST_VALUE = 200
-_GIVEN = re.compile(r"Given value: (?P<value>.*)")
+_GIVEN = re.compile(r"Given value:\s*(?P<value>.*)")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
 _ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)' has no attribute) '?(?P<name>\w+)'?")
 _DENIED = re.compile(r"Importing '(?P<name>[^']+)' is not allowed")
@@ -161,6 +161,7 @@ def _types_unfit(problems: list[str], where: str, given: str) -> str:
         elif expected := _EXPECTED.match(problem):
             types.append(_type(expected["name"]))
     if types and len(types) == len(problems):
+        given = given or "empty"
         shown = given if len(given) <= _LONGEST_VALUE else f"{given[:_LONGEST_VALUE]} …"
         return f"{where} ({shown}) must be {' or '.join(dict.fromkeys(types))}"
     return f"{where}: {problems[0]}"

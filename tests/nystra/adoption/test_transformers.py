@@ -41,7 +41,10 @@ def vit(attention):
     return ViTModel(config), torch.rand(2, 3, 64, 64)
 
 
-@pytest.fixture(params=[(swin, "eager"), (swin, "sdpa"), (swin2sr, "eager"), (vit, "eager"), (vit, "sdpa")], ids=str)
+@pytest.fixture(
+    params=[(swin, "eager"), (swin, "sdpa"), (swin2sr, "eager"), (vit, "eager"), (vit, "sdpa")],
+    ids=lambda each: f"{each[0].__name__}-{each[1]}",
+)
 def net_and_images(request):
     make, attention = request.param
     net, images = make(attention)

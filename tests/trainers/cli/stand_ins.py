@@ -18,6 +18,7 @@ from torch import nn
 import nystra
 from datamodules.files.images import write_image
 from glmha.complexity import Complexity
+from nystra.hosts.swinir.network import SwinIR
 from nystra.sites.host import WindowHost
 from tests.datamodules.files import pictures
 from tests.trainers.small_networks import swinir
@@ -72,11 +73,13 @@ class Convolution(nn.Module):
         return self.convolution(image)
 
 
-class Maker(SimpleNamespace):
-    """Makes a network, with the keywords that a partial function has."""
+class Gained(SwinIR):
+    """A small network whose results depend on a number."""
 
-    def __call__(self) -> nn.Module:
-        return scaled(swinir(), self.gain)
+    def __init__(self, gain: float, window_size: int = 4, img_size: int = 8) -> None:
+        torch.manual_seed(0)
+        super().__init__(img_size=img_size, window_size=window_size, embed_dim=8, depths=[2], num_heads=[2])
+        scaled(self, gain)
 
 
 def scaled(net: nn.Module, gain: float) -> nn.Module:
@@ -146,7 +149,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     patch.setattr(WindowHost, "set_window", set_window)
     replace("diff", _draw=nothing)
     replace("bench.windows", published_structure=lambda *_: swinir(), compile_sites=lambda net: net)
-    makers = {name: Maker(keywords={}, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
+    makers = {name: functools.partial(Gained, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
     patch.setattr(import_module("trainers.commands.bench.windows"), "NETWORKS", makers)
     replace("analyze.spectrum", _draw_spectrum=nothing, spectrum=spectrum_of)
     replace("analyze.plan", load_network=named_network)

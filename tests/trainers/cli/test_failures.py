@@ -54,6 +54,7 @@ def failing(capsys: pytest.CaptureFixture[str], status: int) -> str:
         ),
         (["--model.net.attention", "5"], "model.net.attention (5) must be a class or a list"),
         (["--model.tile", "large"], "model.tile (large) must be int or null"),
+        (["--model.tile", " "], "model.tile (empty) must be int or null"),
         (["extra"], "option extra is unknown"),
     ],
 )
