@@ -57,6 +57,14 @@ def test_ctrl_c_during_validation_saves_the_weights_in_training(lowrank, recipe,
     assert different, "averaged and trained weights must differ for the test to mean anything"
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ctrl-C as in a terminal: a job in a shell's background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_in_the_sanity_check_writes_nothing(lowrank, recipe, tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT)
     assert lowrank("fit", "--config", interrupting(recipe, "val", 1)) == 130

@@ -42,7 +42,7 @@ class Net(nn.Module):
 @pytest.fixture
 def use(monkeypatch):
     def install(net: nn.Module) -> nn.Module:
-        monkeypatch.setattr(restore_module, "load_network", lambda path: net.eval())
+        monkeypatch.setattr(restore_module, "load_network", lambda path, network: net.eval())
         return net
 
     return install
