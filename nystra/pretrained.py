@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glmha.shared.checkpoint_files import CheckpointError, read
+from glmha.shared.checkpoint_files import read
 from glmha.shared.families import Families, Family
 from glmha.shared.state_dicts import unwrap
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
@@ -74,12 +74,8 @@ def load_pretrained(
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read(Path(source))
     net = FAMILIES.build(unwrap(content, name), name, overrides)
-    record = content.get(attention_record.KEY) if recorded else None
-    if record is not None:
-        try:
-            attention_record.apply(net, record)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{name} must record its windows and kernels as they are: {error}") from None
+    if recorded:
+        attention_record.apply_recorded(net, content, name)
     if window_size is not None or position_bias is not None:
         record = attention_record.record(net)
         mode = record.get("position_bias", "keep") if position_bias is None else position_bias

@@ -101,12 +101,8 @@ def _load_own(
     except RuntimeError as error:
         raise CheckpointError(f"{argument} ({source}) must hold the weights of {network}: {error}") from None
     _adopt(net)
-    record = content.get(attention_record.KEY) if recorded else None
-    if record is not None:
-        try:
-            attention_record.apply(net, record)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{source} must record its kernels as they are: {error}") from None
+    if recorded:
+        attention_record.apply_recorded(net, content, str(source))
     return net
 
 

@@ -226,8 +226,8 @@ def _within(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _attach(module: nn.Module, found: list[Found], given: Window | None) -> None:
-    windows = [each.recovered.window for each in found if each.recovered]
-    site = AdoptedSite(windows, found[0].heads, found[0].channels, given or found[0].kept)
+    window = next(each.recovered.window for each in found if each.recovered)
+    site = AdoptedSite(window, found[0].heads, found[0].channels, given or found[0].kept)
     site.products = max(collections.Counter(each.call for each in found).values())
     _swap_class(module, site)
 

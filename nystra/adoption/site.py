@@ -30,16 +30,14 @@ class AdoptedSite:
         kernel: makes outputs of queries, keys and values.
         window_size: h and w of the windows of its first product, in tokens.
         num_heads: h.
-        windows: h and w of the windows of all its products that kernels take, in tokens.
         products: number of products in a call of the module that kernels take.
         notes: why products were computed as the host does, each once.
         bypassed: whether the module computes its attention as it did before it was adopted, see `as_host`.
     """
 
-    def __init__(self, windows: list[Window], num_heads: int, head_channels: int, given: Window | None) -> None:
+    def __init__(self, window: Window, num_heads: int, head_channels: int, given: Window | None) -> None:
         self.kernel: Kernel = Softmax()
-        self.windows = list(dict.fromkeys(windows))
-        self.window_size = windows[0]
+        self.window_size = window
         self.num_heads = num_heads
         self.products = 1
         self.notes: list[str] = []

@@ -139,7 +139,7 @@ class _Surveyor:
             return
         found.kept = kept_window(module, [each.module for each in around[:-1]], found.tokens)
         hint = given_window(name, self.given) or found.kept or told_window(arguments, found.tokens)
-        site = AdoptedSite([(1, found.tokens)], 1, found.channels, None)
+        site = AdoptedSite((1, found.tokens), 1, found.channels, None)
         recovered = found.recovered = site.recover(product, 0, hint)
         found.heads = max(1, math.prod(recovered.arrangement.heads))
         found.reason = recovered.reason or ""

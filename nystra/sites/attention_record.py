@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
+from glmha.shared.checkpoint_files import CheckpointError
 from nystra.kernels.base import Kernel
 from nystra.kernels.content_pooling import ContentPooling
 from nystra.kernels.landmark_pooling import LandmarkPooling
@@ -121,6 +122,25 @@ def describe(record: Mapping[str, Any]) -> str:
     kernels = {str(decode_kernel(kernel)) for kernel in record.get("kernels", {}).values()}
     window = f"window {record['window_size']} ({record['position_bias']})" if "window_size" in record else ""
     return ", ".join(filter(None, [window, *sorted(kernels)])) or "exact attention in trained windows"
+
+
+def apply_recorded(net: nn.Module, content: Mapping[str, Any], name: str) -> None:
+    """Give a net the windows and kernels that a checkpoint records beside the weights, if it records any.
+
+    Args:
+        net: as `apply` takes it.
+        content: of the checkpoint.
+        name: what to call the checkpoint in messages.
+
+    Raises:
+        CheckpointError: if what is recorded is no record, or one of another net.
+    """
+    if content.get(KEY) is None:
+        return
+    try:
+        apply(net, content[KEY])
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{name} must record its windows and kernels as they are: {error}") from None
 
 
 def apply(net: nn.Module, record: Mapping[str, Any]) -> None:

@@ -133,7 +133,7 @@ def test_kernels_are_recorded_with_the_weights(module):
     assert attention_record.record(again) == record
     exact = load_network(saved(own.Net(), attention=record), f"{name}:Net", recorded=False)
     assert attention_record.record(exact) == {}
-    with pytest.raises(CheckpointError, match="must record its kernels as they are"):
+    with pytest.raises(CheckpointError, match="must record its windows and kernels as they are"):
         load_network(saved(own.Net(), attention={"kernels": {"nowhere": {"class": "Softmax"}}}), f"{name}:Net")
 
 
