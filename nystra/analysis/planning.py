@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from glmha.shared import clock
 from nystra.adoption.site import AdoptedSite, as_host
 from nystra.analysis.plan import Choice, Plan, Precision
 from nystra.kernels.base import Kernel
@@ -77,7 +78,7 @@ def plan(
         precisions: "float32" and "bf16" (autocast), of which the fastest within the budget is taken.
         sites: which attentions; None: all.
         peak: largest value of the output, for the PSNR: 1; DehazeFormer's range [-1, 1]: 2.
-        repeats: timings of each, of which the median counts.
+        repeats: timings of each, of which the median counts; with one thread on a processor, of its own time.
         seconds: after which no more sites are tried; those that were not stay exact.
 
     Returns:
@@ -254,15 +255,15 @@ class _Planner:
 
     def _seconds(self, run: Callable[[], object]) -> float:
         """Time of a call, until an accelerator has finished the work that the call gave it."""
-        self._synchronize()
-        start = time.perf_counter()
+        start = self._now()
         run()
-        self._synchronize()
-        return time.perf_counter() - start
+        return self._now() - start
 
-    def _synchronize(self) -> None:
-        if self.sample.device.type != "cpu":
-            torch.accelerator.synchronize(self.sample.device)
+    def _now(self) -> float:
+        if self.sample.device.type == "cpu":
+            return clock.seconds()
+        torch.accelerator.synchronize(self.sample.device)
+        return time.perf_counter()
 
     def _options(self, name: str, candidates: Sequence[Kernel], deadline: float) -> list[Choice] | None:
         """Exact attention, then the candidates that fit a site's window and are faster there, with their errors.

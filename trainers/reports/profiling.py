@@ -5,13 +5,14 @@ import multiprocessing
 import os
 import resource
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from glmha.shared import clock
 
 Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
 """`training_step` or `inference`, the network and its input."""
@@ -91,6 +92,8 @@ def timed(calls: Mapping[str, Call]) -> dict[str, Callable[[], object]]:
 def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
     """Median seconds of every call, measured in turn after one warm-up each, so that a drift of the machine hits all.
 
+    Of one thread the processor's time counts (`glmha.shared.clock`): other programs do not disturb it.
+
     Args:
         calls: name → function.
         repeats: counted calls of each, >= 1.
@@ -103,9 +106,9 @@ def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: i
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock.seconds()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock.seconds() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

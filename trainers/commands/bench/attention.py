@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import nystra
 from datamodules.files.atomic import atomic_file
+from glmha.shared import clock
 from glmha.shared.checkpoint_files import read
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
@@ -131,7 +132,7 @@ def run_bench_attention(
     add_ratio(results, "explicit", to=EXPLICIT)
     shape = f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}"
     Console(markup=False, emoji=False).print(
-        results_table(f"{shape}, {threads} threads, medians", labelled(results), COLUMNS)
+        results_table(f"{shape}, {threads} threads, medians, {clock.name()}", labelled(results), COLUMNS)
     )
     if output is not None:
         write_results(output, {**numbers, "heads": heads, "channels": channels, "bias": bias}, results)

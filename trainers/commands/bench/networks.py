@@ -9,6 +9,7 @@ from torch import nn
 
 import glmha
 from glmha.complexity import count
+from glmha.shared import clock
 from trainers.metrics.psnr_ssim import psnr
 from trainers.names import import_class
 from trainers.reports.profiling import (
@@ -87,7 +88,7 @@ def run_bench(
     results = profile([timed(group) for group in groups], repeats=repeats, memory=every if memory else None)
     for group in groups:
         add_ratio({label: results[label] for label in group}, "ratio", to=next(iter(group)))
-    title = "medians; how many times faster than the first row of the kind"
+    title = f"medians, {clock.name()}; how many times faster than the first row of the kind"
     console.print(results_table(title, labelled(results), COLUMNS))
     for name, net in nets.items():
         cost = count(net, tuple(image.shape))

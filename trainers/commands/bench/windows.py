@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import nystra
+from glmha.shared import clock
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import Uformer
@@ -194,7 +195,7 @@ def run_bench_windows(
     bias = {"interpolate": "interpolated position bias", "drop": "no position bias"}.get(position_bias or "")
     sides = sorted({f"{rows}×{columns}" for rows, columns in (s.window_size for s in find_sites(exact).values())})
     windows = f"window {', '.join(sides)}, {bias or 'position bias'}"
-    title = f"{network}, {windows}, {height}×{width} pixels, {threads} threads, medians"
+    title = f"{network}, {windows}, {height}×{width} pixels, {threads} threads, medians, {clock.name()}"
     console.print(results_table(title, labelled(results), COLUMNS))
     console.print(
         f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
