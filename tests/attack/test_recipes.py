@@ -197,6 +197,10 @@ def test_an_included_file_is_bounded_as_well(lowrank, recipe, tmp_path, capsys):
         ("model.init_args.net.class_path", ["x"], "model.net ({'class_path': ['x'], "),
         ("model.init_args.net.class_path", 1, "model.net ({'class_path': 1, "),
         ("model.init_args.scheduler.init_args", None, "model.scheduler ({'class_path': "),
+        ("data.init_args.batch_size", None, "data.batch_size (null) must be int; leave it out"),
+        ("model.init_args.net.init_args.dim", None, "model.net.dim (null) must be int; leave it out"),
+        ("trainer.max_steps", None, "trainer.max_steps (null) must be int; leave it out"),
+        ("run.accept_changes", None, "run.accept_changes (null) must be bool; leave it out"),
         ("trainer.devices", "a b", "trainer must be made of options that Lightning takes, got: `devices` selected"),
     ],
 )

@@ -7,6 +7,7 @@ from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
 from trainers.recipes.classes import listed_classes
+from trainers.recipes.parser_messages import NullCheckingParser
 
 _MARK = ", known subclasses: "
 
@@ -26,7 +27,7 @@ class RecipeHelpFormatter(DefaultHelpFormatter):
         return f"{head}, classes: {', '.join(listed)})"
 
 
-class RecipeParser(LightningArgumentParser):
+class RecipeParser(NullCheckingParser, LightningArgumentParser):
     """Lightning's parser with `RecipeHelpFormatter`, also for the help of a class, whose parser is of this type."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

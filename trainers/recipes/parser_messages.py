@@ -1,11 +1,15 @@
 """One clear message for each mistake on a command line: from the parser's reports, or where it sees none."""
 
+import ast
 import inspect
+import json
 import re
-from argparse import ArgumentError
+from argparse import Action, ArgumentError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
+from jsonargparse import ArgumentParser, Namespace
 from yaml import YAMLError
 
 from trainers.errors import UNION_MISMATCH, UsageError, nearest, nearest_name
@@ -27,7 +31,7 @@ _NO_CLASS = re.compile(
     r".* must be a mapping|.* object is not subscriptable"
 )
 _LONGEST_VALUE = 200
-_GIVEN = re.compile(r"Given value:\s*(?P<value>.*)")
+_GIVEN = re.compile(r"Given value:\s*(?P<value>.*?)(\. Got value: Namespace\(.*)?$")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
 _ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)' has no attribute) '?(?P<name>\w+)'?")
 _DENIED = re.compile(r"Importing '(?P<name>[^']+)' is not allowed")
@@ -35,6 +39,55 @@ _NO_PATH = re.compile(r"Expected a dot import path string: (?P<name>[A-Za-z_]\w*
 _OF_CLASS = re.compile(r"(?P<problem>.+?)\.? Got value: Namespace\(class_path='(?P<name>[^']+)'")
 
 _PACKAGES = {"model": "trainers.", "data": "datamodules."}
+
+
+class NullCheckingParser(ArgumentParser):
+    """jsonargparse's parser, which refuses null where an option's type has no null.
+
+    jsonargparse takes null for an option that was not given. The parsers of the classes that an option names are of
+    this type as well, so it holds for their arguments.
+    """
+
+    def parse_args(  # type: ignore[override]  # typed as argparse's
+        self, args: Sequence[str] | None = None, *further: Any, **kwargs: Any
+    ) -> Namespace:
+        """Parse a command line.
+
+        Args:
+            args: its words; None for those of the process.
+            *further: of the base class.
+            **kwargs: of the base class.
+
+        Returns:
+            The values of all options.
+        """
+        if args is not None and getattr(self, "_inner_parser", False):
+            # From the parser of the class around this one, which writes null as Python does.
+            args = [_with_null(word) for word in args]
+        return super().parse_args(args, *further, **kwargs)
+
+    def validate(self, namespace: Namespace, *args: Any, branch: str | None = None, **kwargs: Any) -> None:
+        """Check the values of a parsed configuration, null among them.
+
+        Args:
+            namespace: the values.
+            *args: of the base class.
+            branch: the option that they are of; None: they are of all options.
+            **kwargs: of the base class.
+
+        Raises:
+            TypeError: if a value is not of its option's type.
+            KeyError: if there is no option of a name.
+        """
+        # The default of a required option is null: it was not given, which the base class reports.
+        null = [action.dest for action in self._actions if self._is_null(action, namespace)] if branch is None else []
+        for option in null:
+            super().validate(Namespace({option: None}), skip_unset=False, skip_required=True)
+        super().validate(namespace, *args, branch=branch, **kwargs)
+
+    @staticmethod
+    def _is_null(action: Action, values: Namespace) -> bool:
+        return action.default is not None and action.dest in values and values[action.dest] is None
 
 
 def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
@@ -62,6 +115,10 @@ def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
         elif not _STRUCTURE.match(line):
             called = _CALLABLE.match(line.removeprefix("- "))
             problem = called["problem"] if called else line.removeprefix("- ")
+            if key := _KEY.match(problem):
+                # Each of a union's types reports the same argument.
+                path += [key["key"]] if path[-1:] != [key["key"]] else []
+                continue
             if part := _OF_CLASS.match(problem):
                 owner, problem = part["name"], part["problem"]
             problems.append(problem)
@@ -149,7 +206,7 @@ def _value_unfit(problems: list[str], where: str, owner: str, given: str) -> str
         if wrong := re.match(r"Option '(.+)' is not accepted", problem):
             return f"option {wrong[1]} is unknown to {owner} ({where}){nearest(wrong[1], _parameters(owner))}"
         if wrong := re.match(r"Expected an? (.+?)\. Got value: (.*)", problem):
-            return f"{where} ({wrong[2]}) must be {_type(wrong[1])}"
+            return _must_be(where, wrong[2], _type(wrong[1]))
     return _types_unfit(problems, where, given)
 
 
@@ -161,10 +218,26 @@ def _types_unfit(problems: list[str], where: str, given: str) -> str:
         elif expected := _EXPECTED.match(problem):
             types.append(_type(expected["name"]))
     if types and len(types) == len(problems):
-        given = given or "empty"
-        shown = given if len(given) <= _LONGEST_VALUE else f"{given[:_LONGEST_VALUE]} …"
-        return f"{where} ({shown}) must be {' or '.join(dict.fromkeys(types))}"
+        return _must_be(where, given or "empty", " or ".join(dict.fromkeys(types)))
     return f"{where}: {problems[0]}"
+
+
+def _with_null(word: str) -> str:
+    option, _, value = word.partition("=")
+    if re.search(r"\bNone\b", value):
+        try:
+            return f"{option}={json.dumps(ast.literal_eval(value))}"
+        except (ValueError, SyntaxError, TypeError):
+            # Text, such as the name of a file.
+            return word
+    return word
+
+
+def _must_be(where: str, given: str, types: str) -> str:
+    if given == "None":
+        return f"{where} (null) must be {types}; leave it out for the default"
+    shown = given if len(given) <= _LONGEST_VALUE else f"{given[:_LONGEST_VALUE]} …"
+    return f"{where} ({shown}) must be {types}"
 
 
 def _class_unknown(where: str, name: str) -> str | None:
