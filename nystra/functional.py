@@ -110,11 +110,16 @@ def random_features(tokens: Tensor, directions: Tensor, *, keys: bool) -> Tensor
     Returns:
         (exp(ω·x - ‖x‖²/2 - max ω·x) + ε) / √M, shape (W, h, N, M), float32 at least.
     """
+    return features_and_maxima(tokens, directions, keys=keys)[0]
+
+
+def features_and_maxima(tokens: Tensor, directions: Tensor, *, keys: bool) -> tuple[Tensor, Tensor]:
+    """Compute `random_features`, and the maxima that are subtracted in their exponents: (W, h, N or 1, 1)."""
     wide = at_least_float32(tokens)
     exponents = wide @ directions.to(wide.dtype).T
     most = exponents.amax((-2, -1) if keys else -1, keepdim=True)
     squares = wide.square().sum(-1, keepdim=True) / 2
-    return ((exponents - squares - most).exp() + FEATURE_EPSILON) / directions.shape[0] ** 0.5
+    return ((exponents - squares - most).exp() + FEATURE_EPSILON) / directions.shape[0] ** 0.5, most
 
 
 def orthogonal_directions(count: int, channels: int, generator: torch.Generator) -> Tensor:

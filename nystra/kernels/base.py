@@ -10,11 +10,14 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from glmha.shared.precision import at_least_float32
+from nystra.functional import add
 from nystra.kernels.projections import Projections
 from nystra.programs.cpu.library import usable
-from nystra.windows.geometry import WindowGeometry, WindowKind
+from nystra.windows.geometry import ExtraTokens, WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 
 
@@ -62,15 +65,17 @@ class Kernel(abc.ABC):
 
     sees_bias: ClassVar[bool] = True
     _has_program: ClassVar[bool] = False
+    _tells_masses: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        """Find out whether a class has a native program: one that attends in its own way has not its parent's."""
+        """Find out what a class has: one that attends in its own way has neither its parent's program nor its masses."""
 
         def depth(*names: str) -> int:
             return next(index for index, base in enumerate(cls.__mro__) if any(name in vars(base) for name in names))
 
         super().__init_subclass__()
-        cls._has_program = depth("attend_natively") <= depth("attend", "tables")
+        own = depth("attend", "tables")
+        cls._has_program, cls._tells_masses = (depth(name) <= own for name in ("attend_natively", "attend_with_masses"))
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows.
@@ -81,16 +86,20 @@ class Kernel(abc.ABC):
             query: shape (W, h, N, d), the scale folded in.
             key: shape (W, h, N, d).
             value: shape (W, h, N, d).
-            geometry: of the windows.
+            geometry: of the windows; with tokens beside the maps, N counts these, too.
 
         Returns:
             Shape (W, h, N, d), dtype of `value`, or of autocast where it is enabled.
+
+        Raises:
+            ValueError: if there are tokens beside the maps, and the kernel does not tell masses.
         """
+        attend = self.attend_all if geometry.extra is None else self.attend_sequences
         if not torch.is_autocast_enabled(query.device.type):
-            return self.attend_all(query, key, value, geometry)
+            return attend(query, key, value, geometry)
         dtype = torch.get_autocast_dtype(query.device.type)
         with torch.autocast(query.device.type, enabled=False):
-            return self.attend_all(query.to(dtype), key.to(dtype), value.to(dtype), geometry)
+            return attend(query.to(dtype), key.to(dtype), value.to(dtype), geometry)
 
     def over_maps(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
         """Attend within the windows of feature maps.
@@ -152,6 +161,43 @@ class Kernel(abc.ABC):
             attended = self.attend(flat[0], flat[1], flat[2], self._tables(kind, geometry, query))
             result[:, rows, columns] = attended.unflatten(0, windows)
         return result.flatten(0, 2)
+
+    def attend_sequences(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
+        """Attend within windows that have tokens beside their maps, see `ExtraTokens`, outside autocast.
+
+        These tokens are attended exactly, and attend exactly to all. The kernel is left with the map: its outputs and
+        the exact ones share one softmax, by the kernel's mass of the map's keys.
+        """
+        self.require_masses()
+        before, after, bias = geometry.extra or ExtraTokens(0, 0)
+        count = query.shape[2]
+        places = torch.arange(count, device=query.device)
+        inside = slice(before, count - after)
+        beside = torch.cat([places[:before], places[count - after :]])
+        maps = geometry.maps
+        ((_, _, kind),) = maps.kinds(query.device)
+        queries, keys, values = (tokens[:, :, inside] for tokens in (query, key, value))
+        attended, masses = self.attend_with_masses(queries, keys, values, self._tables(kind, maps, query))
+        other_keys, other_values = key[:, :, beside], value[:, :, beside]
+        to_others, of_others = (None, None) if bias is None else (bias[:, inside][:, :, beside], bias[:, beside])
+        logits = add(at_least_float32(queries @ other_keys.mT), to_others)
+        weights = torch.cat([masses, logits], 3).softmax(3).to(value.dtype)
+        merged = weights[..., :1] * attended + weights[..., 1:] @ other_values
+        mask = None if of_others is None else of_others.to(query.dtype).unsqueeze(0)
+        exact = F.scaled_dot_product_attention(query[:, :, beside], key, value, attn_mask=mask, scale=1.0)
+        return torch.cat([exact[:, :, :before], merged, exact[:, :, before:]], 2)
+
+    def require_masses(self) -> None:
+        """Refuse windows with tokens beside their maps, where the kernel does not tell masses.
+
+        Raises:
+            ValueError: if the kernel does not.
+        """
+        if not self._tells_masses:
+            raise ValueError(
+                f"kernel ({self}) must tell the masses of keys (attend_with_masses) to attend to a map that has other "
+                "tokens beside it"
+            )
 
     def _tables(self, kind: WindowKind, geometry: WindowGeometry, query: Tensor) -> Any:
         return geometry.table(self, kind, query.dtype, lambda: self.tables(kind, query.dtype))
@@ -243,3 +289,14 @@ class Kernel(abc.ABC):
         Returns:
             Shape (W, h, N, d), dtype of `value`.
         """
+
+    def attend_with_masses(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> tuple[Tensor, Tensor]:
+        """Attend as `attend`, and tell how much all keys weigh for each query.
+
+        Returns:
+            Outputs (W, h, N, d), and estimates of log Σ exp(logit) over the keys, (W, h, N, 1), float32 at least.
+
+        Raises:
+            NotImplementedError: if the kernel tells no masses.
+        """
+        raise NotImplementedError(f"{type(self).__name__} tells no masses of keys")

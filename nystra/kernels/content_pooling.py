@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -151,6 +152,19 @@ class ContentPooling(Kernel):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "ContentTables") -> Tensor:
         """See base class."""
+        return self._attend(query, key, value, tables)[0]
+
+    def attend_with_masses(
+        self, query: Tensor, key: Tensor, value: Tensor, tables: "ContentTables"
+    ) -> tuple[Tensor, Tensor]:
+        """See base class: of what the softmax holds, summaries and exact tokens."""
+        outputs, logits, in_order = self._attend(query, key, value, tables)
+        return outputs, in_order(logits.logsumexp(4, keepdim=True))
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, tables: "ContentTables"
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Outputs, logits by blocks of queries (W, h, m, n, keys), and what brings such queries into the map's order."""
         landmarks, cells, near_count, further = tables
         channels = query.shape[3]
         if further is not None:
@@ -163,6 +177,10 @@ class ContentPooling(Kernel):
         by_key = balanced_order(_comparable_pairs(query, key, value, channels), cells, ways=4)
         back, by_query, by_key = inverse(by_query), block_groups.spread(by_query), cell_groups.spread(by_key)
         query, key, value = rows(query, by_query), rows(key, by_key), rows(value, by_key)
+
+        def in_order(blocks: Tensor) -> Tensor:
+            return rows(block_groups.joined(blocks.flatten(2, 3)), back)
+
         landmark = block_groups.means(query)
         key_cells, value_cells = (tokens.unflatten(2, (cells, -1)) for tokens in (key, value))
         # Cell by cell, (W, h, s, m, t).
@@ -177,8 +195,7 @@ class ContentPooling(Kernel):
         blocks = query.unflatten(2, (landmarks, -1))
         logits = at_least_float32(blocks @ far_key.transpose(3, 4)) + offset.unsqueeze(3)
         if not near_count:
-            result = (logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3)
-            return rows(block_groups.joined(result), back)
+            return in_order(logits.softmax(4).to(value.dtype) @ far_value), logits, in_order
         with torch.no_grad():
             spread = _log_spread(weights, key_cells, far_key) + _log_spread(weights, value_cells, far_value)
             chosen = (mass + 0.5 * spread).topk(near_count, 3).indices
@@ -197,8 +214,7 @@ class ContentPooling(Kernel):
         seen = torch.zeros_like(mass).scatter_(3, chosen, -torch.inf)
         logits = torch.cat([logits + seen.unsqueeze(3), near], 4)
         far_part, near_part = logits.softmax(4).to(value.dtype).split([cells, near.shape[4]], 4)
-        result = (far_part @ far_value + near_part @ near_value).flatten(2, 3)
-        return rows(block_groups.joined(result), back)
+        return in_order(far_part @ far_value + near_part @ near_value), logits, in_order
 
 
 class BiasChannels(NamedTuple):

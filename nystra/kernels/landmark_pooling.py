@@ -201,6 +201,17 @@ class LandmarkPooling(Kernel):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "PoolingTables") -> Tensor:
         """See base class."""
+        return self._attend(query, key, value, tables)[0]
+
+    def attend_with_masses(
+        self, query: Tensor, key: Tensor, value: Tensor, tables: "PoolingTables"
+    ) -> tuple[Tensor, Tensor]:
+        """See base class: of what the softmax holds, summaries and exact tokens."""
+        outputs, logits = self._attend(query, key, value, tables)
+        return outputs, tables.layout.scatter(logits.logsumexp(4, keepdim=True).flatten(2, 3))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "PoolingTables") -> tuple[Tensor, Tensor]:
+        """Outputs, and logits by groups of queries in the cells' order, (W, h, g, T, keys)."""
         layout = tables.layout
         blocks, cells = layout.num_blocks, layout.num_cells
         landmark = layout.means(query)
@@ -219,7 +230,7 @@ class LandmarkPooling(Kernel):
         groups, count = tables.near.shape
         if not count:
             logits = at_least_float32(query @ far_key.transpose(3, 4)).add_(tables.bias).add_(offset)
-            return layout.scatter((logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3))
+            return layout.scatter((logits.softmax(4).to(value.dtype) @ far_value).flatten(2, 3)), logits
         near_key, near_value = (_near_tokens(tensor, tables) for tensor in (key, value))
         # Logits of each group's tokens to summaries, then to exact tokens: (W, h, g, T, s + exact). They are changed in
         # place because no tensor here is larger.
@@ -227,13 +238,13 @@ class LandmarkPooling(Kernel):
             keys, values = torch.cat([far_key, near_key], 3), torch.cat([far_value, near_value], 3)
             logits = at_least_float32(query @ keys.transpose(3, 4)).add_(tables.bias)
             logits[..., :cells].add_(offset)
-            return layout.scatter((logits.softmax(4).to(value.dtype) @ values).flatten(2, 3))
+            return layout.scatter((logits.softmax(4).to(value.dtype) @ values).flatten(2, 3)), logits
         far = at_least_float32(query @ far_key.transpose(3, 4)).add_(offset).flatten(2, 3).unflatten(2, (groups, -1))
         near = at_least_float32(query.flatten(2, 3).unflatten(2, (groups, -1)) @ near_key.transpose(3, 4))
-        probabilities = torch.cat([far, near], 4).add_(tables.bias).softmax(4).to(value.dtype)
-        far_part, near_part = probabilities.split([cells, near.shape[4]], 4)
+        logits = torch.cat([far, near], 4).add_(tables.bias)
+        far_part, near_part = logits.softmax(4).to(value.dtype).split([cells, near.shape[4]], 4)
         result = (far_part.flatten(2, 3).unflatten(2, (blocks, -1)) @ far_value).flatten(2, 3)
-        return layout.scatter(result + (near_part @ near_value).flatten(2, 3))
+        return layout.scatter(result + (near_part @ near_value).flatten(2, 3)), logits
 
 
 class PoolingTables(NamedTuple):

@@ -106,6 +106,17 @@ class Nystrom(Kernel):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables") -> Tensor:
         """Attend (W, h, N, d) through cells of keys, corrected at the landmark queries by a regularised solve."""
+        return self._attend(query, key, value, tables)[0]
+
+    def attend_with_masses(
+        self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables"
+    ) -> tuple[Tensor, Tensor]:
+        """See base class: of the cells."""
+        outputs, logits = self._attend(query, key, value, tables)
+        return outputs, logits.logsumexp(3, keepdim=True)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "NystromTables") -> tuple[Tensor, Tensor]:
+        """Outputs, and logits of queries to cells, (W, h, N, s)."""
         cells = tables.keys.num_blocks
         key, value = tables.keys.gather(key), tables.keys.gather(value)
         landmark = tables.queries.means(query)
@@ -117,14 +128,15 @@ class Nystrom(Kernel):
         pooled_key, pooled_value = pooled.split([key.shape[3], value.shape[3]], 3)
         transposed = pooled_key.transpose(2, 3)
         offset = mass - at_least_float32(centre @ transposed)
-        tokens = add(at_least_float32(query @ transposed) + offset, tables.token_bias).softmax(3)
+        logits = add(at_least_float32(query @ transposed) + offset, tables.token_bias)
+        tokens = logits.softmax(3)
         core = add(at_least_float32(landmark @ transposed) + offset, tables.core_bias).softmax(3)
         to_keys = add(at_least_float32(landmark @ key.transpose(2, 3)), tables.repeats)
         landmarks = add(to_keys, tables.landmark_bias).softmax(3)
         values = at_least_float32(pooled_value)
         correction = landmarks @ at_least_float32(value) - core @ values
         # W is N×m and F N×s: F (Ṽ + Aᵀ(…)⁻¹ correction) multiplies F once.
-        return (tokens @ (values + ridge_solve(core, correction, self.ridge))).to(value.dtype)
+        return (tokens @ (values + ridge_solve(core, correction, self.ridge))).to(value.dtype), logits
 
 
 class NystromTables(NamedTuple):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from glmha.shared.precision import at_least_float32
@@ -34,6 +35,15 @@ class Nystromformer(IteratedNystrom):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
         """Attend (W, h, N, d) through landmarks: three softmax blocks, the core's pseudo-inverse by iteration."""
-        cross, core, landmarks = (block.softmax(3) for block in tables.logits(query, key))
+        return self.attend_with_masses(query, key, value, tables)[0]
+
+    def attend_with_masses(
+        self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables
+    ) -> tuple[Tensor, Tensor]:
+        """See base class: of the landmarks, as if all keys of a cell were its mean."""
+        logits = tables.logits(query, key)
+        sizes = torch.tensor(tables.cells.sizes(), device=query.device).log()
+        masses = (logits[0] + sizes).logsumexp(3, keepdim=True)
+        cross, core, landmarks = (block.softmax(3) for block in logits)
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
-        return (cross @ (inverse @ (landmarks @ at_least_float32(value)))).to(value.dtype)
+        return (cross @ (inverse @ (landmarks @ at_least_float32(value)))).to(value.dtype), masses

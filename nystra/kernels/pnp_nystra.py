@@ -59,6 +59,10 @@ class PublishedNystrom(IteratedNystrom):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Cells) -> Tensor:
         """Attend (W, h, N, d) in the authors' arithmetic: the core's pseudo-inverse by iteration, then normalised."""
+        return self.attend_with_masses(query, key, value, tables)[0]
+
+    def attend_with_masses(self, query: Tensor, key: Tensor, value: Tensor, tables: Cells) -> tuple[Tensor, Tensor]:
+        """See base class: the denominators, as long as they are above zero."""
         query_mark, key_mark = tables.means(query), tables.means(key).transpose(2, 3)
         core = self._kernel(query_mark @ key_mark)
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
@@ -66,7 +70,8 @@ class PublishedNystrom(IteratedNystrom):
         cross = self._kernel(query @ key_mark)
         numerator = cross @ (inverse @ (landmarks @ at_least_float32(value)))
         denominator = cross @ (inverse @ landmarks.sum(3, keepdim=True))
-        return numerator.div_(denominator.add_(1e-12)).to(value.dtype)
+        denominator = denominator + 1e-12
+        return (numerator / denominator).to(value.dtype), _logarithm(denominator)
 
     def absorbs(self, heads: int, channels: int) -> bool:
         """Whether 4hmC multiply-adds a token, of `absorbed`, are fewer than 4C² + 4mC, of a call."""
@@ -125,11 +130,23 @@ class PrintedNystrom(IteratedNystrom):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables) -> Tensor:
         """Attend (W, h, N, d) through landmarks, exponentials scaled by their largest, rows normalised at the end."""
+        return self.attend_with_masses(query, key, value, tables)[0]
+
+    def attend_with_masses(
+        self, query: Tensor, key: Tensor, value: Tensor, tables: BlockTables
+    ) -> tuple[Tensor, Tensor]:
+        """See base class: the denominators, as long as they are above zero."""
         cross, core, landmarks = tables.logits(query, key)
         most = torch.maximum(core.amax(3, keepdim=True), landmarks.amax(3, keepdim=True))
         core, landmarks = (core - most).exp(), (landmarks - most).exp()
-        cross = (cross - cross.amax(3, keepdim=True)).exp()
+        largest = cross.amax(3, keepdim=True)
+        cross = (cross - largest).exp()
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=False))
         ones = torch.ones_like(value[..., :1])
         mixed = cross @ (inverse @ (landmarks @ at_least_float32(torch.cat([value, ones], 3))))
-        return (mixed[..., :-1] / mixed[..., -1:]).to(value.dtype)
+        return (mixed[..., :-1] / mixed[..., -1:]).to(value.dtype), _logarithm(mixed[..., -1:]) + largest
+
+
+def _logarithm(mass: Tensor) -> Tensor:
+    """The logarithm of a mass; where it is not above zero, of next to nothing."""
+    return mass.clamp_min(torch.finfo(mass.dtype).tiny).log()

@@ -56,6 +56,13 @@ class Softmax(Kernel):
         )
         return exact.attend(query, key, value, table, geometry, cut)
 
+    def attend_sequences(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
+        """See base class; all tokens are alike."""
+        return self.attend_all(query, key, value, geometry.sequences)
+
+    def require_masses(self) -> None:
+        """All windows will do."""
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
         """Attend exactly: (W, h, N, d) by the fused product, with bias and mask (1, heads, N, N) or None."""
         return F.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)

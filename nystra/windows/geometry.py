@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from nystra.functional import differentiated
-from nystra.windows.position_bias import BiasState, OffsetBias, PositionBias
+from nystra.windows.position_bias import BiasState, DenseBias, OffsetBias, PositionBias
 
 Result = TypeVar("Result")
 # Added between tokens that a shifted window brings together from opposite edges of the image: upstream's value.
@@ -124,6 +124,20 @@ class WindowKind:
         return positions[:, axis] > (self.split[axis] or 0) - 0.5
 
 
+class ExtraTokens(NamedTuple):
+    """Tokens of a sequence that stand beside the map: class tokens, registers, tokens of time or of text.
+
+    Attributes:
+        before: their number before the map's tokens.
+        after: their number behind the map's tokens.
+        bias: of all queries to all keys of the sequence, in its order, (heads or 1, T, T); None: none.
+    """
+
+    before: int
+    after: int
+    bias: Tensor | None = None
+
+
 class WindowGeometry:
     """All windows of a batch of feature maps: their kinds, with bias and mask, and tables computed once of them.
 
@@ -134,6 +148,10 @@ class WindowGeometry:
         bias: the site's position bias; None: none.
         tables: dictionary in which kernels keep what they compute once for a kind of window; that of the site, so that
             it lives as long as the site. None: nothing is kept.
+        extra: tokens that each window has beside its h×w; only where maps are not rolled. None: there are none.
+
+    Raises:
+        ValueError: if windows of rolled maps are to have further tokens.
 
     Examples:
         Four windows whose feature map was rolled by half a window: inner ones, and those that hold opposite edges.
@@ -152,12 +170,30 @@ class WindowGeometry:
         shift: tuple[int, int] = (0, 0),
         bias: PositionBias | None = None,
         tables: dict[Any, Any] | None = None,
+        extra: ExtraTokens | None = None,
     ) -> None:
+        if extra is not None and any(shift):
+            raise ValueError(f"shift ({shift}) must be (0, 0) where windows have tokens beside their map ({extra[:2]})")
         self.window = window
         self.grid = grid
         self.shift = shift
         self.bias = bias
+        self.extra = extra
         self._tables = tables
+
+    @property
+    def maps(self) -> WindowGeometry:
+        """The windows without the tokens beside their maps."""
+        return WindowGeometry(self.window, self.grid, self.shift, self.bias, self._tables)
+
+    @property
+    def sequences(self) -> WindowGeometry:
+        """The windows with the tokens beside their maps, as single rows of tokens."""
+        before, after, dense = self.extra or ExtraTokens(0, 0)
+        row = (1, before + self.window[0] * self.window[1] + after)
+        return WindowGeometry(
+            row, self.grid, bias=None if dense is None else DenseBias(dense, row), tables=self._tables
+        )
 
     def kinds(self, device: torch.device) -> Iterator[tuple[slice, slice, WindowKind]]:
         """Yield rows and columns of the grid, and the kind of the windows there; together they are all windows.
