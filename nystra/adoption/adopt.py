@@ -5,15 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from nystra.adoption.recovery import Window
+from nystra.adoption.recovery.layout import Layout, Maps, Window, given_layout
 from nystra.adoption.site import AdoptedSite, call
-from nystra.adoption.survey import Found, given_window, survey_attention
+from nystra.adoption.survey import Found, survey_attention
 from nystra.sites.site import ADOPTED
 
 # Attribute of an adopted module's class that holds the host's own class.
@@ -28,6 +27,7 @@ class AdoptedRow:
         name: of the module.
         module: name of its class.
         window: h and w of the first product that kernels take, in tokens; None: kernels take none.
+        extra: numbers of tokens before and behind those of a window: class tokens, registers, text.
         heads: number of heads.
         channels: of a head.
         bias: "table" of offsets, "dense" or "none".
@@ -38,6 +38,7 @@ class AdoptedRow:
     name: str
     module: str
     window: Window | None
+    extra: tuple[int, int]
     heads: int
     channels: int
     bias: str
@@ -83,7 +84,7 @@ class AdoptionReport:
             return "no softmax attention was found; nothing was changed"
         cells = [("module", "class", "window", "heads", "bias", "")]
         for row in self.rows:
-            window = f"{row.window[0]}×{row.window[1]}" if row.window else "left alone"
+            window = str(Layout(row.window, *row.extra)) if row.window else "left alone"
             cells.append(
                 (row.name or "(the net)", row.module, window, f"{row.heads}×{row.channels}", row.bias, row.reason)
             )
@@ -113,7 +114,7 @@ def adopt(
         sample: an input of the net: a tensor, a tuple of arguments or a mapping of named ones. Typical in size:
             attention with no more tokens than channels is left alone, as channel attention looks the same.
         windows: h and w of the windows, in tokens, by name or glob pattern of modules with all in them, where nothing
-            else tells.
+            else tells. Tokens beyond them, up to a quarter, are taken for class tokens and the like.
         exclude: name or glob pattern, or several, of modules to be left alone, with all in them.
 
     Returns:
@@ -157,8 +158,9 @@ def adopt(
     release(net)
     survey = survey_attention(net, sample, given)
     for pattern, window in given.items():
-        tokens = sorted({found.tokens for name in survey if _within(name, [pattern]) for found in survey[name]})
-        if math.prod(window) not in tokens:
+        met = [each for name, found in survey.items() if _within(name, [pattern]) for each in found]
+        if not any(given_layout(window, each.tokens, each.parts) for each in met):
+            tokens = sorted({each.tokens for each in met})
             raise ValueError(
                 f"windows ({pattern}: {window[0]}×{window[1]}) must hold the tokens of an attention there, got "
                 f"attentions of {', '.join(map(str, tokens)) or 'no'} tokens"
@@ -172,7 +174,7 @@ def adopt(
             chosen, reasons = [], ["excluded"]
         example = (chosen or found)[0]
         if chosen:
-            _attach(module, chosen, given_window(name, given))
+            _attach(module, chosen)
             taken.append(name)
         recovered = example.recovered
         rows.append(
@@ -180,6 +182,7 @@ def adopt(
                 name,
                 type(module).__name__,
                 recovered.window if chosen and recovered else None,
+                recovered.extra if chosen and recovered else (0, 0),
                 example.heads,
                 example.channels,
                 recovered.bias if recovered else "",
@@ -216,6 +219,10 @@ def release(net: nn.Module) -> None:
         module.__class__ = vars(type(module)).get(OWN_CLASS, type(module))
         if ADOPTED in vars(module):
             delattr(module, ADOPTED)
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for number, hook in list(hooks.items()):
+                if isinstance(getattr(hook, "__self__", None), Maps):
+                    del hooks[number]
 
 
 def _within(name: str, patterns: Iterable[str]) -> bool:
@@ -225,9 +232,13 @@ def _within(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(each, pattern) for each in around for pattern in patterns)
 
 
-def _attach(module: nn.Module, found: list[Found], given: Window | None) -> None:
-    window = next(each.recovered.window for each in found if each.recovered)
-    site = AdoptedSite(window, found[0].heads, found[0].channels, given or found[0].kept)
+def _attach(module: nn.Module, found: list[Found]) -> None:
+    layout = next(each.recovered.layout for each in found if each.recovered)
+    source = next((each.source for each in found if each.source), None)
+    maps = None if source is None else source.maps
+    site = AdoptedSite(layout, found[0].heads, found[0].channels, found[0].given, maps)
+    if source is not None:
+        source.watch()
     site.products = max(collections.Counter(each.call for each in found).values())
     _swap_class(module, site)
 

@@ -11,7 +11,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from nystra.adoption.operations import hiding
 from nystra.adoption.product import Product
-from nystra.adoption.recovery import Recoveries, Window
+from nystra.adoption.recovery.layout import Layout, Window, square
+from nystra.adoption.recovery.recovered import Recoveries
 from nystra.adoption.site import attend_windows, fused
 from nystra.kernels.base import Kernel
 from nystra.kernels.softmax import Softmax
@@ -84,8 +85,7 @@ def attend(
             f"query, key and value must be (..., heads, tokens, channels) of the same windows, got {shapes}"
         )
     tokens, channels = query.shape[-2:]
-    side = math.isqrt(tokens)
-    window = window or ((side, side) if side**2 == tokens else (1, tokens))
+    window = window or square(tokens) or (1, tokens)
     if math.prod(window) != tokens:
         raise ValueError(f"window ({window[0]}×{window[1]}) must hold the {tokens} tokens of a query")
     product = Product(query * (channels**-0.5 if scale is None else scale), key, _Caller(), query.dim() - 3)
@@ -112,7 +112,7 @@ def attend(
             )
         return fused(product, value)
     kernel.cost(window, channels)
-    recovered = _RECOVERIES.of(product, window)
+    recovered = _RECOVERIES.of(product, Layout(window))
     most = 0.0 if table is None else float(table.table.detach().max() - table.table.detach().min())
     obstacle = recovered.obstacle(product, most)
     if obstacle is not None:

@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from nystra.adoption.interception import Interception, unseen
 from nystra.adoption.noted import Logits, Weights
 from nystra.adoption.product import Product
-from nystra.adoption.recovery import Recovered, Recoveries, Window
-from nystra.adoption.terms import Arrangement
+from nystra.adoption.recovery.layout import Layout, Maps, Window, square, told_window
+from nystra.adoption.recovery.recovered import Recovered, Recoveries
+from nystra.adoption.recovery.terms import Arrangement
 from nystra.kernels.base import Kernel
 from nystra.kernels.softmax import Softmax
 from nystra.sites.site import ADOPTED, sites_of
@@ -30,14 +31,24 @@ class AdoptedSite:
         kernel: makes outputs of queries, keys and values.
         window_size: h and w of the windows of its first product, in tokens.
         num_heads: h.
+        extra: numbers of tokens before and behind those of a window.
+        maps: what tells the sides of whole maps; None: nothing does.
         products: number of products in a call of the module that kernels take.
         notes: why products were computed as the host does, each once.
         bypassed: whether the module computes its attention as it did before it was adopted, see `as_host`.
     """
 
-    def __init__(self, window: Window, num_heads: int, head_channels: int, given: Window | None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        num_heads: int,
+        head_channels: int,
+        given: Layout | None = None,
+        maps: Maps | None = None,
+    ) -> None:
         self.kernel: Kernel = Softmax()
-        self.window_size = window
+        self.window_size, self.extra = layout.window, layout.extra
+        self.maps = maps
         self.num_heads = num_heads
         self.products = 1
         self.notes: list[str] = []
@@ -68,7 +79,12 @@ class AdoptedSite:
             turn: number of the product in the call of the module.
             hint: h and w that the call's arguments tell, used where neither the user nor a bias tells.
         """
-        recovered = self.recover(product, turn, self._given or hint)
+        layout = self.layout(product, hint)
+        if layout is None and any(self.extra):
+            before, after = self.extra
+            self.note(f"nothing tells the sides of a map of {product.sides[0] - before - after} tokens beside others")
+            return fused(product, value)
+        recovered = self.recover(product, turn, layout)
         obstacle = recovered.obstacle(product)
         if obstacle is not None:
             self.note(obstacle)
@@ -76,6 +92,8 @@ class AdoptedSite:
         channels = product.query.shape[-1]
         try:
             self.kernel.cost(recovered.window, channels)
+            if any(recovered.extra):
+                self.kernel.require_masses()
         except ValueError as error:
             self.note(str(error))
             return fused(product, value)
@@ -84,9 +102,20 @@ class AdoptedSite:
             return fused(product, value)
         return attend_windows(self.kernel, recovered.arrangement, recovered.geometries(product), product, value)
 
-    def recover(self, product: Product, turn: int, hint: Window | None) -> Recovered:
-        """Recover the geometry of the product of a number in a call, see `attend`."""
-        return self._recoveries.setdefault(turn, Recoveries()).of(product, hint)
+    def layout(self, product: Product, hint: Window | None) -> Layout | None:
+        """The layout of a product's tokens that anything but a bias tells; None: nothing does."""
+        tokens = product.sides[0]
+        for told in (self._given, None if hint is None else Layout(hint)):
+            if told is not None and told.tokens == tokens:
+                return told
+        inside = tokens - sum(self.extra)
+        sides = None if self.maps is None else self.maps.of(inside, product.lead)
+        sides = sides or (square(inside) if inside > 0 else None)
+        return None if sides is None else Layout(sides, *self.extra)
+
+    def recover(self, product: Product, turn: int, layout: Layout | None) -> Recovered:
+        """Recover the geometry of the product of a number in a call, see `attend`, from its layout, if that is told."""
+        return self._recoveries.setdefault(turn, Recoveries()).of(product, layout)
 
     def note(self, reason: str) -> None:
         """Note, and warn once, that a product is computed as the host does."""
@@ -182,35 +211,3 @@ def call(own: type[nn.Module], module: nn.Module, args: tuple[Any, ...], kwargs:
     if any(isinstance(each, Logits) for each in tree_leaves(result)):
         result = tree_map(lambda each: each.materialise() if isinstance(each, Logits) else each, result)
     return result
-
-
-def told_window(arguments: tuple[Any, ...], tokens: int) -> Window | None:
-    """The height and width of a map of a number of tokens that arguments of a call tell; None: none does."""
-    whole = [each for each in arguments if isinstance(each, int) and not isinstance(each, bool)]
-    pairs = [(whole[place], whole[place + 1]) for place in range(len(whole) - 1)]
-    for each in arguments:
-        if isinstance(each, Tensor) and each.dim() == 4:
-            pairs += [(each.shape[1], each.shape[2]), (each.shape[2], each.shape[3])]
-        elif isinstance(each, tuple | list) and len(each) == 2 and all(isinstance(side, int) for side in each):
-            pairs.append((each[0], each[1]))
-    return next((pair for pair in pairs if pair[0] * pair[1] == tokens and min(pair) > 1), None)
-
-
-# Names under which modules of the field keep the sides of their windows.
-SIDES = ("window_size", "window", "ws", "split_size", "partition_size", "win_size", "block_size", "grid_size")
-
-
-def kept_window(module: nn.Module, parents: list[nn.Module], tokens: int) -> Window | None:
-    """The window of a number of tokens that attributes of a module or of those around it tell; None: none does."""
-    for each in (module, *parents[::-1][:2]):
-        names = vars(each)
-        rows, columns = names.get("H_sp"), names.get("W_sp")
-        if isinstance(rows, int) and isinstance(columns, int) and rows * columns == tokens:
-            return rows, columns
-        for name in SIDES:
-            size = names.get(name)
-            if isinstance(size, int) and size * size == tokens:
-                return size, size
-            if isinstance(size, tuple | list) and len(size) == 2 and size[0] * size[1] == tokens:
-                return int(size[0]), int(size[1])
-    return None

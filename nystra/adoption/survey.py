@@ -16,8 +16,19 @@ from torch import Tensor, nn
 from nystra.adoption.interception import Interception
 from nystra.adoption.noted import Weights
 from nystra.adoption.product import Product
-from nystra.adoption.recovery import Recovered, Window
-from nystra.adoption.site import AdoptedSite, kept_window, told_window
+from nystra.adoption.recovery.layout import (
+    Layout,
+    Maps,
+    Parts,
+    Sequences,
+    Window,
+    given_layout,
+    kept_window,
+    square,
+    told_window,
+)
+from nystra.adoption.recovery.recovered import Recovered
+from nystra.adoption.site import AdoptedSite
 from nystra.sites.site import WindowAttention
 
 # Largest difference of recovered attention from the host's, of the largest output, in float32.
@@ -38,6 +49,27 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+class Source(NamedTuple):
+    """A module whose inputs or outputs are maps.
+
+    Attributes:
+        module: any.
+        outputs: whether its outputs are.
+        maps: their sides.
+    """
+
+    module: nn.Module
+    outputs: bool
+    maps: Maps
+
+    def watch(self) -> None:
+        """Note the maps of all calls from now on; however often this is asked for, they are noted once."""
+        if self.outputs and self.maps.after not in self.module._forward_hooks.values():
+            self.module.register_forward_hook(self.maps.after)
+        if not self.outputs and self.maps.before not in self.module._forward_pre_hooks.values():
+            self.module.register_forward_pre_hook(self.maps.before)
+
+
 @dataclasses.dataclass
 class Found:
     """A product that was met on the sample.
@@ -50,7 +82,9 @@ class Found:
         channels: of a head.
         recovered: of the product's terms, None if it is not taken for another reason.
         reason: why kernels do not take the product, empty if they do.
-        kept: the window that attributes tell.
+        parts: of which the network put the sequence of tokens together; None: unknown.
+        given: the layout that the user or attributes tell.
+        source: what tells the sides of the map.
     """
 
     module: nn.Module
@@ -60,7 +94,9 @@ class Found:
     channels: int
     recovered: Recovered | None = None
     reason: str = ""
-    kept: Window | None = None
+    parts: Parts | None = None
+    given: Layout | None = None
+    source: Source | None = None
 
 
 def survey_attention(net: nn.Module, sample: Any, given: Mapping[str, Window]) -> dict[str, list[Found]]:
@@ -72,7 +108,7 @@ def survey_attention(net: nn.Module, sample: Any, given: Mapping[str, Window]) -
         given: windows by name or pattern, see `nystra.adopt`.
     """
     surveyor = _Surveyor(given)
-    with _evaluating(net), _stacked(net, surveyor.stack), torch.no_grad(), Interception(surveyor):
+    with _evaluating(net), _stacked(net, surveyor), torch.no_grad(), _Watching(surveyor):
         if isinstance(sample, Mapping):
             net(**sample)
         else:
@@ -98,6 +134,42 @@ class _Surveyor:
         self.found: dict[str, list[Found]] = {}
         self.given = given
         self.attended: weakref.WeakSet[Product] = weakref.WeakSet()
+        self.sources: dict[tuple[nn.Module, bool], Source] = {}
+        self.sequences = Sequences()
+
+    def enter(self, call: Call) -> None:
+        """Take note of a call of a module."""
+        self.stack.append(call)
+        self._source(call.module, outputs=False).maps.before(call.module, call.arguments)
+
+    def leave(self, module: nn.Module, result: Any) -> None:
+        """Take note of its end."""
+        self.stack.pop()
+        self._source(module, outputs=True).maps.after(module, (), result)
+
+    def join(self, parts: list[Tensor], dim: int) -> None:
+        """Take note that tensors were put together, if these may be sequences of tokens."""
+        dims = {part.dim() for part in parts}
+        dim = dim % max(dims)
+        # (B, tokens, channels), or with an axis of heads before or behind the tokens.
+        if (dims, dim) in (({3}, 1), ({4}, 1), ({4}, 2)):
+            counts, images = [part.shape[dim] for part in parts], len(parts[0])
+
+            def may_be_map(count: int) -> bool:
+                if self._map_of(count, (images,)) is not None:
+                    return True
+                return dims == {3} and square(count) is not None and self.sequences.of(count, (images,)) is None
+
+            self.sequences.note(counts, images, list(map(may_be_map, counts)))
+
+    def _source(self, module: nn.Module, *, outputs: bool) -> Source:
+        return self.sources.setdefault((module, outputs), Source(module, outputs, Maps()))
+
+    def _map_of(self, tokens: int, lead: tuple[int, ...]) -> tuple[Source, Window] | None:
+        """What tells the sides of a map of a number of tokens: the squarest, as other axes may look like a map's."""
+        told = [(source, source.maps.of(tokens, lead)) for source in self.sources.values()]
+        found = [(source, sides) for source, sides in told if sides is not None]
+        return min(found, key=lambda each: max(each[1]) / min(each[1]), default=None)
 
     def attend(self, product: Product, value: Tensor) -> Tensor:
         expected = product.copy().compute().softmax(-1).to(value.dtype) @ value
@@ -137,18 +209,63 @@ class _Surveyor:
             found.reason = f"{found.tokens} tokens of {found.channels} channels: channel attention, or nothing to save"
         if found.reason:
             return
-        found.kept = kept_window(module, [each.module for each in around[:-1]], found.tokens)
-        hint = given_window(name, self.given) or found.kept or told_window(arguments, found.tokens)
-        site = AdoptedSite((1, found.tokens), 1, found.channels, None)
-        recovered = found.recovered = site.recover(product, 0, hint)
+        layout = self._layout(found, name, [each.module for each in around], arguments, product.lead)
+        site = AdoptedSite(layout or Layout((1, found.tokens)), 1, found.channels, layout)
+        recovered = found.recovered = site.recover(product, 0, layout)
         found.heads = max(1, math.prod(recovered.arrangement.heads))
         found.reason = recovered.reason or ""
         if not found.reason:
-            attended = site.attend(product, value, 0, hint)
+            attended = site.attend(product, value, 0, None)
             difference = float((attended - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
             limit = max(TOLERANCE, 10 * torch.finfo(value.dtype).eps)
             if site.notes or not difference <= limit:
                 found.reason = "; ".join(site.notes) or f"the recovered attention differs by {difference:.1e}"
+
+    def _layout(
+        self,
+        found: Found,
+        name: str,
+        modules: list[nn.Module],
+        arguments: tuple[Any, ...],
+        lead: tuple[int, ...],
+    ) -> Layout | None:
+        """The layout of a product's tokens that anything but a bias tells; None: nothing does."""
+        tokens = found.tokens
+        parts = found.parts = self.sequences.of(tokens, lead)
+        given = given_window(name, self.given)
+        found.given = given and given_layout(given, tokens, parts)
+        if found.given is None and (kept := kept_window(modules[-1], modules[:-1], tokens)):
+            found.given = Layout(kept)
+        if found.given is not None:
+            return found.given
+        if told := told_window(arguments, tokens):
+            return Layout(told)
+        told_map, extra = self._map_of(tokens, lead), (0, 0)
+        if told_map is None and parts is not None:
+            tokens, extra = parts.inside, (parts.before, parts.after)
+            told_map = self._map_of(tokens, lead)
+        if told_map is not None:
+            found.source = told_map[0]
+        sides = square(tokens) if told_map is None else told_map[1]
+        return None if sides is None else Layout(sides, *extra)
+
+
+class _Watching(Interception):
+    """Tells the surveyor which tensors are put together, too."""
+
+    owner: _Surveyor
+
+    def _intercept(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        result = super()._intercept(func, types, args, kwargs)
+        if func in (torch.cat, torch.concat, torch.concatenate):
+            parts, dim = _joined(*args, **kwargs)
+            self.owner.join(list(parts), dim)
+        return result
+
+
+def _joined(tensors: Any, dim: int = 0, axis: int | None = None, **_: Any) -> tuple[Any, int]:
+    """Tensors that are put together, and along which axis."""
+    return tensors, dim if axis is None else axis
 
 
 @contextlib.contextmanager
@@ -165,17 +282,17 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stacked(net: nn.Module, stack: list[Call]) -> Iterator[None]:
-    """Keep the calls of a net's modules that are going on in a stack."""
+def _stacked(net: nn.Module, surveyor: _Surveyor) -> Iterator[None]:
+    """Let a surveyor follow the calls of a net's modules."""
     names = {id(module): name for name, module in net.named_modules()}
     handles = []
     for module in net.modules():
         handles += [
             module.register_forward_pre_hook(
-                lambda each, args, kwargs: stack.append(Call(names[id(each)], each, (*args, *kwargs.values()))),
+                lambda each, args, kwargs: surveyor.enter(Call(names[id(each)], each, (*args, *kwargs.values()))),
                 with_kwargs=True,
             ),
-            module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True),
+            module.register_forward_hook(lambda each, _, result: surveyor.leave(each, result), always_call=True),
         ]
     try:
         yield

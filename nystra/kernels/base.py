@@ -68,7 +68,7 @@ class Kernel(abc.ABC):
     _tells_masses: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        """Find out what a class has: one that attends in its own way has neither its parent's program nor its masses."""
+        """Find out what a class has: one that attends in its own way has not its parent's program or masses."""
 
         def depth(*names: str) -> int:
             return next(index for index, base in enumerate(cls.__mro__) if any(name in vars(base) for name in names))

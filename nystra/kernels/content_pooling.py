@@ -164,7 +164,7 @@ class ContentPooling(Kernel):
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, tables: "ContentTables"
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        """Outputs, logits by blocks of queries (W, h, m, n, keys), and what brings such queries into the map's order."""
+        """Outputs, logits by blocks of queries (W, h, m, n, keys), and what brings these into the map's order."""
         landmarks, cells, near_count, further = tables
         channels = query.shape[3]
         if further is not None:

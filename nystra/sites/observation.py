@@ -43,6 +43,9 @@ class _Observed(Kernel):
         self.observer(self.name, query, key, value, geometry)
         return self.kernel(query, key, value, geometry)
 
+    def require_masses(self) -> None:
+        self.kernel.require_masses()
+
     def cost(self, window: tuple[int, int], channels: int) -> Cost:
         return self.kernel.cost(window, channels)
 

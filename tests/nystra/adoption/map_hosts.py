@@ -139,3 +139,70 @@ class NoSoftmax(nn.Module):
     def forward(self, x):
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return (q @ k.transpose(-2, -1) / x.shape[1]) @ v
+
+
+class PatchTokens(nn.Module):
+    """Calls modules with the tokens of a map's patches, others before and behind them, and puts the map together."""
+
+    def __init__(self, layers: list[nn.Module], channels: int, before: int, after: int) -> None:
+        super().__init__()
+        self.embedding, self.layers = nn.Conv2d(channels, channels, 2, 2), nn.ModuleList(layers)
+        self.before, self.after = (nn.Parameter(torch.randn(1, count, channels)) for count in (before, after))
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.embedding(image)
+        before, after = (each.expand(len(image), -1, -1) for each in (self.before, self.after))
+        tokens = torch.cat([before, patches.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat((tokens, after), 1) if after.shape[1] else tokens
+        for layer in self.layers:
+            tokens = tokens + layer(tokens)
+        inside = tokens[:, before.shape[1] : tokens.shape[1] - after.shape[1]]
+        return F.interpolate(inside.transpose(1, 2).unflatten(2, patches.shape[2:]), scale_factor=2.0)
+
+
+class Modulated(nn.Module):
+    """A block of a diffusion transformer: its condition, of the time, shifts and scales what is attended."""
+
+    def __init__(self, attention: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.attention, self.norm = attention, nn.LayerNorm(channels, elementwise_affine=False)
+        self.modulation = nn.Linear(channels, 3 * channels)
+
+    def forward(self, x):
+        shift, scale, gate = self.modulation(F.silu(x[:, :1])).chunk(3, dim=-1)
+        return gate * self.attention(self.norm(x) * (1 + scale) + shift)
+
+
+class JointAttention(nn.Module):
+    """Stable Diffusion 3's: projections of their own for the tokens of the image and of the text, one attention."""
+
+    def __init__(self, channels: int, heads: int, text: int) -> None:
+        super().__init__()
+        self.heads, self.text = heads, nn.Parameter(torch.randn(1, text, channels))
+        self.of_image, self.of_text = nn.Linear(channels, 3 * channels), nn.Linear(channels, 3 * channels)
+
+    def forward(self, x):
+        parts = (self.of_image(x), self.of_text(self.text.expand(len(x), -1, -1)))
+        joint = [part.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4) for part in parts]
+        q, k, v = (torch.cat([image, text], dim=2) for image, text in zip(*joint, strict=True))
+        return F.scaled_dot_product_attention(q, k, v)[:, :, : x.shape[1]].transpose(1, 2).flatten(2)
+
+
+class PairsBesideTokens(nn.Module):
+    """BEiT's: a bias of offsets between patches, and numbers of its own for pairs with the class token."""
+
+    def __init__(self, channels: int, heads: int, side: int) -> None:
+        super().__init__()
+        self.heads, self.qkv = heads, nn.Linear(channels, 3 * channels)
+        offsets = (2 * side - 1) ** 2
+        self.relative_position_bias_table = nn.Parameter(torch.randn(offsets + 3, heads) / 2)
+        index = torch.zeros(side**2 + 1, side**2 + 1, dtype=torch.long)
+        index[1:, 1:] = offsets_of(side, side)
+        index[0], index[:, 0], index[0, 0] = offsets, offsets + 1, offsets + 2
+        self.register_buffer("index", index)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)
+        attn = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1) + bias.unsqueeze(0)
+        return (attn.softmax(-1) @ v).transpose(1, 2).flatten(2)

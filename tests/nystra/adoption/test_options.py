@@ -50,7 +50,7 @@ def test_the_report_names_every_attention_in_order_and_why_it_was_left_alone():
     lines = str(report).splitlines()
     assert lines[0].split() == ["module", "class", "window", "heads", "bias"]
     assert lines[1].split() == ["parts.windows.plain", "TableAttention", "4×4", "2×4", "table"]
-    assert lines[3].split() == ["parts.maps.inner", "Baddbmm", "1×96", "1×4", "none"]
+    assert lines[3].split() == ["parts.maps.inner", "Baddbmm", "8×12", "1×4", "none"]
     assert "left alone" in lines[4]
     assert "4 tokens of 96 channels" in lines[4]
 

@@ -85,14 +85,15 @@ def test_copies_and_files_of_adopted_networks_stay_adopted(net_and_images):
         assert torch.equal(run(other, images), expected)
 
 
-@pytest.mark.parametrize("make", [swin, swin2sr])
-def test_summaries_of_single_tokens_are_exact_attention_in_shifted_windows_with_bias(make):
+@pytest.mark.parametrize("make", [swin, swin2sr, vit])
+def test_summaries_of_single_tokens_are_exact_attention_in_shifted_windows_with_bias_or_beside_a_class_token(make):
     net, images = make("eager")
     for name, parameter in net.named_parameters():
         if "bias_table" in name:
             torch.nn.init.normal_(parameter, std=0.5)
     net.eval()
     expected = run(net, images)
-    nystra.adopt(net, images)
+    report = nystra.adopt(net, images)
+    assert {(row.window, row.extra) for row in report.rows} == {((8, 8), (1, 0) if make is vit else (0, 0))}
     nystra.substitute(net, nystra.LandmarkPooling(16, 64, "none"))
     torch.testing.assert_close(run(net, images), expected, rtol=1e-4, atol=1e-4)
