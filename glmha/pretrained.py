@@ -35,8 +35,9 @@ def load_pretrained(source: str | Path | Mapping[str, Any], **overrides: Any) ->
     """Build the host that a checkpoint belongs to and load it strictly.
 
     Args:
-        source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict. Wrappers
-            (`params_ema`, `params`, `state_dict`) and prefixes (`module.`, `net.`, `_orig_mod.`) are stripped.
+        source: path of a .pth, .pt, .ckpt or .safetensors file; or, as text, a name of `lowrank models`, an address
+            (https://…, hf://OWNER/NAME); or a loaded checkpoint or state dict. Wrappers (`params_ema`, `params`,
+            `state_dict`) and prefixes (`module.`, `net.`, `_orig_mod.`) are stripped.
         **overrides: constructor arguments of the host that replace the inferred ones.
 
     Returns:

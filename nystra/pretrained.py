@@ -6,6 +6,7 @@ from typing import Any
 
 from glmha.shared.checkpoint_files import read
 from glmha.shared.families import Families, Family
+from glmha.shared.released.locate import locate
 from glmha.shared.state_dicts import unwrap
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
 from nystra.hosts.dehazeformer.network import DehazeFormer
@@ -42,8 +43,9 @@ def load_pretrained(
     weights (`nystra.sites.attention_record`).
 
     Args:
-        source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict. Wrappers
-            (`params_ema`, `params`, `state_dict`) and prefixes (`module.`) are stripped.
+        source: path of a .pth, .pt, .ckpt or .safetensors file; or, as text, a name of `lowrank models`, an address
+            (https://…, hf://OWNER/NAME); or a loaded checkpoint or state dict. Wrappers (`params_ema`, `params`,
+            `state_dict`) and prefixes (`module.`) are stripped.
         window_size: side of the windows to attend in, in tokens; None: the recorded, else the trained one.
         position_bias: use of the trained position bias: "keep" (every offset keeps its bias, offsets beyond
             the trained ones take the nearest one's), "interpolate" (the trained range of offsets is stretched to the
@@ -72,7 +74,7 @@ def load_pretrained(
         8
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
-    content = source if isinstance(source, Mapping) else read(Path(source))
+    content = source if isinstance(source, Mapping) else read(locate(source))
     net = FAMILIES.build(unwrap(content, name), name, overrides)
     if recorded:
         attention_record.apply_recorded(net, content, name)

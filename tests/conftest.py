@@ -1,5 +1,6 @@
 """Fixtures that several tests share: tiny pairs of images, a recipe that trains on them, the command line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import yaml
 
 from datamodules.files.images import write_image
 
+# No test asks a server but its own, and some inputs are addresses.
+os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run in several processes at once, each with tensors too small to share out.
 torch.set_num_threads(1)
 

@@ -10,6 +10,7 @@ import glmha
 import nystra
 from glmha.shared.checkpoint_files import CheckpointError, read
 from glmha.shared.image_network import STATED, ImageRules, image_rules
+from glmha.shared.released.locate import locate
 from glmha.shared.state_dicts import unwrap
 from nystra.pretrained import FAMILIES
 from nystra.sites import attention_record
@@ -17,12 +18,12 @@ from trainers.names import import_factory
 
 
 def load_network(
-    source: Path, network: str | None = None, *, argument: str = "pretrained", **options: Any
+    source: str | Path, network: str | None = None, *, argument: str = "pretrained", **options: Any
 ) -> nn.Module:
     """Build the network that a checkpoint belongs to, channel or window attention, and load it strictly.
 
     Args:
-        source: checkpoint, as released or as trained here.
+        source: checkpoint, as released or as trained here: a file, or a name or address (`glmha.load_pretrained`).
         network: function or class that makes a network of another library, as package.module:name; None: the network is
             of this package, and the checkpoint tells which.
         argument: name of the option or argument that gave the path, for messages.
@@ -36,8 +37,8 @@ def load_network(
         ValueError: if `network` cannot be imported or makes no network from images to images, or options do not fit it.
     """
     if network is not None:
-        return _load_own(Path(source), network, argument, **options)
-    content = read(Path(source), argument)
+        return _load_own(source, network, argument, **options)
+    content = read(locate(source, argument), argument)
     weights = unwrap(content, f"{argument} ({source})")
     try:
         # What stands beside the weights says how windows attend.
@@ -81,7 +82,7 @@ def _adopt(net: nn.Module) -> None:
 
 
 def _load_own(
-    source: Path,
+    source: str | Path,
     network: str,
     argument: str,
     *,
@@ -94,7 +95,7 @@ def _load_own(
         if value is not None:
             raise ValueError(f"{name} ({value}) must be null with network ({network}), which keeps its windows")
     net = _make(network)
-    content = read(source, argument)
+    content = read(locate(source, argument), argument)
     weights = unwrap(content, f"{argument} ({source})", net.state_dict())
     try:
         net.load_state_dict(weights)

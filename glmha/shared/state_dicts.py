@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glmha.shared.checkpoint_files import CONTAINERS, CheckpointError, read
+from glmha.shared.released.locate import locate
 
 StateDict = dict[str, Tensor]
 
@@ -30,13 +31,14 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> tuple[StateDict, str
     """Read the bare state dict of a checkpoint, and the checkpoint's name in messages.
 
     Args:
-        source: path of a .pth, .pt, .ckpt or .safetensors file, or a loaded checkpoint or state dict.
+        source: path, name or address of a .pth, .pt, .ckpt or .safetensors file (`locate`), or a loaded checkpoint or
+            state dict.
 
     Raises:
-        CheckpointError: see `read` and `unwrap`.
+        CheckpointError: see `locate`, `read` and `unwrap`.
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
-    return unwrap(source if isinstance(source, Mapping) else read(Path(source)), name), name
+    return unwrap(source if isinstance(source, Mapping) else read(locate(source)), name), name
 
 
 EXTRA_STATE = "_extra_state"

@@ -78,7 +78,7 @@ def test_no_reader_executes_a_pickle(hostile, mark, reader, kind):
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("reader", READERS)
-def test_no_reader_takes_an_address(reader, address):
+def test_no_path_is_taken_for_an_address(reader, address):
     with pytest.raises(CheckpointError, match="got an address: download it first"):
         READERS[reader](Path(address))
 
@@ -114,6 +114,14 @@ def test_no_verb_fetches_an_address(lowrank, recipe, served, mark, capsys, verb,
     recipe.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), "ckpt_path": served}))
     assert lowrank(verb, "--config", recipe, *options) == 2
     assert f"ckpt_path ({served}) must be a file on this machine, got an address" in capsys.readouterr().err
+    assert not mark.exists()
+
+
+def test_a_pickle_that_is_fetched_is_not_executed(served, mark, monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match="must hold tensors in plain containers"):
+        load_network(served)
     assert not mark.exists()
 
 

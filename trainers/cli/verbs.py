@@ -165,6 +165,13 @@ FUNCTION_VERBS = {
         "trainers.commands.info",
         "run_info",
     ),
+    "models": FunctionVerb(
+        "list the released checkpoints that --pretrained takes by name: task, licence, size, where they are",
+        ("lowrank models", "lowrank models --family Restormer --task deblurring --json"),
+        "trainers.commands.models",
+        "run_models",
+        positional="names",
+    ),
     "prepare": FunctionVerb(
         "check a downloaded data set, and cut the crops to train on",
         (

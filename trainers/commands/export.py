@@ -6,12 +6,13 @@ import torch
 from rich.console import Console
 
 from datamodules.files.atomic import atomic_file
+from glmha.shared.released.locate import locate
 from nystra.sites import attention_record
 from trainers.errors import printable
 from trainers.networks import load_network
 
 
-def export_weights(checkpoint: Path, *, output: Path) -> None:
+def export_weights(checkpoint: str | Path, *, output: Path) -> None:
     """Write a checkpoint's weights as a plain state dict under `state_dict`, without optimiser and adapters.
 
     Keys are upstream's, whose scripts may want the state dict under another name (`params` in Restormer's and
@@ -28,9 +29,10 @@ def export_weights(checkpoint: Path, *, output: Path) -> None:
     """
     if output.suffix not in (".pth", ".pt"):
         raise ValueError(f"output ({output}) must end in .pth or .pt: it is written by torch.save")
-    if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
+    source = locate(checkpoint, "checkpoint")
+    if output.exists() and output.samefile(source):
         raise ValueError(f"output ({output}) must not be the checkpoint itself, whose other contents would be lost")
-    net = load_network(checkpoint, argument="checkpoint")
+    net = load_network(source, argument="checkpoint")
     content = {"state_dict": net.state_dict()}
     if record := attention_record.record(net):
         content[attention_record.KEY] = record

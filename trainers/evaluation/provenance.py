@@ -1,6 +1,5 @@
 """Where figures come from: weights, seed, versions."""
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -11,22 +10,25 @@ from typing import Any
 
 from datamodules.files.images import jpeg_library
 from glmha.shared.checkpoint_files import averaged
+from glmha.shared.released.download import digest_of
+from glmha.shared.released.locate import locate
 
 VERSIONED = ("lowrank-attention", "torch", "lightning", "numpy", "opencv-python-headless")
 """Distributions whose versions change scores: OpenCV decodes JPEG, torch and numpy compute."""
 PARTIAL = "partial: images of the benchmark are missing, figures are not comparable with published ones"
 
 
-def provenance(weights: Path | None, seed: int | None) -> dict[str, Any]:
+def provenance(weights: str | Path | None, seed: int | None) -> dict[str, Any]:
     """Describe where results come from: weights, seed, versions.
 
     Args:
-        weights: file that the weights came from; None: they were initialised at random.
+        weights: file, name or address that the weights came from; None: they were initialised at random.
         seed: of the run; None: none was set.
     """
     source = None
     if weights is not None:
-        source = {"path": str(weights), "sha256": digest(weights), "ema": averaged(weights)}
+        file = locate(weights)
+        source = {"path": str(weights), "sha256": digest_of(file), "ema": averaged(file)}
     return {"weights": source, "seed": seed, "versions": versions()}
 
 
@@ -38,12 +40,6 @@ def versions() -> dict[str, str]:
 def share(count: int, whole: int) -> str:
     """How many images of how many, if that is not all of them."""
     return f"{count} of {whole}" if count < whole else str(count)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def current_seed() -> int | None:

@@ -127,7 +127,7 @@ class Evaluation:
         folder: Path,
         *,
         data: str | None,
-        weights: Path | None,
+        weights: str | Path | None,
         seed: int | None,
         settings: Mapping[str, Any] | None = None,
     ) -> Path:
@@ -136,7 +136,7 @@ class Evaluation:
         Args:
             folder: log folder; made if it is missing.
             data: what the data sets came from (the data module's class); None: loaders without one.
-            weights: file that the weights came from; None: they were initialised at random.
+            weights: file, name or address that the weights came from; None: they were initialised at random.
             seed: of the run; None: none was set.
             settings: what else the scores depend on, such as tiles.
 

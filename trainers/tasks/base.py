@@ -46,8 +46,8 @@ class ImageTask(EvaluationTask):
         scheduler: makes the learning-rate schedule, stepped once per optimiser step; None: constant.
         metrics: of validation and test, each with another name; None: the task's default
             metrics.
-        pretrained: checkpoint to start from, loaded strictly; None: random initialisation. (To resume a run, or to
-            evaluate a checkpoint of it, use `--ckpt_path`.)
+        pretrained: checkpoint to start from, a file, a name of `lowrank models`, or an address, loaded strictly; None:
+            random initialisation. (To resume a run, or to evaluate a checkpoint of it, use `--ckpt_path`.)
         tile: largest side in pixels of what the network sees at once in evaluation; None: whole images.
         overlap: pixels that neighbouring tiles share at least.
         logged_images: images of each validation set that are shown in TensorBoard.
@@ -71,7 +71,7 @@ class ImageTask(EvaluationTask):
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         metrics: Sequence[ImageMetric] | None = None,
-        pretrained: Path | None = None,
+        pretrained: str | Path | None = None,
         tile: int | None = None,
         overlap: int = 48,
         logged_images: int = 4,

@@ -13,7 +13,7 @@ from nystra.sites import attention_record
 from trainers.networks import load_network
 
 
-def initialise(net: nn.Module | None, pretrained: Path | None) -> nn.Module:
+def initialise(net: nn.Module | None, pretrained: str | Path | None) -> nn.Module:
     """The network that a task starts from: given, or loaded, or given and filled with loaded weights.
 
     Raises:

@@ -36,7 +36,8 @@ class EvaluationTask(LightningModule, ABC):
     Args:
         net: (B, C, H, W) → (B, C', H', W'); None: the network whose weights `pretrained` holds.
         metrics: of validation and test, each with another name; None: the task's default metrics.
-        pretrained: checkpoint of the weights, loaded strictly; None: the weights stay as they are in `net`.
+        pretrained: checkpoint of the weights, loaded strictly: a file, a name of `lowrank models`, or an address; None:
+            the weights stay as they are in `net`.
         tile: largest side in pixels of what the network sees at once; None: whole images.
         overlap: pixels that neighbouring tiles share at least.
         logged_images: images of each validation set that are shown in TensorBoard.
@@ -57,7 +58,7 @@ class EvaluationTask(LightningModule, ABC):
         net: nn.Module | None = None,
         *,
         metrics: Sequence[ImageMetric] | None = None,
-        pretrained: Path | None = None,
+        pretrained: str | Path | None = None,
         tile: int | None = None,
         overlap: int = 48,
         logged_images: int = 4,
@@ -243,7 +244,7 @@ class EvaluationTask(LightningModule, ABC):
             evaluation.report(
                 folder,
                 data=None if data is None else type(data).__name__,
-                weights=None if weights is None else Path(weights),
+                weights=weights,
                 seed=current_seed(),
                 settings={
                     # Taken in this process, since the weights were read or initialised.

@@ -59,7 +59,7 @@ class SubstitutionTask(FineTuningTask):
 
     def __init__(
         self,
-        pretrained: Path,
+        pretrained: str | Path,
         kernel: Kernels | None = None,
         *,
         network: str | None = None,
@@ -67,7 +67,7 @@ class SubstitutionTask(FineTuningTask):
         window_size: int | None = None,
         position_bias: BiasMode | None = None,
         kernel_schedule: dict[int, Kernels] | None = None,
-        teacher: Path | None = None,
+        teacher: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         if plan is not None:
@@ -136,7 +136,7 @@ class SubstitutionTask(FineTuningTask):
         return list(self._phases.values())
 
 
-def _load(source: Path, network: str | None, **options: Any) -> nn.Module:
+def _load(source: str | Path, network: str | None, **options: Any) -> nn.Module:
     return load_network(source, network, **options) if network else nystra.load_pretrained(source, **options)
 
 

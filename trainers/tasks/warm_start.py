@@ -46,7 +46,7 @@ class WarmStartTask(FineTuningTask):
 
     def __init__(
         self,
-        pretrained: Path,
+        pretrained: str | Path,
         attention: AttentionFactory | Sequence[AttentionFactory],
         *,
         calibration: int = 4,

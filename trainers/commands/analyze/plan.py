@@ -16,7 +16,7 @@ from trainers.networks import input_channels, load_network
 def analyze_plan(
     images: list[Path],
     *,
-    pretrained: Path,
+    pretrained: str | Path,
     network: str | None = None,
     window_size: int | None = None,
     budget_db: float = 45.0,
@@ -33,7 +33,8 @@ def analyze_plan(
 
     Args:
         images: image files and folders of images, two at least; the first one is the sample.
-        pretrained: checkpoint, as released or as trained here.
+        pretrained: checkpoint, as released or as trained here: a file, a name of `lowrank models`, or an address
+            (https://…, hf://OWNER/NAME).
         network: function or class that makes a network of another library, as package.module:name; null: a network of
             this package, which the checkpoint tells.
         window_size: side of the windows that a network of this package attends in; null: as recorded, else as trained.

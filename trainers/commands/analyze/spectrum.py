@@ -25,13 +25,14 @@ SHARES = (0.9, 0.95, 0.99)
 
 
 def analyze_spectrum(
-    images: list[Path], *, pretrained: Path, output: Path = Path("logs/spectrum"), size: int | None = 256
+    images: list[Path], *, pretrained: str | Path, output: Path = Path("logs/spectrum"), size: int | None = 256
 ) -> dict[str, Tensor]:
     """Measure the energy of the attention spectrum of every block on some images (GLMHA, Fig. 1): what rank suffices.
 
     Args:
         images: image files and folders of images.
-        pretrained: checkpoint, as released or as trained here.
+        pretrained: checkpoint, as released or as trained here: a file, a name of `lowrank models`, or an address
+            (https://…, hf://OWNER/NAME).
         output: folder for `spectrum.png` and `spectrum.json`; made if it is missing.
         size: side in pixels of the central crop that the network sees; null: the whole image.
 

@@ -33,7 +33,7 @@ from trainers.tiling.restoration import restore, whole_image
 def run_compare(
     data: LightningDataModule,
     *,
-    pretrained: Path,
+    pretrained: str | Path,
     network: str | None = None,
     kernels: Sequence[nystra.Kernel] | None = None,
     plan: Path | None = None,
@@ -52,7 +52,8 @@ def run_compare(
 
     Args:
         data: data module; its test sets are used.
-        pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer, or of `network`.
+        pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer, or of `network`: a file, a name of
+            `lowrank models`, or an address (https://…, hf://OWNER/NAME).
         network: function or class that makes a network of another library, as package.module:name, found from the
             working directory or among installed packages; pretrained holds its weights. null: a network of this
             package, which the checkpoint tells.

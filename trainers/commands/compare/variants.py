@@ -25,7 +25,7 @@ PLANNED = "plan"
 
 
 def build_variants(
-    pretrained: Path,
+    pretrained: str | Path,
     kernels: Sequence[nystra.Kernel],
     window_size: int | None,
     position_bias: BiasMode,

@@ -23,7 +23,7 @@ from trainers.tiling.arrays import RestoreOptions
 def restore_images(
     images: list[Path],
     *,
-    pretrained: Path,
+    pretrained: str | Path,
     output: Path,
     network: str | None = None,
     tile: int | None = 512,
@@ -50,7 +50,8 @@ def restore_images(
 
     Args:
         images: image files, and folders that are searched with their sub-folders.
-        pretrained: checkpoint, as released or as trained here.
+        pretrained: checkpoint, as released or as trained here: a file, a name of `lowrank models`, or an address
+            (https://…, hf://OWNER/NAME).
         output: folder for the results; made if it is missing.
         network: function or class that makes a network of another library, as package.module:name, found from the
             working directory or among installed packages; pretrained holds its weights. null: a network of this

@@ -1,0 +1,1 @@
+"""Checkpoints by name and by address: the table of released ones, the download, the cache."""

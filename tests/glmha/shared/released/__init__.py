@@ -1,0 +1,1 @@
+"""Tests of checkpoints by name and by address."""
