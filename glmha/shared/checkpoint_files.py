@@ -4,6 +4,7 @@ Nothing else calls `torch.load`, and only with `weights_only=True`: a checkpoint
 and class of the packages reads checkpoints here.
 """
 
+import json
 import pickle
 import re
 import warnings
@@ -13,11 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
 # Where the weights lie in the files of upstream's and of Lightning's trainers; averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict")
+
+SAFETENSORS_FORMAT = "format"
+"""Key of safetensors' metadata by which other libraries tell torch's files."""
+CARD = "card"
+"""Key of a model's card in a checkpoint, beside its state dict."""
 
 # Exceptions of the readers of pickle and zip files at bytes of another format.
 UNREADABLE = (
@@ -69,7 +76,7 @@ def read(path: Path, argument: str = "pretrained") -> Mapping[str, Any]:
     require_file(path, argument)
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _read_safetensors(path)
         _check_archive(path)
         with warnings.catch_warnings():
             # Of what it reads torch warns in its own words, about protocols and types.
@@ -89,6 +96,30 @@ def read(path: Path, argument: str = "pretrained") -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{argument} ({path}) must hold a state dict, got {type(content).__name__}")
     return content
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    """Read tensors, and what this package wrote beside them: JSON in the file's metadata, which holds strings alone."""
+    tensors = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if CARD not in metadata:
+        return tensors
+    beside = {name: json.loads(value) for name, value in metadata.items() if name != SAFETENSORS_FORMAT}
+    _check_containers(beside)
+    return {"state_dict": tensors, **beside}
+
+
+def write_safetensors(content: Mapping[str, Any]) -> bytes:
+    """Make a safetensors file of a checkpoint; `read` gives the same content back.
+
+    Args:
+        content: a state dict under `state_dict`, and plain values beside it, a card among them.
+    """
+    # Views and shared tensors are written out.
+    tensors = {name: value.contiguous().clone() for name, value in content["state_dict"].items()}
+    beside = {name: json.dumps(value) for name, value in content.items() if name != "state_dict"}
+    return safetensors.torch.save(tensors, {SAFETENSORS_FORMAT: "pt", **beside})
 
 
 def require_file(path: Path | str, argument: str) -> None:

@@ -38,6 +38,12 @@ class Cost(NamedTuple):
     floats: int
 
 
+def _autocasts(features: Tensor) -> bool:
+    # Of tensors without data, by which products are counted, there is no autocast to ask for.
+    device = features.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 @dataclasses.dataclass(frozen=True)
 class Kernel(abc.ABC):
     """Base of all kernels: applies `attend` to every kind of window with the tables made for it.
@@ -95,7 +101,7 @@ class Kernel(abc.ABC):
             ValueError: if there are tokens beside the maps, and the kernel does not tell masses.
         """
         attend = self.attend_all if geometry.extra is None else self.attend_sequences
-        if not torch.is_autocast_enabled(query.device.type):
+        if not _autocasts(query):
             return attend(query, key, value, geometry)
         dtype = torch.get_autocast_dtype(query.device.type)
         with torch.autocast(query.device.type, enabled=False):
@@ -114,7 +120,7 @@ class Kernel(abc.ABC):
         Returns:
             Shape (B, H, W, h, d); precision as in a call.
         """
-        if torch.is_autocast_enabled(query.device.type):
+        if _autocasts(query):
             dtype = torch.get_autocast_dtype(query.device.type)
             with torch.autocast(query.device.type, enabled=False):
                 return self.over_maps(query.to(dtype), key.to(dtype), value.to(dtype), geometry, cut)

@@ -151,19 +151,20 @@ FUNCTION_VERBS = {
         positional="results",
     ),
     "export": FunctionVerb(
-        "write a checkpoint's weights alone, for the original code to read",
+        "write a checkpoint's weights and card alone, for the original code and other tools to read",
         (
             "lowrank export --checkpoint last.ckpt --output weights.pth",
-            "lowrank export --checkpoint logs/my_run/version_0/checkpoints/last.ckpt --output my_run.pth",
+            "lowrank export --checkpoint logs/my_run/version_0/checkpoints/last.ckpt --output my_run.safetensors",
         ),
         "trainers.commands.export",
         "export_weights",
     ),
     "info": FunctionVerb(
-        "what this installation has: versions, devices, threads, native programs",
-        ("lowrank info", "lowrank info --json true"),
+        "what this installation has (versions, devices, native programs), or what a checkpoint is",
+        ("lowrank info", "lowrank info logs/my_run/version_0/checkpoints/last.ckpt --json"),
         "trainers.commands.info",
         "run_info",
+        positional="files",
     ),
     "models": FunctionVerb(
         "list the released checkpoints that --pretrained takes by name: task, licence, size, where they are",
@@ -181,6 +182,15 @@ FUNCTION_VERBS = {
         "trainers.commands.prepare",
         "run_prepare",
         positional="dataset",
+    ),
+    "push": FunctionVerb(
+        "upload a checkpoint's weights and card to a model hub",
+        (
+            "lowrank push --checkpoint logs/my_run/version_0/checkpoints/last.ckpt --repository me/my-net",
+            "lowrank push --checkpoint my_run.safetensors --repository me/my-net --private --licence mit",
+        ),
+        "trainers.commands.push",
+        "push_model",
     ),
     "recipes": FunctionVerb(
         "list the recipes that --config can name, or print one",
