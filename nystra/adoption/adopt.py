@@ -8,10 +8,11 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from nystra.adoption.recovery.layout import Layout, Maps, Window, given_layout
-from nystra.adoption.site import AdoptedSite, call
+from nystra.adoption.site import AdoptedSite, ExactSite, call, require_softmax
 from nystra.adoption.survey import Found, survey_attention
 from nystra.sites.site import ADOPTED
 
@@ -33,6 +34,7 @@ class AdoptedRow:
         bias: "table" of offsets, "dense" or "none".
         kinds: number of kinds of windows; all windows of rolled maps are one.
         reason: why kernels take no product, or not all of them; empty if they take all.
+        exact: whether some that kernels do not take are attended exactly by fused programs.
     """
 
     name: str
@@ -44,10 +46,11 @@ class AdoptedRow:
     bias: str
     kinds: int
     reason: str
+    exact: bool
 
     @property
     def taken(self) -> bool:
-        """Whether the module became a site."""
+        """Whether the module became a site, whose kernel can be exchanged."""
         return self.window is not None
 
 
@@ -74,9 +77,14 @@ class AdoptionReport:
         return tuple(row for row in self.rows if row.taken)
 
     @property
+    def exact(self) -> tuple[AdoptedRow, ...]:
+        """Modules whose attention is made by fused programs, but by no kernel."""
+        return tuple(row for row in self.rows if row.exact and not row.taken)
+
+    @property
     def left_alone(self) -> tuple[AdoptedRow, ...]:
         """Modules that compute attention as before."""
-        return tuple(row for row in self.rows if not row.taken)
+        return tuple(row for row in self.rows if not row.taken and not row.exact)
 
     def __str__(self) -> str:
         """Table with a row for each module."""
@@ -84,7 +92,7 @@ class AdoptionReport:
             return "no softmax attention was found; nothing was changed"
         cells = [("module", "class", "window", "heads", "bias", "")]
         for row in self.rows:
-            window = str(Layout(row.window, *row.extra)) if row.window else "left alone"
+            window = str(Layout(row.window, *row.extra)) if row.window else "exact" if row.exact else "left alone"
             cells.append(
                 (row.name or "(the net)", row.module, window, f"{row.heads}×{row.channels}", row.bias, row.reason)
             )
@@ -106,8 +114,9 @@ def adopt(
     The net runs once on the sample. Each module that computes softmax(s·q kᵀ + terms) v, in whatever way torch
     offers, is found, and from then on a kernel makes its outputs: at first `Softmax`, exact attention by programs that
     never write the weights. Windows, position bias and shift masks are recovered from the terms and checked entry by
-    entry; what cannot be recognised is computed as before and reported. Parameters, state-dict keys and the class' name
-    stay. Other image sizes than the sample's are recovered at their first call.
+    entry; what cannot be recognised is computed as before and reported. Where keys are of other tokens than queries,
+    attention is always exact, by torch's fused program. Parameters, state-dict keys and the class' name stay. Other
+    image sizes than the sample's are recovered at their first call.
 
     Args:
         net: any module; adopted in place. Modules that were adopted before are adopted anew.
@@ -170,11 +179,12 @@ def adopt(
         module = found[0].module
         reasons = [each.reason for each in found if each.reason]
         chosen = [each for each in found if not each.reason]
+        exact = [each for each in found if each.exact]
         if _within(name, excluded):
-            chosen, reasons = [], ["excluded"]
-        example = (chosen or found)[0]
-        if chosen:
-            _attach(module, chosen)
+            chosen, exact, reasons = [], [], ["excluded"]
+        example = (chosen or exact or found)[0]
+        if chosen or exact:
+            _attach(module, chosen, exact)
             taken.append(name)
         recovered = example.recovered
         rows.append(
@@ -188,6 +198,7 @@ def adopt(
                 recovered.bias if recovered else "",
                 len(recovered.groups) if recovered else 0,
                 "; ".join(dict.fromkeys(reasons)),
+                bool(exact),
             )
         )
     for name, found in survey.items():
@@ -232,18 +243,23 @@ def _within(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(each, pattern) for each in around for pattern in patterns)
 
 
-def _attach(module: nn.Module, found: list[Found]) -> None:
-    layout = next(each.recovered.layout for each in found if each.recovered)
-    source = next((each.source for each in found if each.source), None)
-    maps = None if source is None else source.maps
-    site = AdoptedSite(layout, found[0].heads, found[0].channels, found[0].given, maps)
-    if source is not None:
-        source.watch()
-    site.products = max(collections.Counter(each.call for each in found).values())
+def _attach(module: nn.Module, found: list[Found], exact: list[Found]) -> None:
+    """Make a module a site for kernels, of products that these take, or an exact one."""
+    site: ExactSite = _site_of(found) if found else ExactSite()
+    site.products = max(collections.Counter(each.call for each in (*found, *exact)).values())
     _swap_class(module, site)
 
 
-def _swap_class(module: nn.Module, site: AdoptedSite | None) -> None:
+def _site_of(found: list[Found]) -> AdoptedSite:
+    layout = next(each.recovered.layout for each in found if each.recovered)
+    source = next((each.source for each in found if each.source), None)
+    maps = None if source is None else source.maps
+    if source is not None:
+        source.watch()
+    return AdoptedSite(layout, found[0].heads, found[0].channels, found[0].given, maps)
+
+
+def _swap_class(module: nn.Module, site: ExactSite | None) -> None:
     setattr(module, ADOPTED, site)
     module.__class__ = _adopted_class(type(module))
 
@@ -252,6 +268,10 @@ def _adopted_class(own: type[nn.Module]) -> type[nn.Module]:
     """The class of an adopted module: the host's own, whose attention its site makes."""
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # A program that is written down elsewhere has the host's own operations.
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            require_softmax(getattr(self, ADOPTED))
+            return own.forward(self, *args, **kwargs)
         return call(own, self, args, kwargs)
 
     def reduce(self: nn.Module, _: Any) -> Any:

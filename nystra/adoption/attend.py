@@ -33,6 +33,9 @@ class _Caller:
     def unforeseen(self, noted: Tensor, reason: str) -> None:
         pass
 
+    def is_recomputed(self) -> bool:
+        return False
+
     def place(self) -> None:
         pass
 

@@ -98,6 +98,8 @@ class Interception(TorchFunctionMode):
         fits = query.dim() == key.dim() >= 3 and query.shape[:-2] == key.shape[:-2] and query.shape[-1] == key.shape[-1]
         if not fits or not query.is_floating_point() or query.numel() == 0 or key.numel() == 0:
             return NotImplemented
+        if self.owner.is_recomputed():
+            return NotImplemented
         product = Product(query, key, self.owner, pending=self._pending)
         product.origin = self.owner.place()
         return Logits.of(product, product.lead)

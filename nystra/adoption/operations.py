@@ -40,15 +40,20 @@ def _scale(logits: Any, factor: Any, *, in_place: bool) -> Any:
         return NotImplemented
     if isinstance(factor, Tensor) and (factor.is_complex() or factor.dtype == torch.bool):
         return NotImplemented
+    by_key = False
     if isinstance(factor, Tensor) and factor.dim():
         product = logits.product
         leads = {logits.lead, product.lead, *(lead for lead, _ in product.terms)}
-        if len(leads) > 1 or not _broadcasts(factor.shape, (*logits.shape[:-1], 1)):
+        by_query = _broadcasts(factor.shape, (*logits.shape[:-1], 1))
+        by_key = (
+            not by_query and _broadcasts(factor.shape, (*logits.lead, 1, logits.shape[-1])) and product.is_unshifted
+        )
+        if len(leads) > 1 or not (by_query or by_key):
             return NotImplemented
     elif not isinstance(factor, Tensor | int | float):
         return NotImplemented
     result = _written(logits, in_place=in_place)
-    result.product.scale(factor)
+    result.product.scale(factor, by_key=by_key)
     return result
 
 

@@ -25,6 +25,9 @@ class Attends(Protocol):
     def unforeseen(self, noted: Tensor, reason: str) -> None:
         """Take note of why a product was computed after all."""
 
+    def is_recomputed(self) -> bool:
+        """Whether what is computed now will be computed again in a backward pass, where nothing is noted."""
+
     def place(self) -> Any:
         """Where in the network a product is noted, which becomes its `origin`."""
 
@@ -101,16 +104,30 @@ class Product:
         """Tensors of which the product is computed."""
         return [self.query, self.key, *(term for _, term in self.terms)]
 
+    @property
+    def is_unshifted(self) -> bool:
+        """Whether no number was added."""
+        return not isinstance(self.shift, Tensor) and not self.shift
+
     def to(self, dtype: torch.dtype) -> None:
         """Compute in another precision."""
         self.query, self.key = self.query.to(dtype), self.key.to(dtype)
 
-    def scale(self, factor: Any) -> None:
-        """Multiply by a number, or by a tensor that is the same for all keys of a query."""
+    def scale(self, factor: Any, *, by_key: bool = False) -> None:
+        """Multiply by a number, or by a tensor that is the same for all keys of a query.
+
+        Args:
+            factor: broadcast to the product.
+            by_key: whether it is the same for all queries of a key instead; then no number may have been added.
+        """
         self._require_unwritten()
-        self.query = self.query * factor
+        if by_key:
+            self.key = self.key * factor.reshape(*factor.shape[:-2], factor.shape[-1], 1)
+        else:
+            self.query = self.query * factor
         # A factor may be of higher precision.
-        self.key = self.key.to(self.query.dtype)
+        dtype = torch.promote_types(self.query.dtype, self.key.dtype)
+        self.query, self.key = self.query.to(dtype), self.key.to(dtype)
         self.terms = [(lead, term * factor) for lead, term in self.terms]
         self.shift = self.shift * factor
         self._versions = [(tensor, _version(tensor)) for tensor in self.parts]
@@ -138,7 +155,7 @@ class Product:
                 for lead, term in self.terms:
                     value = (value.reshape(*lead, *self.sides) + term).reshape(*self.lead, *self.sides)
                 # A number that never was added would cost a pass over the product.
-                self.value = value + self.shift if isinstance(self.shift, Tensor) or self.shift else value
+                self.value = value if self.is_unshifted else value + self.shift
         return self.value
 
     def attend(self, value: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from nystra.adoption.recovery.layout import (
     told_window,
 )
 from nystra.adoption.recovery.recovered import Recovered
-from nystra.adoption.site import AdoptedSite
+from nystra.adoption.site import AdoptedSite, fused
 from nystra.sites.site import WindowAttention
 
 # Largest difference of recovered attention from the host's, of the largest output, in float32.
@@ -82,6 +82,7 @@ class Found:
         channels: of a head.
         recovered: of the product's terms, None if it is not taken for another reason.
         reason: why kernels do not take the product, empty if they do.
+        exact: whether it is attended exactly, by a fused program, if kernels do not take it.
         parts: of which the network put the sequence of tokens together; None: unknown.
         given: the layout that the user or attributes tell.
         source: what tells the sides of the map.
@@ -94,6 +95,7 @@ class Found:
     channels: int
     recovered: Recovered | None = None
     reason: str = ""
+    exact: bool = False
     parts: Parts | None = None
     given: Layout | None = None
     source: Source | None = None
@@ -133,7 +135,7 @@ class _Surveyor:
         self.stack: list[Call] = []
         self.found: dict[str, list[Found]] = {}
         self.given = given
-        self.attended: weakref.WeakSet[Product] = weakref.WeakSet()
+        self.attended: weakref.WeakKeyDictionary[Product, Found] = weakref.WeakKeyDictionary()
         self.sources: dict[tuple[nn.Module, bool], Source] = {}
         self.sequences = Sequences()
 
@@ -173,16 +175,23 @@ class _Surveyor:
 
     def attend(self, product: Product, value: Tensor) -> Tensor:
         expected = product.copy().compute().softmax(-1).to(value.dtype) @ value
-        self.attended.add(product)
         around = self._around(product)
-        found = self._begin(product, around)
+        found = self.attended[product] = self._begin(product, around)
         self._examine(found, around, product, value, expected)
         return expected
 
     def unforeseen(self, noted: Tensor, reason: str) -> None:
         # Other products than those of attention are computed as well.
-        if isinstance(noted, Weights) and noted.product not in self.attended:
-            self._begin(noted.product, self._around(noted.product)).reason = reason
+        if isinstance(noted, Weights):
+            found = self.attended.get(noted.product)
+            if found is None:
+                self._begin(noted.product, self._around(noted.product)).reason = reason
+            elif found.exact:
+                found.exact = False
+                found.reason += ", and the weights are used otherwise, too"
+
+    def is_recomputed(self) -> bool:
+        return False
 
     def place(self) -> list[Call]:
         return list(self.stack)
@@ -209,6 +218,10 @@ class _Surveyor:
             found.reason = f"{found.tokens} tokens of {found.channels} channels: channel attention, or nothing to save"
         if found.reason:
             return
+        if product.sides[0] != product.sides[1]:
+            found.reason = f"{product.sides[1]} keys for {product.sides[0]} queries"
+            found.exact = _difference(fused(product, value), expected) <= _limit(value)
+            return
         layout = self._layout(found, name, [each.module for each in around], arguments, product.lead)
         site = AdoptedSite(layout or Layout((1, found.tokens)), 1, found.channels, layout)
         recovered = found.recovered = site.recover(product, 0, layout)
@@ -216,9 +229,8 @@ class _Surveyor:
         found.reason = recovered.reason or ""
         if not found.reason:
             attended = site.attend(product, value, 0, None)
-            difference = float((attended - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-            limit = max(TOLERANCE, 10 * torch.finfo(value.dtype).eps)
-            if site.notes or not difference <= limit:
+            difference = _difference(attended, expected)
+            if site.notes or not difference <= _limit(value):
                 found.reason = "; ".join(site.notes) or f"the recovered attention differs by {difference:.1e}"
 
     def _layout(
@@ -248,6 +260,15 @@ class _Surveyor:
             found.source = told_map[0]
         sides = square(tokens) if told_map is None else told_map[1]
         return None if sides is None else Layout(sides, *extra)
+
+
+def _difference(attended: Tensor, expected: Tensor) -> float:
+    """Largest difference of attention from the host's, of the largest output."""
+    return float((attended - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+
+
+def _limit(value: Tensor) -> float:
+    return max(TOLERANCE, 10 * torch.finfo(value.dtype).eps)
 
 
 class _Watching(Interception):

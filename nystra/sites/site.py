@@ -58,7 +58,8 @@ def sites_of(net: nn.Module) -> dict[str, Site]:
     found: dict[str, Site] = {}
     for name, module in net.named_modules():
         site = module if isinstance(module, WindowAttention) else vars(module).get(ADOPTED)
-        if site is not None:
+        # Of other classes are those that are always exact.
+        if isinstance(site, Site):
             found[name] = site
     return found
 

@@ -140,6 +140,18 @@ def scale_by_query(m, q, k, v):
 
 
 @body
+def scale_by_key(m, q, k, v):
+    factor = torch.linspace(-1, 3, TOKENS)
+    return (((q @ k.mT + m.bias) * factor + m.bias) * factor.view(1, 1, 1, -1).double()).softmax(-1).to(v.dtype) @ v
+
+
+@body
+def scale_by_key_after_a_number(m, q, k, v):
+    a = (q @ k.mT + 2) * torch.linspace(-1, 3, TOKENS)
+    return a.softmax(-1) @ v, a
+
+
+@body
 def scale_with_more_axes(m, q, k, v):
     a = (q @ k.mT).flatten(0, 1) * torch.arange(1.0, 4).view(3, 1, 1, 1)
     return (a.softmax(-1) @ v.flatten(0, 1)).sum(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -113,6 +115,23 @@ class PermutedKeys(nn.Module):
         aligned = bias.unflatten(1, (half, half)).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1, 2)
         attn = (q @ k.transpose(-2, -1) + aligned.unsqueeze(0)).softmax(-1)
         return image + maps_of((attn @ v).transpose(1, 2).flatten(2), side, side, maps).permute(0, 3, 1, 2)
+
+
+class Dictionary(nn.Module):
+    """ATD's: few learned keys for all tokens, scaled by key; the weights are used otherwise, too, or not."""
+
+    def __init__(self, channels: int, count: int, *, used: bool) -> None:
+        super().__init__()
+        self.wq, self.wk, self.wv = nn.Linear(channels, 6), nn.Linear(channels, 6), nn.Linear(channels, channels)
+        self.entries, self.scale = nn.Parameter(torch.randn(1, count, channels)), nn.Parameter(torch.rand(count))
+        self.used = used
+
+    def forward(self, x):
+        entries = self.entries.expand(len(x), -1, -1)
+        attn = F.normalize(self.wq(x), dim=-1) @ F.normalize(self.wk(entries), dim=-1).transpose(-2, -1)
+        attn = (attn * (1 + self.scale.clamp(0, 1) * math.log(len(self.scale)))).softmax(dim=-1)
+        attended = (attn @ self.wv(entries)).reshape(x.shape)
+        return attended + attn.amax(-1, keepdim=True) if self.used else attended
 
 
 class ChannelAttention(nn.Module):

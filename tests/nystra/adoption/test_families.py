@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import nystra
+from nystra.adoption.product import Product
+from nystra.adoption.site import as_host, fused
 from tests.nystra.adoption import map_hosts as on_maps
 from tests.nystra.adoption import window_hosts as hosts
 
@@ -51,9 +53,11 @@ TAKEN = {
 OTHER_KEYS = {
     "HAT's overlapping keys": (lambda: on_maps.OverlappingKeys(C, 2, 8), (16, 24)),
     "SRFormer": (lambda: on_maps.PermutedKeys(C, 2, 8), (16, 24)),
+    "a dictionary": (lambda: on_maps.Tokens(on_maps.Dictionary(C, 12, used=False)), (8, 8)),
 }
 LEFT_ALONE = {
     "Restormer": (lambda: on_maps.ChannelAttention(C, 2), (16, 24)),
+    "ATD's dictionary": (lambda: on_maps.Tokens(on_maps.Dictionary(C, 12, used=True)), (16, 24)),
     "HiT-SR": (lambda: on_maps.Tokens(on_maps.NoSoftmax(C)), (16, 24)),
 }
 
@@ -103,13 +107,36 @@ def test_cells_of_single_tokens_are_exact_attention(name):
 
 
 @pytest.mark.parametrize("name", OTHER_KEYS)
-def test_keys_of_other_tokens_give_the_networks_own_result(name):
+def test_keys_of_other_tokens_are_attended_exactly_without_the_weights(name, monkeypatch):
     make, sides = OTHER_KEYS[name]
     net, images = made(make, sides)
     expected = [run(net, image) for image in images]
-    assert len(nystra.adopt(net, images[0]).rows) == 1
+    report = nystra.adopt(net, images[0])
+    (row,) = report.exact
+    assert row.reason.endswith("queries")
+    assert str(report).splitlines()[1].split()[2 if row.name else 3] == "exact"
+    monkeypatch.setattr(Product, "compute", lambda self: pytest.fail("the weights are computed"))
     for image, result in zip(images, expected, strict=True):
         assert_same(run(net, image), result)
+    with pytest.raises(ValueError, match="must have attention whose kernel can be exchanged"):
+        nystra.substitute(net, nystra.ContentPooling())
+    monkeypatch.undo()
+    with as_host(net):
+        assert torch.equal(run(net, images[0]), expected[0])
+
+
+@pytest.mark.parametrize("name", OTHER_KEYS)
+def test_gradients_by_keys_of_other_tokens_are_the_networks_own(name):
+    make, sides = OTHER_KEYS[name]
+    net, (image, *_) = made(make, sides)
+    parameters = list(net.parameters())
+    expected = torch.autograd.grad(net(image).square().sum(), parameters)
+    assert nystra.adopt(net, image).exact
+    found = torch.autograd.grad(net(image).square().sum(), parameters)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    nystra.release(net)
+    assert_same(net(image), run(net, image))
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
@@ -122,3 +149,25 @@ def test_what_is_no_attention_of_tokens_is_left_alone(name):
     assert not report.taken
     assert [type(module) for module in net.modules()] == classes
     assert torch.equal(run(net, images[0]), expected)
+
+
+@pytest.mark.parametrize(
+    ("lead", "terms"),
+    [
+        ((6, 2), [((6, 2), (2, 5, 7)), ((3, 2, 2), (2, 1, 5, 7))]),
+        ((6, 2), [((6, 2), (1, 2, 5, 7)), ((3, 2, 2), (1, 2, 1, 5, 7))]),
+        ((12,), [((12,), (5, 7)), ((12,), (12, 5, 7)), ((6, 2), (2, 5, 7))]),
+        ((2, 3, 2), [((2, 3, 2), (1, 3, 1, 5, 7)), ((2, 3, 2), (2, 5, 7)), ((6, 2), (1, 2, 5, 1))]),
+        ((2, 6), [((2, 6), (2, 1, 5, 7)), ((2, 2, 3), (2, 2, 1, 5, 7))]),
+        ((6, 1), [((6, 1), (5, 7)), ((3, 2, 1), (2, 1, 5, 7))]),
+        ((4, 2), [((8,), (8, 5, 7))]),
+        ((4, 2), []),
+    ],
+)
+def test_terms_of_all_views_enter_fused_attention(lead, terms):
+    query, key, value = (torch.randn(*lead, count, 4, dtype=torch.float64) for count in (5, 7, 7))
+    product = Product(query, key, None)
+    for at, shape in terms:
+        product.add(at, torch.randn(shape, dtype=torch.float64))
+    expected = product.copy().compute().softmax(-1) @ value
+    torch.testing.assert_close(fused(product, value), expected)

@@ -158,6 +158,27 @@ def test_compiled_networks_are_right():
         torch.testing.assert_close(compiled(image), host(image), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_exported_networks_are_the_hosts_own(strict):
+    host, adopted, image = pair()
+    program = torch.export.export(adopted, (image,), strict=strict)
+    assert not any("nystra" in str(node.target) for node in program.graph.nodes)
+    assert torch.equal(program.module()(image), host(image))
+    nystra.substitute(adopted, nystra.ContentPooling())
+    with pytest.raises(RuntimeError, match="must attend exactly to be exported or traced"):
+        torch.export.export(adopted, (image,), strict=strict)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace", "ignore::torch.jit.TracerWarning")
+def test_traced_networks_are_the_hosts_own():
+    host, adopted, image = pair()
+    traced = torch.jit.trace(adopted, image)
+    torch.testing.assert_close(traced(image), host(image))
+    nystra.substitute(adopted, nystra.ContentPooling())
+    with pytest.raises(RuntimeError, match="must attend exactly to be exported or traced, got ContentPooling"):
+        torch.jit.trace(adopted, image)
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_recomputed_activations_have_the_same_gradients(reentrant):
     host, adopted, image = pair()
