@@ -41,7 +41,7 @@ FLOORS = {
         pretrained
     """,
     "datamodules": """
-        errors
+        errors signals
         cassi loading files
         degradations
         pairs

@@ -11,8 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.errors import DataError
-from datamodules.loading.resumable import ResumableLoader, outlive_signals
+from datamodules.loading.resumable import ResumableLoader, WorkerLoader
 from datamodules.loading.samples import NumberedSamples, device_batch
+from datamodules.signals import outlive_signals
 
 _logger = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class RestorationDataModule(LightningDataModule):
         )
 
     def _evaluation_loader(self, dataset: Dataset, *, again: bool = False) -> DataLoader:
-        return DataLoader(
+        return WorkerLoader(
             dataset,
             batch_size=1,
             num_workers=self._workers,

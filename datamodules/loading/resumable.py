@@ -1,29 +1,24 @@
-"""Training loaders whose place in the run is kept in checkpoints, so that a resumed run goes on with the next batch."""
+"""Loaders whose workers are started whole; those of training keep their place in the run in checkpoints."""
 
-import signal
 from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from datamodules.loading.samples import NumberedSamples
+from datamodules.signals import delayed_signals
 
 
-def outlive_signals(worker: int) -> None:
-    """Keep a worker alive when a scheduler signals its whole process group, until the loader ends.
+class WorkerLoader(DataLoader[Any]):
+    """A loader whose workers are started whole, whatever signals come."""
 
-    The main process finishes its step, which may need what the worker reads. The second signal ends the worker.
-
-    Args:
-        worker: its number.
-    """
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            number = getattr(signal, name)
-            signal.signal(number, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's own type is private
+        """Start the workers, unless they persist, and hand out batches."""
+        with delayed_signals():
+            return super().__iter__()
 
 
-class ResumableLoader(DataLoader[Any]):
+class ResumableLoader(WorkerLoader):
     """A loader that counts the batches that it hands out, and goes on after them when a run is resumed.
 
     Lightning keeps the state of a training loader that has one in every checkpoint. Batches that workers have read

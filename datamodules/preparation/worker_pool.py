@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import cv2
 
+from datamodules.signals import choose_handlers, delayed_signals
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,21 +41,23 @@ def run(function: Callable[[Item], Result], items: Iterable[Item], workers: int)
         yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start) as pool:
-        try:
-            for item in items:
+    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start)
+    try:
+        for item in items:
+            # The first ones start processes.
+            with delayed_signals():
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > _AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+            if len(waiting) > _AHEAD * workers:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise ValueError(
-                f"workers ({workers}) must fit into memory, got a process that was ended by the system; lower workers"
-            ) from error
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"workers ({workers}) must fit into memory, got a process that was ended by the system; lower workers"
+        ) from error
+    finally:
+        with delayed_signals():
+            pool.shutdown(cancel_futures=True)
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -67,7 +71,7 @@ def _context() -> multiprocessing.context.BaseContext:
 
 def _start() -> None:
     """Prepare a process: the main one answers Ctrl-C, and takes this one with it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    choose_handlers({signal.SIGINT: signal.SIG_IGN})
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

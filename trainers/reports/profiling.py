@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import os
 import resource
+import signal
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from datamodules.signals import choose_handlers, delayed_signals
 from glmha.shared import clock
 
 Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
@@ -132,8 +134,18 @@ def peak_memory(call: Callable[[nn.Module, Tensor], object], net: nn.Module, ima
         net: network, sent to the process.
         image: its input.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_increase, call, net, image).result()
+    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_on_interruption)
+    try:
+        with delayed_signals():
+            measured = pool.submit(_increase, call, net, image)
+        return measured.result()
+    finally:
+        with delayed_signals():
+            pool.shutdown()
+
+
+def _end_on_interruption() -> None:
+    choose_handlers({signal.SIGINT: signal.SIG_DFL})
 
 
 def _increase(call: Callable[[nn.Module, Tensor], object], net: nn.Module, image: Tensor) -> float:

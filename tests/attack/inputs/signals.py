@@ -17,8 +17,9 @@ from tests.attack.inputs.recipes import same_as
 from tests.datamodules.conftest import write_pairs
 
 NUMBERS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-# Before a command minds signals, SIGTERM ends it as it ends every process.
-STOPPED = (0, -signal.SIGKILL, -signal.SIGTERM, 130, 143)
+# Before a command minds signals, SIGTERM ends it as it ends every process. Python ends itself by SIGINT, after the
+# command has, where that came as text was executed, as it is where a dataclass is made.
+STOPPED = (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130, 143)
 CHANGING = ("open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.truncate", "os.rmdir")
 """What Python tells of as files are changed."""
 
