@@ -45,8 +45,9 @@ FLOORS = {
         cassi loading files
         degradations
         pairs
+        clips
         base
-        restoration spectral demo
+        restoration spectral video demo
         preparation
     """,
     "trainers": """

@@ -2,16 +2,18 @@
 
 from datamodules.degradations.base import Chain, Degradation
 from datamodules.degradations.blur import MotionBlur
-from datamodules.degradations.downsampling import BicubicDownsampling
+from datamodules.degradations.downsampling import BicubicDownsampling, BlurDownsampling
 from datamodules.degradations.imresize import imresize
 from datamodules.degradations.jpeg import JPEGCompression
-from datamodules.degradations.noise import BenchmarkNoise, GaussianNoise, ShotNoise
+from datamodules.degradations.noise import BenchmarkNoise, ClipNoise, GaussianNoise, ShotNoise
 from datamodules.degradations.rain import Rain
 
 __all__ = [
     "BenchmarkNoise",
     "BicubicDownsampling",
+    "BlurDownsampling",
     "Chain",
+    "ClipNoise",
     "Degradation",
     "GaussianNoise",
     "JPEGCompression",

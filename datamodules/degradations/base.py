@@ -44,6 +44,18 @@ class Degradation(ABC):
             Shape (H / scale, W / scale, C), float32 in [0, 1].
         """
 
+    def apply_to_clip(self, frames: NDArray, rng: np.random.Generator) -> NDArray:
+        """Degrade the frames of a clip, each by a draw of its own unless a degradation knows better.
+
+        Args:
+            frames: clean, shape (T, H, W, C), float32 in [0, 1].
+            rng: the only source of randomness.
+
+        Returns:
+            Shape (T, H / scale, W / scale, C), float32.
+        """
+        return np.stack([self.apply(frame, rng) for frame in frames])
+
 
 @dataclass(frozen=True)
 class Chain(Degradation):
@@ -86,6 +98,12 @@ class Chain(Degradation):
         for step in self.steps:
             image = step.apply(image, rng)
         return image
+
+    def apply_to_clip(self, frames: NDArray, rng: np.random.Generator) -> NDArray:
+        """Apply every step to the clip that the one before has left."""
+        for step in self.steps:
+            frames = step.apply_to_clip(frames, rng)
+        return frames
 
 
 def smooth_field(height: int, width: int, scale: float, rng: np.random.Generator) -> NDArray:

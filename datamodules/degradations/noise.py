@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from datamodules.degradations.base import Degradation, Range, check_range
@@ -93,3 +94,46 @@ class ShotNoise(Degradation):
         """Count the photons of every pixel and channel anew."""
         photons = rng.uniform(*self.photons)
         return np.clip(rng.poisson(image * photons) / photons, 0, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ClipNoise(Degradation):
+    """White Gaussian noise of one strength in all frames of a clip, not clipped, with its strength as a fourth channel.
+
+    So networks of non-blind video denoising (VRT, RVRT) take it: beside the colours σ / 255, constant.
+
+    Args:
+        sigma: σ in grey levels of 255, at least 0; of a range, one is drawn for each clip.
+        benchmark: draw the noise of the published tests: torch's normal numbers of seed 0 for the whole clip, frame by
+            frame, red before green before blue.
+
+    Examples:
+        >>> import numpy as np
+        >>> from datamodules.degradations import ClipNoise
+        >>> grey = np.full((2, 32, 32, 3), 0.5, np.float32)
+        >>> noisy = ClipNoise((25, 25)).apply_to_clip(grey, np.random.default_rng(0))
+        >>> noisy.shape, round(float(255 * noisy[..., :3].std()), 1), round(float(255 * noisy[..., 3].max()), 1)
+        ((2, 32, 32, 4), 24.8, 25.0)
+    """
+
+    sigma: Range = (0.0, 50.0)
+    benchmark: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("sigma", self.sigma, 0, math.inf)
+
+    def apply(self, image: NDArray, rng: np.random.Generator) -> NDArray:
+        """Add noise to an image as to a clip of one frame."""
+        return self.apply_to_clip(image[None], rng)[0]
+
+    def apply_to_clip(self, frames: NDArray, rng: np.random.Generator) -> NDArray:
+        """Add noise of one strength to all frames: (T, H, W, C) → (T, H, W, C + 1)."""
+        sigma = np.float32(rng.uniform(*self.sigma) / 255)
+        if self.benchmark:
+            generator = torch.Generator().manual_seed(0)
+            count, height, width, channels = frames.shape
+            drawn = torch.randn(count, channels, height, width, generator=generator)
+            noise = drawn.permute(0, 2, 3, 1).numpy()
+        else:
+            noise = rng.standard_normal(frames.shape, np.float32)
+        return np.concatenate([frames + sigma * noise, np.full_like(frames[..., :1], sigma)], axis=-1)

@@ -1,7 +1,7 @@
 """The demonstration: real photographs, degraded as they are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,6 +82,15 @@ class PhotographDataModule(RestorationDataModule, ABC):
         self.augment = augment
         self.eval_size = eval_size
 
+    @property
+    def margin(self) -> int:
+        """Pixels around a patch or an image that a sample is given beyond what it shows."""
+        return 0
+
+    def picture(self, name: str) -> NDArray:
+        """Read what samples are made of: a photograph (H, W, 3)."""
+        return photograph(name)
+
     @abstractmethod
     def training_sample(self) -> Sample:
         """Return the function that makes training samples."""
@@ -103,17 +112,18 @@ class PhotographDataModule(RestorationDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader:
         """Make a loader of `epoch_length` new patches an epoch, with the present `patch_size` and `batch_size`."""
-        transform = PairedTransform(self.patch_size * self.scale, augment=self.augment)
-        dataset = _Patches(TRAIN, self.training_sample(), transform, self.seed, self.epoch_length)
+        transform = PairedTransform(self.patch_size * self.scale + 2 * self.margin, augment=self.augment)
+        pictures = {name: self.picture(name) for name in TRAIN}
+        dataset = _Patches(pictures, self.training_sample(), transform, self.seed, self.epoch_length)
         return self._training_loader(dataset)
 
     def _held_out(self, names: Sequence[str], stream: int) -> "_HeldOut":
         multiple = 8 * self.scale
-        size = self.eval_size // multiple * multiple
+        size = self.eval_size // multiple * multiple + 2 * self.margin
         images = {
             f"{name}-{part}": _centre(half, size, multiple)
             for name in names
-            for part, half in enumerate(_halves(photograph(name)), start=1)
+            for part, half in enumerate(_halves(self.picture(name)), start=1)
         }
         return _HeldOut(images, self.held_out_sample(), (stream, self.seed))
 
@@ -182,14 +192,14 @@ class DemoDataModule(PhotographDataModule):
 class _Patches(Dataset[dict[str, Any]]):
     def __init__(
         self,
-        names: Sequence[str],
+        pictures: Mapping[str, NDArray],
         sample: Sample,
         transform: PairedTransform,
         seed: int,
         length: int,
     ) -> None:
-        self.names = names
-        self.photographs = [photograph(name) for name in names]
+        self.names = list(pictures)
+        self.photographs = list(pictures.values())
         areas = np.array([image.shape[0] * image.shape[1] for image in self.photographs])
         self.chances = areas / areas.sum()
         self.sample = sample

@@ -131,7 +131,7 @@ class CentreCrops(Dataset[dict[str, object]]):
     """Cuts the middle out of every pair of another data set, so that large images take no longer than others.
 
     Args:
-        dataset: gives dicts of `input` (C, H, W), `target` (C', scale·H, scale·W) and `name`.
+        dataset: gives dicts of `input` (…, H, W), `target` (…, scale·H, scale·W) and `name`.
         size: largest side that is left of an input, in pixels.
         scale: size of a target relative to its input.
     """
@@ -151,15 +151,15 @@ class CentreCrops(Dataset[dict[str, object]]):
             index: 0 ≤ index < len(self).
 
         Returns:
-            `input` of shape (C, h, w), `target` of shape (C', scale·h, scale·w) with h, w ≤ size, and `name`.
+            `input` of shape (…, h, w), `target` of shape (…, scale·h, scale·w) with h, w ≤ size, and `name`.
         """
         sample = dict(self.dataset[index])
-        height, width = sample["input"].shape[1:]
+        height, width = sample["input"].shape[-2:]
         top, left = (max(0, (side - self.size) // 2) for side in (height, width))
         for key, factor in (("input", 1), ("target", self.scale)):
             rows = slice(factor * top, factor * (top + self.size))
             columns = slice(factor * left, factor * (left + self.size))
-            sample[key] = sample[key][:, rows, columns].contiguous()
+            sample[key] = sample[key][..., rows, columns].contiguous()
         return sample
 
 

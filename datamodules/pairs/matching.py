@@ -58,6 +58,12 @@ def select(pairs: Pairs, indices: Iterable[int]) -> Pairs:
     )
 
 
+def spread(pairs: Pairs, count: int) -> Pairs:
+    """Take at most `count` of the pairs, evenly spaced, the first one too."""
+    count = min(count, len(pairs))
+    return select(pairs, [index * len(pairs) // count for index in range(count)])
+
+
 def pair_folders(
     inputs: str | Path,
     targets: str | Path,

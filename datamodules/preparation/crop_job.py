@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datamodules.base.crops import Cut
+from datamodules.clips.frames import FrameFolder
 from datamodules.pairs.degraded import CleanImages
 from datamodules.pairs.matching import Pairs
 
@@ -54,6 +55,26 @@ class CropJob:
         return {**inputs, self.targets: self.pairs.targets}
 
     @property
+    def of_clips(self) -> bool:
+        """Whether what is packed are clips, folders of frames, of which each gets a pack."""
+        return bool(self.pairs.targets) and self.pairs.targets[0].is_dir()
+
+    @property
+    def whole_images(self) -> dict[str, dict[str, Path]]:
+        """The folders of packs that are written, and the images of each by name.
+
+        Raises:
+            DataError: if a clip is no folder of frames, or one of its frames is missing.
+        """
+        if not self.of_clips:
+            return {half: {f"{path.stem}.png": path for path in paths} for half, paths in self.sources.items()}
+        return {
+            f"{half}/{name}": {f"{file.stem}.png": file for file in FrameFolder(path).files}
+            for half, paths in self.sources.items()
+            for name, path in zip(self.pairs.names, paths, strict=True)
+        }
+
+    @property
     def settings(self) -> dict[str, object]:
         """Values in which two runs must agree for one to go on with what the other began."""
         return {"dataset": self.dataset, "scale": self.scale, "pack": self.pack, **asdict(self.cut)}
@@ -69,8 +90,8 @@ class Made:
     """Numbers of what is there after a run.
 
     Attributes:
-        images: images of the whole set.
-        crops: crops of all of them.
+        images: images of the whole set, or clips.
+        crops: crops of all of them, or frames.
         new: images that this run cut; 0 if all was there.
     """
 

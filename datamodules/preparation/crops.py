@@ -54,8 +54,9 @@ def prepare(job: CropJob, *, workers: int = 0, progress: Progress = lambda *_: N
         _check_settings(unfinished / "settings.json", job)
         images = len(job.pairs)
         if job.cut.size is None:
-            files = {half: {f"{path.stem}.png": path for path in paths} for half, paths in job.sources.items()}
-            ready, crops, new = unfinished / "packs", images, images
+            files = job.whole_images
+            frames = sum(map(len, files.values())) // len(job.sources)
+            ready, crops, new = unfinished / "packs", frames, images
         else:
             ready = unfinished / "crops"
             new = _cut(job, ready, unfinished / "log", workers, progress)
@@ -236,7 +237,14 @@ def _read_log(path: Path, job: CropJob, folder: Path) -> dict[str, int]:
 
 
 def _sizes(*files: Path) -> list[int]:
-    return [file.stat().st_size if file.exists() else 0 for file in files]
+    return [_size(file) for file in files]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of those in a clip's folder; 0 where there is nothing."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir())
+    return path.stat().st_size if path.exists() else 0
 
 
 def _digest(job: CropJob) -> str:

@@ -18,8 +18,28 @@ from datamodules.restoration.sidd import SIDDDataModule
 from datamodules.restoration.super_resolution import SuperResolutionDataModule
 from datamodules.spectral.cave_kaist import CASSIDataModule
 from datamodules.spectral.ntire2022 import NTIRE2022DataModule
+from datamodules.video.deblurring import DVDDataModule, GoProVideoDataModule
+from datamodules.video.denoising import DAVISDataModule
+from datamodules.video.reds import REDSDataModule
+from datamodules.video.super_resolution import Vid4DataModule
+from datamodules.video.vimeo90k import Vimeo90KDataModule
 
-DatasetName = Literal["gopro", "realblur", "rain13k", "sidd", "div2k", "reside", "ntire2022", "cassi"]
+DatasetName = Literal[
+    "gopro",
+    "realblur",
+    "rain13k",
+    "sidd",
+    "div2k",
+    "reside",
+    "ntire2022",
+    "cassi",
+    "reds",
+    "vid4",
+    "vimeo90k",
+    "gopro_video",
+    "dvd",
+    "davis",
+]
 
 DATA_SETS: dict[DatasetName, type[PublishedDataSet]] = {
     "gopro": GoProDataModule,
@@ -30,6 +50,12 @@ DATA_SETS: dict[DatasetName, type[PublishedDataSet]] = {
     "reside": RESIDEDataModule,
     "ntire2022": NTIRE2022DataModule,
     "cassi": CASSIDataModule,
+    "reds": REDSDataModule,
+    "vid4": Vid4DataModule,
+    "vimeo90k": Vimeo90KDataModule,
+    "gopro_video": GoProVideoDataModule,
+    "dvd": DVDDataModule,
+    "davis": DAVISDataModule,
 }
 
 

@@ -10,7 +10,7 @@ from datamodules.base.crops import Cut, TrainingFolders
 from datamodules.base.parts import Part, PublishedDataSet
 from datamodules.base.published import find_data_set, find_folder, shortfall
 from datamodules.errors import DataError
-from datamodules.pairs.matching import Pairs, pair_folders, select
+from datamodules.pairs.matching import Pairs, pair_folders, spread
 
 TestSet = Literal["GoPro", "HIDE"]
 
@@ -104,11 +104,7 @@ class GoProDataModule(BenchmarkDataModule, PublishedDataSet):
 
     def val_pairs(self) -> dict[str, Pairs]:
         """Find the test images that validate."""
-        sets = super().val_pairs()
-        for name, pairs in sets.items():
-            count = min(self.val_images, len(pairs))
-            sets[name] = select(pairs, [i * len(pairs) // count for i in range(count)])
-        return sets
+        return {name: spread(pairs, self.val_images) for name, pairs in super().val_pairs().items()}
 
     def find_set(self, name: str) -> Pairs | None:
         """Find the test pairs of GoPro or HIDE; None if they are not there."""

@@ -16,6 +16,7 @@ class ImageRules:
         size_multiple: what an image's height and width must be multiples of, >= 1.
         scale: output pixels per input pixel along each axis, >= 1.
         value_range: the network's values for black and white.
+        frame_multiple: what a clip's number of frames must be a multiple of; 0: the network takes single images.
         takes: whether the network takes images of a height (width) that is a multiple of `size_multiple`; None: it
             takes all multiples.
 
@@ -30,6 +31,7 @@ class ImageRules:
     scale: int = 1
     value_range: tuple[float, float] = (0.0, 1.0)
     takes: Callable[[int], bool] | None = None
+    frame_multiple: int = 0
 
     def fits(self, side: int) -> bool:
         """Return whether images of this height (width) go into the network as they are."""
@@ -46,7 +48,7 @@ def image_rules(net: nn.Module) -> ImageRules:
     Attributes of another library's network may mean something else: what was found out about it counts (`STATED`).
 
     Args:
-        net: any network from images to images, of this package or another.
+        net: any network from images to images, or from clips to clips, of this package or another.
 
     Returns:
         The rules at this moment: a network whose windows are set anew may take other sizes then.

@@ -43,7 +43,8 @@ def run_prepare(
 
     Args:
         dataset: gopro (with HIDE beside it), realblur, rain13k, sidd, div2k (with the test sets beside it), reside,
-            ntire2022, or cassi (CAVE, KAIST and the mask).
+            ntire2022, cassi (CAVE, KAIST and the mask); or clips: reds, vid4 (with UDM10 beside it), vimeo90k,
+            gopro_video, dvd, or davis (with Set8 beside it).
         source: its folder, or the one that it is in.
         output: folder for what is made; null: nothing is.
         verify: read every image and cube first, and name all that cannot be used.
@@ -52,7 +53,8 @@ def run_prepare(
         step: pixels between neighbouring crops; null: as published (gopro 256, div2k 240).
         crops_per_image: crops at random places instead of a grid; null: as published (sidd 300).
         seed: of random places; null: 0.
-        pack: one uncompressed file of all crops, or of all images of rain13k or reside: faster to read, and larger.
+        pack: one uncompressed file of all crops, of all images of rain13k or reside, or of all frames of a clip: faster
+            to read, and larger.
         workers: processes that read and cut; 0 works in this one; null: one for each core.
 
     Raises:
@@ -139,8 +141,9 @@ def _print_result(source: Source, verified: bool, made: list[tuple[CropJob, Made
     if verified:
         print(f"verified: every file of {', '.join(part.name for part in source.sets)} can be used")
     for job, result in made:
-        kind = "whole images" if job.cut.size is None else "crops"
+        kind = "frames" if job.of_clips else "whole images" if job.cut.size is None else "crops"
+        whole = f"{result.crops} {kind} of {result.images} {'clips' if job.of_clips else 'images'}"
         if result.new:
-            print(f"{job.folder}: {result.crops} {kind} of {result.images} images, {result.new} of them in this run")
+            print(f"{job.folder}: {whole}, {result.new} of them in this run")
         else:
-            print(f"{job.folder}: {result.crops} {kind} of {result.images} images were there: nothing to do")
+            print(f"{job.folder}: {whole} were there: nothing to do")

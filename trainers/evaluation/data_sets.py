@@ -1,11 +1,12 @@
 """Which data sets a run is scored on, and how many images each has when it is whole."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from lightning.pytorch import LightningDataModule, Trainer
 
 from datamodules.base.restoration import RestorationDataModule
+from datamodules.base.video import ClipDataModule
 
 
 def data_module(trainer: Trainer) -> LightningDataModule | None:
@@ -27,6 +28,11 @@ def data_sets(trainer: Trainer, stage: Literal["val", "test", "predict"]) -> dic
     else:
         names = [stage] if len(loaders) == 1 else [f"{stage}{number}" for number in range(1, len(loaders) + 1)]
     return {name: len(loader.dataset) for name, loader in zip(names, loaders, strict=True)}
+
+
+def scored_frames(data: LightningDataModule | None, count: int) -> Sequence[int]:
+    """Numbers of the frames of a clip of `count` frames that are scored: all, unless a data module says otherwise."""
+    return data.scored_frames(count) if isinstance(data, ClipDataModule) else range(count)
 
 
 def expected_images(trainer: Trainer, stage: Literal["val", "test"]) -> dict[str, int]:

@@ -23,12 +23,14 @@ class ImageScore:
     Attributes:
         data_set: name of the data set.
         image: name of the image, unique within the set.
-        values: metric → value.
+        values: metric → value, of a clip the mean over its scored frames.
+        frames: metric → values of a clip's scored frames, in their order; empty for an image.
     """
 
     data_set: str
     image: str
     values: dict[str, float]
+    frames: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def gather(scores: list[ImageScore]) -> list[ImageScore]:
@@ -78,6 +80,11 @@ class Evaluation:
             for name, members in sets.items()
         }
 
+    @property
+    def of_clips(self) -> bool:
+        """Whether clips were measured, and not images."""
+        return any(score.frames for score in self.scores)
+
     def average(self) -> dict[str, float]:
         """Metric → mean of the sets' means, as the papers average over benchmarks of different sizes."""
         means = self.means().values()
@@ -104,7 +111,7 @@ class Evaluation:
         """A row per data set, one for their average, a column per metric; a caption marks partial results."""
         table = Table()
         table.add_column("data set")
-        table.add_column("images", justify="right")
+        table.add_column("clips" if self.of_clips else "images", justify="right")
         for metric in self.protocols:
             # A name cut short would lose the difference between two protocols.
             table.add_column(metric, justify="right", overflow="fold")
@@ -164,6 +171,7 @@ class Evaluation:
                     "per_image": {
                         score.image: jsonable(score.values) for score in self.scores if score.data_set == name
                     },
+                    **({"per_frame": _per_frame(self.scores, name)} if self.of_clips else {}),
                 }
                 for name, mean in means.items()
             },
@@ -178,8 +186,23 @@ class Evaluation:
         console.print(self.table())
         for metric, protocol in self.protocols.items():
             console.print(f"{metric}: {protocol}", soft_wrap=True, highlight=False)
-        console.print(f"every image's values: {printable(str(path))}", soft_wrap=True, highlight=False)
+        console.print(
+            f"every {'clip' if self.of_clips else 'image'}'s values: {printable(str(path))}",
+            soft_wrap=True,
+            highlight=False,
+        )
         return path
+
+
+def _per_frame(scores: Sequence[ImageScore], data_set: str) -> dict[str, dict[str, list[Any]]]:
+    """Clip → metric → values of its scored frames."""
+    return {
+        score.image: {
+            metric: [jsonable({metric: value})[metric] for value in values] for metric, values in score.frames.items()
+        }
+        for score in scores
+        if score.data_set == data_set
+    }
 
 
 def _shown(value: float) -> str:

@@ -31,6 +31,7 @@ class Comparison:
         worst_fidelity: lowest.
         seconds: median time of the first image, variants in turn.
         memory: bytes by which restoring the first image raises a fresh process's memory; None: not measured.
+        flicker: change of the error between the frames of clips, see `trainers.evaluation.clips.flicker`; None: images.
     """
 
     scores: dict[str, float]
@@ -39,11 +40,13 @@ class Comparison:
     worst_fidelity: float
     seconds: float
     memory: float | None
+    flicker: float | None = None
 
 
 def fidelity(image: Tensor, exact: Tensor) -> float:
-    """PSNR in dB of an image (C, H, W) to the exact network's."""
-    return psnr(image.unsqueeze(0), exact.unsqueeze(0), space="rgb", border=0, quantise=False).item()
+    """PSNR in dB of an image (C, H, W) to the exact network's; of a clip (T, C, H, W) the mean over its frames."""
+    frames, others = (each if each.ndim == 4 else each.unsqueeze(0) for each in (image, exact))
+    return psnr(frames, others, space="rgb", border=0, quantise=False).mean().item()
 
 
 def comparison_table(figures: dict[str, Comparison], metrics: list[str], images: int, whole: int = 0) -> Table:
@@ -53,10 +56,14 @@ def comparison_table(figures: dict[str, Comparison], metrics: list[str], images:
         result.caption = PARTIAL
     result.add_column("", overflow="fold")
     with_memory = any(figure.memory is not None for figure in figures.values())
-    for column in (*metrics, "worst drop", "fidelity", "worst", "s/image", *(["MiB"] if with_memory else [])):
+    of_clips = any(figure.flicker is not None for figure in figures.values())
+    metrics = [*metrics, *(["flicker"] if of_clips else [])]
+    unit = "clip" if of_clips else "image"
+    for column in (*metrics, "worst drop", "fidelity", "worst", f"s/{unit}", *(["MiB"] if with_memory else [])):
         result.add_column(column, justify="right")
     for name, figure in figures.items():
         cells = [f"{value:.2f}" if value >= 2 else f"{value:.4f}" for value in figure.scores.values()]
+        cells += [] if figure.flicker is None else [f"{figure.flicker:.3f}"]
         cells += [f"{figure.worst_drop:.2f}"]
         cells += ["" if math.isinf(value) else f"{value:.1f}" for value in (figure.fidelity, figure.worst_fidelity)]
         cells.append(f"{figure.seconds:.2f}")

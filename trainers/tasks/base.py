@@ -30,6 +30,7 @@ from trainers.schedules import follow_run
 from trainers.tasks.compatibility import check_shapes, class_path, differing_entries, seed_everything_else
 from trainers.tasks.evaluation import Batch, EvaluationTask
 from trainers.tasks.mixup import Mixup
+from trainers.tiling.clips import ClipTiles, mirrored
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class ImageTask(EvaluationTask):
         logged_images: images of each validation set that are shown in TensorBoard.
         self_ensemble: average over the eight flips and quarter turns in evaluation outside training; eight
             times the time.
+        clips: how clips are restored in time; None: each as a whole.
         mixup: mixtures of the images of training batches; None: none.
         checkpoint_activations: whether the network's blocks are recomputed in the backward pass instead of keeping
             their activations: less memory, one forward pass more.
@@ -76,6 +78,7 @@ class ImageTask(EvaluationTask):
         overlap: int = 48,
         logged_images: int = 4,
         self_ensemble: bool = False,
+        clips: ClipTiles | None = None,
         mixup: Mixup | None = None,
         checkpoint_activations: bool = False,
         compile_backend: str | None = None,
@@ -88,6 +91,7 @@ class ImageTask(EvaluationTask):
             overlap=overlap,
             logged_images=logged_images,
             self_ensemble=self_ensemble,
+            clips=clips,
         )
         set_recompute(self.net, checkpoint_activations)
         if compile_backend is not None:
@@ -262,7 +266,9 @@ class ImageTask(EvaluationTask):
         return self.loss(restored, batch["target"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, which is mixed if `mixup` is given."""
+        """Return the loss of a batch, mixed if `mixup` is given; clips are mirrored if they are to be."""
+        if self.clips.mirror:
+            batch = {**batch, "input": mirrored(batch["input"], 1), "target": mirrored(batch["target"], 1)}
         if self.mixup is not None:
             batch = self.mixup(batch)
         restored = self.call(batch)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,15 +18,18 @@ from nystra.sites.substitution import find_sites
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.run_checkpoint import read_run_checkpoint
 from trainers.devices.sharding import FullySharded, shard
-from trainers.evaluation.data_sets import data_module, data_sets, expected_images
+from trainers.evaluation.clips import clip_score
+from trainers.evaluation.data_sets import data_module, data_sets, expected_images, scored_frames
 from trainers.evaluation.provenance import current_seed
 from trainers.evaluation.scores import Evaluation, ImageScore, gather
 from trainers.metrics.base import ImageMetric
 from trainers.tasks.compatibility import check_shapes, initialise
+from trainers.tiling.clips import ClipTiles
 from trainers.tiling.layout import tile_side
 
 Batch = Mapping[str, Any]
-"""`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings."""
+"""`input` (B, C, H, W) and `target` (B, C', H', W'), float32 in [0, 1]; `name`, B strings. Of clips both are
+(B, T, C, H, W)."""
 
 
 class EvaluationTask(LightningModule, ABC):
@@ -42,6 +46,7 @@ class EvaluationTask(LightningModule, ABC):
         overlap: pixels that neighbouring tiles share at least.
         logged_images: images of each validation set that are shown in TensorBoard.
         self_ensemble: average over the eight flips and quarter turns, outside training; eight times the time.
+        clips: how clips are restored in time; None: each as a whole.
 
     Attributes:
         save_tests: whether a test saves what it restores, as a prediction does.
@@ -63,6 +68,7 @@ class EvaluationTask(LightningModule, ABC):
         overlap: int = 48,
         logged_images: int = 4,
         self_ensemble: bool = False,
+        clips: ClipTiles | None = None,
     ) -> None:
         super().__init__()
         self.net = initialise(net, pretrained)
@@ -77,6 +83,7 @@ class EvaluationTask(LightningModule, ABC):
         self.overlap = overlap
         self.logged_images = logged_images
         self.self_ensemble = self_ensemble
+        self.clips = ClipTiles() if clips is None else clips
         self._scores: list[ImageScore] = []
 
     @classmethod
@@ -194,15 +201,15 @@ class EvaluationTask(LightningModule, ABC):
         return {"restored": restored}
 
     def score(self, restored: Sequence[Tensor], batch: Batch, data_set: str) -> list[ImageScore]:
-        """Measure the restored images of a batch by every metric.
+        """Measure the restored images of a batch by every metric; of a clip the mean over its scored frames counts.
 
         Args:
-            restored: each (C', H', W'), on the CPU.
+            restored: each (C', H', W') or (T, C', H', W'), on the CPU.
             batch: with their targets and names.
             data_set: name of the images' set.
 
         Returns:
-            The scores of each image.
+            The scores of each image or clip.
 
         Raises:
             ValueError: if an image has another shape than its target, or a metric cannot measure it.
@@ -210,8 +217,12 @@ class EvaluationTask(LightningModule, ABC):
         scores = []
         for image, target, name in zip(restored, batch["target"].cpu(), batch["name"], strict=True):
             check_shapes(image, target)
-            pair = image.to(target)[None], target[None]
             try:
+                if image.ndim == 4:
+                    numbers = scored_frames(data_module(self.trainer), len(image))
+                    scores.append(clip_score(self.metrics, image, target, numbers, data_set=data_set, name=name))
+                    continue
+                pair = image.to(target)[None], target[None]
                 values = {key: metric.measure(*pair).item() for key, metric in self.metrics.items()}
             except ValueError as error:
                 error.add_note(f"This was image {name} of {data_set}.")
@@ -252,6 +263,7 @@ class EvaluationTask(LightningModule, ABC):
                     "tile": tile_side(self.net, self.tile),
                     "overlap": None if self.tile is None else self.overlap,
                     "self_ensemble": self.ensembles,
+                    **({"clips": asdict(self.clips)} if evaluation.of_clips else {}),
                     "attention": _attention(self.net),
                     "precision": self.trainer.precision,
                     "device": self.device.type,

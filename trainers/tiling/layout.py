@@ -81,6 +81,7 @@ def lay_out_tiles(
     size_multiple: int = 1,
     scale: int = 1,
     taken: Callable[[int], bool] | None = None,
+    clips: bool = False,
 ) -> TileLayout:
     """Lay tiles of equal size over an image, evenly spaced, so that neighbours overlap by at least `overlap`.
 
@@ -96,6 +97,8 @@ def lay_out_tiles(
         size_multiple: what the network's input sides must be multiples of.
         scale: output pixels per input pixel.
         taken: which multiples of `size_multiple` the network takes; None: all.
+        clips: as published scripts of video networks do: neighbours meet in the middle of what they share, without a
+            ramp, and what a frame lacks repeats its edge when it is mirrored.
 
     Returns:
         The layout of all tiles.
@@ -113,8 +116,9 @@ def lay_out_tiles(
             f"overlap ({overlap}) must be at most {side - size_multiple} with tiles of {side} pixels; "
             "lower it or raise tile"
         )
-    rows = _lay_out_axis(height, side, overlap, size_multiple, scale, taken)
-    columns = _lay_out_axis(width, side, overlap, size_multiple, scale, taken)
+    rows, columns = (
+        _lay_out_axis(length, side, overlap, size_multiple, scale, taken, clips=clips) for length in (height, width)
+    )
     return TileLayout(rows, columns, height * scale, width * scale, scale)
 
 
@@ -136,7 +140,7 @@ def tile_side(net: nn.Module, tile: int | None) -> int | None:
 
 
 def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, overlap: int) -> TileLayout:
-    """Lay tiles over an image as a network demands: its size multiple, scale and sizes (`image_rules`).
+    """Lay tiles over an image, or the frames of a clip, as a network demands: see `image_rules`.
 
     Args:
         net: any network.
@@ -160,6 +164,7 @@ def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, over
         size_multiple=rules.size_multiple,
         scale=rules.scale,
         taken=rules.takes,
+        clips=rules.frame_multiple > 0,
     )
 
 
@@ -175,7 +180,14 @@ def _largest_side(tile: int, size_multiple: int, taken: Callable[[int], bool] | 
 
 
 def _lay_out_axis(
-    length: int, tile: int | None, overlap: int, multiple: int, scale: int, taken: Callable[[int], bool] | None
+    length: int,
+    tile: int | None,
+    overlap: int,
+    multiple: int,
+    scale: int,
+    taken: Callable[[int], bool] | None,
+    *,
+    clips: bool,
 ) -> list[Span]:
     padded = math.ceil(length / multiple) * multiple
     if tile is None or padded <= tile:
@@ -186,7 +198,7 @@ def _lay_out_axis(
     gaps = math.ceil(free / ((tile - overlap) // multiple)) if free else 0
     starts = [multiple * (index * free // gaps) for index in range(gaps + 1)] if gaps else [0]
 
-    ramp = overlap - 2 * (overlap // 3)
+    ramp = 0 if clips else overlap - 2 * (overlap // 3)
     # Where each tile's ramp up begins; the first tile has none, and nothing follows the last.
     rises = [after + (before + tile - after - ramp) // 2 for before, after in pairwise(starts)]
     spans = []
@@ -195,7 +207,7 @@ def _lay_out_axis(
         end = length * scale if fall is None else min(fall + ramp, length) * scale
         pixels = torch.arange(begin, end, dtype=torch.float32)
         weights = _ramp(pixels, rise, ramp, scale) - (0 if fall is None else _ramp(pixels, fall, ramp, scale))
-        source = _reflect(torch.arange(start, start + tile), length)
+        source = _reflect(torch.arange(start, start + tile), length, repeat_edge=clips)
         spans.append(Span(source, begin, end, begin - start * scale, weights))
     return spans
 
@@ -209,8 +221,8 @@ def _ramp(pixels: Tensor, rise: int | None, ramp: int, scale: int) -> Tensor:
     return ((0.5 - 0.5 * torch.cos(math.pi * part)) * _WEIGHT_LEVELS).round() / _WEIGHT_LEVELS
 
 
-def _reflect(index: Tensor, length: int) -> Tensor:
-    """Fold indices beyond 0 … length − 1 back, without repeating the border, as often as it takes."""
-    period = max(2 * (length - 1), 1)
+def _reflect(index: Tensor, length: int, *, repeat_edge: bool) -> Tensor:
+    """Fold indices beyond 0 … length − 1 back, with or without repeating the border, as often as it takes."""
+    period = 2 * length if repeat_edge else max(2 * (length - 1), 1)
     folded = index % period
-    return torch.minimum(folded, period - folded)
+    return torch.minimum(folded, period - int(repeat_edge) - folded)

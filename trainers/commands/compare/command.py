@@ -21,13 +21,15 @@ from datamodules.files.atomic import atomic_file
 from nystra.sites import attention_record
 from nystra.sites.site import BiasMode
 from trainers.commands.compare.variants import KERNELS, build_variants
-from trainers.evaluation.data_sets import whole_sets
+from trainers.evaluation.clips import clip_score, flicker
+from trainers.evaluation.data_sets import scored_frames, whole_sets
 from trainers.evaluation.provenance import current_seed, provenance
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.psnr_ssim import PSNR, SSIM
 from trainers.reports.comparison import RELEASED, Comparison, comparison_table, draw, fidelity
+from trainers.reports.film_strip import draw_strip
 from trainers.reports.profiling import check_counts, interleaved_medians, peak_memory
-from trainers.tiling.restoration import restore, whole_image
+from trainers.tiling.clips import whole_sample
 
 
 def run_compare(
@@ -48,11 +50,12 @@ def run_compare(
     """Compare a released window-attention model with itself under other kernels, on a data module's test images.
 
     Baselines come first: the released model as it is and, with `window_size`, exact attention in enlarged windows,
-    without bias (PnP-Nystra's "original") and with it. Then every kernel follows, in those windows, with the bias.
+    without bias (PnP-Nystra's "original") and with it. Then every kernel follows, in those windows, with the bias. Of
+    clips the flicker is measured beside the metrics, and a film strip is drawn.
 
     Args:
         data: data module; its test sets are used.
-        pretrained: released checkpoint of SwinIR, Uformer or DehazeFormer, or of `network`: a file, a name of
+        pretrained: released checkpoint of a window-attention network of this package, or of `network`: a file, a name of
             `lowrank models`, or an address (https://…, hf://OWNER/NAME).
         network: function or class that makes a network of another library, as package.module:name, found from the
             working directory or among installed packages; pretrained holds its weights. null: a network of this
@@ -65,7 +68,7 @@ def run_compare(
         window_size: side of enlarged windows; null: those that the checkpoint records, else the trained ones.
         position_bias: what becomes of the trained position bias in enlarged windows: keep, interpolate or drop; null:
             keep.
-        images: number of images, evenly spread over the test sets; null: all.
+        images: number of images or clips, evenly spread over the test sets; null: all.
         repeats: timings of each variant, of which the median counts.
         memory: whether memory is measured, each variant in a fresh process.
         output: folder for `metrics.json` and `comparison.png`; made if it is missing.
@@ -95,15 +98,15 @@ def run_compare(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, torch.inference_mode():
         for batch in progress.track(batches, description="images"):
             for name, net in variants.items():
-                results[name].append(restore(net, batch["input"], tile=None, overlap=0).clamp(0, 1))
+                results[name].append(whole_sample(net, batch["input"][None])[0].clamp(0, 1))
     targets = [batch["target"] for batch in batches]
-    scores = {name: _scores(restored, targets, measures) for name, restored in results.items()}
+    scores = {name: _scores(restored, targets, measures, data) for name, restored in results.items()}
     first = batches[0]["input"].unsqueeze(0)
     seconds = interleaved_medians(
-        {name: functools.partial(whole_image, net, first) for name, net in variants.items()}, repeats=repeats
+        {name: functools.partial(whole_sample, net, first) for name, net in variants.items()}, repeats=repeats
     )
-    peaks = {name: peak_memory(whole_image, net, first) for name, net in variants.items()} if memory else {}
-    figures = _figures(results, scores, seconds, peaks)
+    peaks = {name: peak_memory(whole_sample, net, first) for name, net in variants.items()} if memory else {}
+    figures = _figures(results, targets, scores, seconds, peaks)
     about = {
         "data": type(data).__name__,
         "partial": len(batches) < whole,
@@ -118,10 +121,13 @@ def run_compare(
         **provenance(pretrained, current_seed()),
     }
     _write(output, figures, scores, measures, about)
-    draw(output / "comparison.png", results, batches[0])
+    of_clips = targets[0].ndim == 4
+    (draw_strip if of_clips else draw)(output / "comparison.png", results, batches[0])
     console.print(comparison_table(figures, [metric.name for metric in measures], len(batches), whole))
     for metric in measures:
         console.print(f"{metric.name}: {metric.protocol}", soft_wrap=True, highlight=False)
+    if of_clips:
+        console.print("flicker: change of the error from frame to frame, root mean square, in grey levels of 255")
     console.print("fidelity: RGB PSNR, float, against the released model's output; worst: of one image")
     console.print(f"pictures: {output / 'comparison.png'}\nfigures: {output / 'metrics.json'}", highlight=False)
     return figures
@@ -142,18 +148,24 @@ def _samples(data: LightningDataModule, count: int | None) -> tuple[list[dict[st
     return [dataset[index] for dataset, index in every[::step][:count]], sum(whole.values())
 
 
-def _scores(images: list[Tensor], targets: list[Tensor], metrics: list[ImageMetric]) -> dict[str, list[float]]:
-    return {
-        metric.name: [
-            metric.measure(image.unsqueeze(0), target.unsqueeze(0)).item()
-            for image, target in zip(images, targets, strict=True)
-        ]
-        for metric in metrics
-    }
+def _scores(
+    images: list[Tensor], targets: list[Tensor], metrics: list[ImageMetric], data: LightningDataModule
+) -> dict[str, list[float]]:
+    """Metric → value of each image, or mean over the scored frames of each clip."""
+    named = {metric.name: metric for metric in metrics}
+    values: dict[str, list[float]] = {name: [] for name in named}
+    for image, target in zip(images, targets, strict=True):
+        frames = [each if each.ndim == 4 else each[None] for each in (image, target)]
+        numbers = scored_frames(data, len(frames[0])) if image.ndim == 4 else [0]
+        score = clip_score(named, *frames, numbers, data_set="", name="")
+        for name, value in score.values.items():
+            values[name].append(value)
+    return values
 
 
 def _figures(
     results: dict[str, list[Tensor]],
+    targets: list[Tensor],
     scores: dict[str, dict[str, list[float]]],
     seconds: dict[str, float],
     peaks: dict[str, float],
@@ -171,6 +183,7 @@ def _figures(
             worst_fidelity=min(fidelities),
             seconds=seconds[name],
             memory=peaks.get(name),
+            flicker=fmean(map(flicker, restored, targets)) if targets[0].ndim == 4 else None,
         )
     return figures
 

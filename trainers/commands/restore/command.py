@@ -1,7 +1,9 @@
-"""The verb `restore`: image files of any size, depth and kind through a released or trained network."""
+"""The verb `restore`: image files and clips of any size, depth and kind through a released or trained network."""
 
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import nystra
+from datamodules.clips.film_writer import FilmOptions
 from datamodules.errors import DataError
 from datamodules.files.encoding import LOSSY_SUFFIXES
+from glmha.shared.image_network import image_rules
+from trainers.commands.restore.clip_file import ClipOptions, RestoredClip
+from trainers.commands.restore.clip_targets import holds_films, name_clip_targets
+from trainers.commands.restore.clips import restore_clips
 from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
 from trainers.commands.restore.targets import Format, check_name, identity, name_targets
 from trainers.errors import printable
+from trainers.evaluation.provenance import digest
 from trainers.networks import load_network
 from trainers.tiling.arrays import RestoreOptions
+from trainers.tiling.clips import ClipTiles
 
 
 def restore_images(
@@ -26,8 +35,11 @@ def restore_images(
     pretrained: str | Path,
     output: Path,
     network: str | None = None,
-    tile: int | None = 512,
+    tile: int | Literal["auto"] | None = "auto",
     overlap: int | None = None,
+    frames: int | None = 16,
+    frame_overlap: int = 2,
+    noise_level: float | None = None,
     device: str = "auto",
     precision: Literal["float32", "bf16"] = "float32",
     self_ensemble: bool = False,
@@ -37,10 +49,12 @@ def restore_images(
     suffix: str = "",
     format: Format | None = None,
     quality: int | None = None,
+    codec: str | None = None,
+    rate: float | None = None,
     exif: bool = False,
     overwrite: bool = False,
-) -> list[RestoredImage]:
-    """Restore images and folders of images with a pretrained network, in tiles, into another folder.
+) -> list[RestoredImage] | list[RestoredClip]:
+    """Restore images, folders of images, films and folders of frames with a pretrained network, into another folder.
 
     Size and bit depth (8, 16 or float) are kept, so are grey, colour and alpha, the colour profile, and the structure
     of a folder below it. Alpha is copied (resized if the network enlarges). Results are upright, and no result replaces
@@ -48,16 +62,27 @@ def restore_images(
     colour image through a grey network channel by channel. JPEG becomes PNG, unless `format` says otherwise.
     The network never sees more than a tile; the image itself is never on the device.
 
+    Films, and folders of frames with a network of clips, become films and folders of frames. Codec, pixel format, times
+    of the frames and sound of a film are kept. Beside the network only the frames of one tile in time are in memory.
+    Finished frames lie in a hidden folder beside the result: after a stop the same command goes on with the next one.
+    A network of images restores a film frame by frame.
+
     Args:
-        images: image files, and folders that are searched with their sub-folders.
+        images: image files, and folders that are searched with their sub-folders; or films, folders of frames, and
+            folders that those are in.
         pretrained: checkpoint, as released or as trained here: a file, a name of `lowrank models`, or an address
             (https://…, hf://OWNER/NAME).
         output: folder for the results; made if it is missing.
         network: function or class that makes a network of another library, as package.module:name, found from the
             working directory or among installed packages; pretrained holds its weights. null: a network of this
             package, which the checkpoint tells.
-        tile: largest side in pixels of what the network sees at once; less needs less memory. null: the whole image.
-        overlap: pixels that neighbouring tiles share at least, where they are blended; null: 48.
+        tile: largest side in pixels of what the network sees at once; less needs less memory. auto: 512, of a network
+            of clips 128; null: the whole image.
+        overlap: pixels that neighbouring tiles share at least, where they are blended (of clips the outer half is cut
+            off); null: 48, of a network of clips 20.
+        frames: most frames that a network of clips sees at once; null: the whole clip.
+        frame_overlap: frames that neighbouring tiles in time share, where their mean is taken.
+        noise_level: strength of the noise in grey levels of 255, for networks of clips that are told it; null: none.
         device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
@@ -66,14 +91,18 @@ def restore_images(
         window_size: side of the windows that such a network attends in; null: as the checkpoint records, else as
             trained.
         suffix: put between the name and the extension of each result.
-        format: of all results; same: that of each image, JPEG included; null: the same, but PNG for JPEG.
-        quality: 1 to 100, of results in JPEG (null: 95) and WebP (null: without loss).
+        format: of all results; same: that of each image, JPEG included; null: the same, but PNG for JPEG. Of clips:
+            png, a folder of frames; mp4, mkv or mov, a film; null: as each clip is.
+        quality: 1 to 100, of results in JPEG (null: 95) and WebP (null: without loss); of films the constant rate
+            factor of the encoder, 0 to 63, lower is better (null: 16).
+        codec: of films: h264, hevc, av1, vp9, ffv1 and the like; null: that of each film, h264 for frames.
+        rate: frames per second of a film that is made of a folder of frames; null: 25.
         exif: hand on description, camera, exposure, date, place and author.
         overwrite: replace results that exist; otherwise they are kept and their images passed over. Empty files are no
             results.
 
     Returns:
-        One entry per image restored in this run.
+        One entry per image or clip restored in this run.
 
     Raises:
         DataError: if a path is missing, two results would have one name or a result would be a given image (nothing is
@@ -83,10 +112,12 @@ def restore_images(
     """
     if kernel is not None and plan is not None:
         raise ValueError(f"kernel ({kernel}) must be null with plan ({plan}), which has a kernel for every site")
-    targets = name_targets(images, output, suffix=suffix, format=format, overwrite=overwrite)
-    _check_quality(quality, targets)
     if overlap is not None and tile is None:
         raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null)")
+    films = holds_films(images)
+    naming = partial(name_targets, images, output, suffix=suffix, format=format, overwrite=overwrite)
+    # A network of clips takes folders for clips, so that the results of folders can be named only when it is known.
+    targets = {} if films or all(path.is_dir() for path in images) else naming()
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
     chosen = _choose_device(device)
     windows: dict[str, Any] = {} if window_size is None else {"window_size": window_size}
@@ -97,8 +128,32 @@ def restore_images(
         chosen_ways = nystra.Plan.load(plan)
         chosen_ways.apply(net)
         precision = chosen_ways.precision if precision == "float32" else precision
-    shared = 48 if overlap is None else overlap
-    options = RestoreOptions(tile, shared, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+    of_clips = bool(image_rules(net).frame_multiple)
+    side = (128 if of_clips else 512) if tile == "auto" else tile
+    shared = (20 if of_clips else 48) if overlap is None else overlap
+    options = RestoreOptions(side, shared, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+    if of_clips or films:
+        clip_targets = name_clip_targets(images, output, suffix=suffix, format=format)
+        clip_options = ClipOptions(
+            options,
+            ClipTiles(frames, frame_overlap),
+            FilmOptions(codec, quality, None if rate is None else Fraction(rate).limit_denominator(1001)),
+            noise_level,
+            {
+                "pretrained": digest(pretrained),
+                "network": network,
+                "kernel": None if kernel is None else str(kernel),
+                "plan": None if plan is None else digest(plan),
+                "window_size": window_size,
+            },
+        )
+        with _progress_bars("clips", len(clip_targets)) as (clip_done, tile_done):
+            return restore_clips(
+                net, clip_targets, clip_options, chosen, overwrite=overwrite, clip_done=clip_done, tile_done=tile_done
+            )
+    targets = targets or naming()
+    _refuse_for_images(codec=codec, rate=rate, noise_level=noise_level)
+    _check_quality(quality, targets)
     files = FileOptions(quality, exif)
     restored: dict[Path, RestoredImage] = {}
     failures: dict[Path, str] = {}
@@ -111,7 +166,7 @@ def restore_images(
             failures[source] = str(error)
     kept = targets.keys() - waiting - failures.keys()
     try:
-        with _progress_bars(len(waiting)) as (image_done, tile_done):
+        with _progress_bars("images", len(waiting)) as (image_done, tile_done):
             written: set[object] = set()
             for source in waiting:
                 target = targets[source]
@@ -120,7 +175,7 @@ def restore_images(
                         raise DataError(
                             f"result ({target}) must not replace another one's; the file system knows no case"
                         )
-                    with out_of_memory_explained(source, tile, chosen):
+                    with out_of_memory_explained(source, side, chosen):
                         restored[source] = restore_file(net, source, target, options, files, tile_done)
                     written.add(identity(target))
                 except DataError as error:
@@ -135,6 +190,13 @@ def restore_images(
             + "\n".join(failures.values())
         )
     return list(restored.values())
+
+
+def _refuse_for_images(**options: object) -> None:
+    """Refuse options of clips where there are none."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} ({value}) must be null for images; it is an option of clips")
 
 
 def _check_quality(quality: int | None, targets: dict[Path, Path]) -> None:
@@ -161,15 +223,15 @@ def _choose_device(name: str) -> torch.device:
 
 
 @contextmanager
-def _progress_bars(num_images: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
-    """Show one bar of images and one of the current image's tiles; give the functions that advance them."""
+def _progress_bars(what: str, number: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
+    """Show one bar of images or clips and one of the current one's tiles; give the functions that advance them."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, markup=False, emoji=False)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        images = progress.add_task("images", total=num_images)
+        whole = progress.add_task(what, total=number)
         tiles = progress.add_task("tiles", total=None)
         yield (
-            lambda: progress.advance(images),
+            lambda: progress.advance(whole),
             lambda done, total: progress.update(tiles, completed=done, total=total),
         )
 

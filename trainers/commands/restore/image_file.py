@@ -86,7 +86,7 @@ def restore_file(
     except ValueError as error:
         raise DataError(f"{error} (--format chooses another)") from error
     result, layout = restore_array(net, array, options, name=str(source), tile_done=tile_done)
-    lost = _write(target, result, files.quality, metadata if files.exif else replace(metadata, exif=None))
+    lost = write_result(target, result, files.quality, metadata if files.exif else replace(metadata, exif=None))
     return RestoredImage(
         source=source,
         target=target,
@@ -100,7 +100,13 @@ def restore_file(
     )
 
 
-def _write(target: Path, array: NDArray, quality: int | None, metadata: Metadata) -> tuple[str, ...]:
+def write_result(target: Path, array: NDArray, quality: int | None, metadata: Metadata) -> tuple[str, ...]:
+    """Write an image; what of its metadata it does not hold, in words.
+
+    Raises:
+        DataError: if it cannot be written under this name or in this format.
+        ValueError: if nothing can be written there.
+    """
     try:
         return write_image(target, array, quality=quality, metadata=metadata)
     except OSError as error:

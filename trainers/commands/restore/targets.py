@@ -6,8 +6,8 @@ from typing import Literal
 from datamodules.errors import DataError
 from datamodules.files.images import is_image, list_images
 
-Format = Literal["same", "png", "tif", "webp", "bmp", "jpg"]
-"""Of results; `same` keeps that of each image."""
+Format = Literal["same", "png", "tif", "webp", "bmp", "jpg", "mp4", "mkv", "mov"]
+"""Of results; `same` keeps that of each image. The last three are films, of clips."""
 
 # What is restored is not compressed with losses again, unless that is asked for.
 _LOSSY = (".jpg", ".jpeg")

@@ -1,0 +1,1 @@
+"""Data sets of clips: video super-resolution, deblurring and denoising."""
