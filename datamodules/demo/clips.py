@@ -35,7 +35,7 @@ def photograph_with_depth(name: str) -> NDArray:
     """
     image = photograph(name)
     height, width = image.shape[:2]
-    near = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width)).astype(np.uint8)
+    near: NDArray = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width)).astype(np.uint8)
     disparities = files("skimage").joinpath("data/motorcycle_disp.npz")
     if name == "motorcycle" and disparities.is_file():
         with as_file(disparities) as path, np.load(path) as content:

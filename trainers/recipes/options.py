@@ -48,12 +48,14 @@ ACTING = {
     "trainer.model_registry": (),
     # What is restored is saved image by image, and nothing would take it.
     "return_predictions": (),
-    **_of("model", "optimizer scheduler mixup checkpoint_activations compile_backend", _TRAINING),
-    **_of("model", "ground_truth teacher_image teacher_attention learning_rates stochastic", _TRAINING),
+    **_of(
+        "model", "optimizer scheduler mixup checkpoint_activations compile_backend learning_rates held_steps", _TRAINING
+    ),
+    **_of("model", "ground_truth teacher_image teacher_attention stochastic", _TRAINING),
     "model.logged_images": _VALIDATION,
     "model.self_ensemble": _EVALUATION,
     "model.save_tests": ("test",),
-    **_of("data", "patch_size batch_size stages augment epoch_length repeat train_sets", _TRAINING),
+    **_of("data", "patch_size batch_size num_frames stages augment epoch_length repeat train_sets", _TRAINING),
 }
 """Verbs that an option acts on, where it does not act on all. A recipe, such as a run's `config.yaml`, holds it for
 every verb; a command line must not."""

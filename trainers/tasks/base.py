@@ -31,6 +31,7 @@ from trainers.tasks.compatibility import check_shapes, class_path, differing_ent
 from trainers.tasks.evaluation import Batch, EvaluationTask
 from trainers.tasks.mixup import Mixup
 from trainers.tiling.clips import ClipTiles, mirrored
+from trainers.tuning.rates import held_parameters, rate_groups
 
 _logger = logging.getLogger(__name__)
 
@@ -60,9 +61,13 @@ class ImageTask(EvaluationTask):
             their activations: less memory, one forward pass more.
         compile_backend: of torch.compile for training steps, such as "inductor"; None: not compiled. Evaluation, whose
             images have all sizes, is not.
+        learning_rates: learning rates of parameters by name or glob pattern, such as "spynet.*", the first that matches
+            counts; the others have the optimiser's.
+        held_steps: steps for which parameters of a pattern are held as they are at the beginning.
 
     Raises:
-        ValueError: if neither `net` nor `pretrained` is given, they do not fit together, or two metrics have one name.
+        ValueError: if neither `net` nor `pretrained` is given, they do not fit together, two metrics have one name, or
+            a pattern matches no trained parameter.
         CheckpointError: if `pretrained` cannot be read.
     """
 
@@ -82,6 +87,8 @@ class ImageTask(EvaluationTask):
         mixup: Mixup | None = None,
         checkpoint_activations: bool = False,
         compile_backend: str | None = None,
+        learning_rates: Mapping[str, float] | None = None,
+        held_steps: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(
             net,
@@ -106,6 +113,10 @@ class ImageTask(EvaluationTask):
         # Not the argument's default: its weight decay would stay where a recipe names another class.
         self.make_optimizer: OptimizerCallable = torch.optim.AdamW if optimizer is None else optimizer
         self.make_scheduler = scheduler
+        self.learning_rates = dict(learning_rates or {})
+        self.held_steps = dict(held_steps or {})
+        self.trained_parameters()
+        held_parameters(self.net, self.held_steps, 0)
         self._unchecked: list[tuple[Tensor, Sequence[str]]] = []
         self._seed = 0
 
@@ -157,8 +168,8 @@ class ImageTask(EvaluationTask):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def trained_parameters(self) -> Iterable[Any]:
-        """Return the parameters for the optimiser, or groups of them: those that require gradients."""
-        return (parameter for parameter in self.net.parameters() if parameter.requires_grad)
+        """Return groups of parameters for the optimiser: those that require gradients, by learning rate."""
+        return rate_groups(self.net, self.learning_rates)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the optimisers' classes, of which Lightning keeps the states only, and the windows' kernels."""
@@ -279,7 +290,12 @@ class ImageTask(EvaluationTask):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before NaN or infinity reaches the weights; log the gradient's norm and the learning rates."""
+        """Stop before NaN or infinity reaches the weights; log the gradient's norm and the learning rates.
+
+        Parameters that are held lose their gradient here, so that optimiser and clipping do not see them.
+        """
+        for parameter in held_parameters(self.net, self.held_steps, self.trainer.global_step):
+            parameter.grad = None
         groups = optimizer.param_groups
         gradients = [[p.grad for p in group["params"] if p.grad is not None] for group in groups]
         norms = torch.stack([whole(torch.nn.utils.get_total_norm(some)).to(self.device) for some in gradients])

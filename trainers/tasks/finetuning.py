@@ -1,7 +1,5 @@
 """The base of fine-tuning tasks: a frozen teacher, losses against it, and a choice of trained parameters."""
 
-import fnmatch
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -42,8 +40,6 @@ class FineTuningTask(RestorationTask):
         trainable: "all" parameters, those of the "attention" (projections and position bias), its position "bias"
             alone, or low-rank "adapters" of its projections (needs peft). The others are frozen.
         adapter_rank: of the adapters.
-        learning_rates: learning rates of parameters by name or glob pattern, the first that matches counts; the others
-            have the optimiser's.
         stochastic: whether dropout and stochastic depth act in training; teachers are without.
         **kwargs: of `RestorationTask`.
 
@@ -66,7 +62,6 @@ class FineTuningTask(RestorationTask):
         teacher_attention: float = 1.0,
         trainable: Trainable = "all",
         adapter_rank: int = 8,
-        learning_rates: Mapping[str, float] | None = None,
         stochastic: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -90,8 +85,6 @@ class FineTuningTask(RestorationTask):
         self.teacher_image = teacher_image
         self.teacher_attention = teacher_attention
         self.trainable = trainable
-        self.learning_rates = dict(learning_rates or {})
-        self.trained_parameters()
         # In a tuple, so that it is no sub-module: neither saved, nor trained, nor wrapped with the student.
         self._teacher = (teacher.eval().requires_grad_(requires_grad=False),)
         self._attended: dict[str, Tensor] = {}
@@ -107,28 +100,6 @@ class FineTuningTask(RestorationTask):
         """Prepare the run as the base class does, and take the teacher to the student's device."""
         super().on_fit_start()
         self.teacher.to(self.device)
-
-    def trained_parameters(self) -> list[dict[str, Any]]:
-        """Return the parameters that require gradients, in groups by learning rate.
-
-        Raises:
-            ValueError: if a rate is negative, or its pattern matches no trained parameter.
-        """
-        trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
-        groups: list[dict[str, Any]] = []
-        for pattern, rate in self.learning_rates.items():
-            if not rate >= 0:
-                raise ValueError(f"learning_rates ({pattern}: {rate}) must be at least 0")
-            names = fnmatch.filter(trained, pattern)
-            if not names:
-                some = ", ".join(list(trained)[:3])
-                raise ValueError(
-                    f"learning_rates ({pattern}) must match a trained parameter that no earlier pattern does, got none "
-                    f"of {some}, …"
-                )
-            groups.append({"params": [trained.pop(name) for name in names], "lr": rate})
-        # The optimiser's own rate first: it is the one that is logged.
-        return [{"params": list(trained.values())}, *groups] if trained else groups
 
     def call(self, batch: Batch) -> Tensor:
         """Call the student on a batch of patches, keeping what its attentions make."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.datamodules.clips.making import write_frames
 from tests.trainers.clip_networks import ClipNetwork
@@ -32,7 +33,7 @@ CASES = [name if name in RUN else pytest.param(name, marks=pytest.mark.slow) for
 def test_evaluations_of_clips_need_a_checkpoint_only(lowrank: Lowrank, tmp_path: Path, monkeypatch, recipe):
     scale, channels, folders = EVALUATIONS[recipe]
     monkeypatch.setattr("trainers.tasks.compatibility.load_network", lambda *_: ClipNetwork(scale, channels))
-    (tmp_path / "net.pth").write_bytes(b"weights")
+    torch.save({"params": {}}, tmp_path / "net.pth")
     rng = np.random.default_rng(0)
     for folder in folders:
         write_frames(tmp_path / "data" / folder, rng.integers(0, 256, (7, 48, 64, 3), np.uint8), start=1, digits=1)
