@@ -17,6 +17,7 @@ class ClipNetwork(nn.Module):
     def __init__(self, scale: int = 1, channels: int = 3) -> None:
         super().__init__()
         self.scale = scale
+        self.image_channels = channels
         self.spynet = nn.Conv2d(channels, channels, 1, bias=False)
         self.mix = nn.Conv3d(channels, 3, 3, padding=1, bias=False)
         with torch.no_grad():

@@ -55,8 +55,8 @@ def run_compare(
 
     Args:
         data: data module; its test sets are used.
-        pretrained: released checkpoint of a window-attention network of this package, or of `network`: a file, a name of
-            `lowrank models`, or an address (https://…, hf://OWNER/NAME).
+        pretrained: released checkpoint of a window-attention network of this package, or of `network`: a file, a name
+            of `lowrank models`, or an address (https://…, hf://OWNER/NAME).
         network: function or class that makes a network of another library, as package.module:name, found from the
             working directory or among installed packages; pretrained holds its weights. null: a network of this
             package, which the checkpoint tells.

@@ -17,13 +17,14 @@ from datamodules.clips.film_writer import FilmOptions
 from datamodules.errors import DataError
 from datamodules.files.encoding import LOSSY_SUFFIXES
 from glmha.shared.image_network import image_rules
+from glmha.shared.released.download import digest_of
+from glmha.shared.released.locate import locate
 from trainers.commands.restore.clip_file import ClipOptions, RestoredClip
 from trainers.commands.restore.clip_targets import holds_films, name_clip_targets
 from trainers.commands.restore.clips import restore_clips
 from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
 from trainers.commands.restore.targets import Format, check_name, identity, name_targets
 from trainers.errors import printable
-from trainers.evaluation.provenance import digest
 from trainers.networks import load_network
 from trainers.tiling.arrays import RestoreOptions
 from trainers.tiling.clips import ClipTiles
@@ -133,6 +134,12 @@ def restore_images(
     shared = (20 if of_clips else 48) if overlap is None else overlap
     options = RestoreOptions(side, shared, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
     if of_clips or films:
+        told = getattr(net, "image_channels", 3) == 4
+        if told != (noise_level is not None):
+            raise ValueError(
+                f"noise_level ({noise_level}) must be {'the strength of the noise' if told else 'null'} for this "
+                f"network, which {'takes' if told else 'does not take'} it; {'20 is usual' if told else 'leave it out'}"
+            )
         clip_targets = name_clip_targets(images, output, suffix=suffix, format=format)
         clip_options = ClipOptions(
             options,
@@ -140,10 +147,10 @@ def restore_images(
             FilmOptions(codec, quality, None if rate is None else Fraction(rate).limit_denominator(1001)),
             noise_level,
             {
-                "pretrained": digest(pretrained),
+                "pretrained": digest_of(locate(pretrained)),
                 "network": network,
                 "kernel": None if kernel is None else str(kernel),
-                "plan": None if plan is None else digest(plan),
+                "plan": None if plan is None else digest_of(plan),
                 "window_size": window_size,
             },
         )

@@ -162,6 +162,7 @@ def test_a_network_of_images_restores_a_film_frame_by_frame(monkeypatch):
         ({"quality": 70}, "quality"),
         ({"rate": 0.0}, "rate"),
         ({"frames": 2}, "frames"),
+        ({"noise_level": 10.0}, "noise_level"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_the_work(net, monkeypatch, options, named):
