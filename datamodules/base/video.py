@@ -28,14 +28,16 @@ class ClipDataModule(PairedImageDataModule):
 
     Args:
         num_frames: frames of a training sample; None: whole clips.
+        reverse: play half of the training samples backwards.
         **kwargs: of `PairedImageDataModule`; `repeat` counts passes over the clips, which have one sample of each.
 
     Raises:
         ValueError: if a number is out of range.
     """
 
-    def __init__(self, *, num_frames: int | None = 16, **kwargs: Any) -> None:
+    def __init__(self, *, num_frames: int | None = 16, reverse: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.reverse = reverse
         if num_frames is not None and num_frames < 2:
             raise ValueError(f"num_frames ({num_frames}) must be at least 2; a clip of one frame is an image")
         self.num_frames = num_frames
@@ -50,6 +52,7 @@ class ClipDataModule(PairedImageDataModule):
             patch_size=None if transform is None else transform.patch_size,
             num_frames=None if transform is None else self.num_frames,
             augment=self.augment,
+            reverse=self.reverse,
             repeat=repeat,
             channels=self.channels,
             scale=self.scale,

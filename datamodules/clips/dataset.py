@@ -30,6 +30,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         patch_size: side of a random patch in pixels of the input; None: whole frames.
         num_frames: frames of a sample; None: the whole clip.
         augment: flips and quarter turns of patches.
+        reverse: play half of the training samples backwards.
         repeat: passes over the clips that count as one epoch.
         channels: 1 (grey) or 3 (RGB).
         scale: size of a target relative to its input.
@@ -59,6 +60,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         patch_size: int | None = None,
         num_frames: int | None = None,
         augment: bool = True,
+        reverse: bool = False,
         repeat: int = 1,
         channels: int = 3,
         scale: int = 1,
@@ -72,6 +74,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.scale = scale if self.degradation is None else self.degradation.scale
         self.num_frames = num_frames
         self.repeat = repeat
+        self.reverse = reverse
         self.channels = channels
         self.transform = None
         if patch_size is not None and self.degradation is None:
@@ -105,12 +108,15 @@ class ClipDataset(Dataset[dict[str, Any]]):
         target_clip = open_clip(self.pairs.targets[number])
         start, stop = self._part(target_clip, rng)
         target = read_frames(target_clip, start, stop, self.channels)
+        step = -1 if self.transform is not None and self.reverse and rng.integers(2) else 1
         if self.degradation is None:
             input_clip = open_clip(self.pairs.inputs[number])
             check_frames(input_clip, target_clip)
             image = read_frames(input_clip, start, stop, self.channels)
-            return {**self._pair(image, target, input_clip.path, target_clip.path, rng), "name": name}
-        return {**self._degraded(target, self.degradation, rng), "name": name}
+            halves = self._pair(image[::step], target[::step], input_clip.path, target_clip.path, rng)
+        else:
+            halves = self._degraded(target[::step], self.degradation, rng)
+        return {**halves, "name": name}
 
     def _part(self, clip: Clip, rng: np.random.Generator) -> tuple[int, int]:
         """First frame of a sample, and one past its last."""

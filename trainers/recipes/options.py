@@ -55,7 +55,7 @@ ACTING = {
     "model.logged_images": _VALIDATION,
     "model.self_ensemble": _EVALUATION,
     "model.save_tests": ("test",),
-    **_of("data", "patch_size batch_size num_frames stages augment epoch_length repeat train_sets", _TRAINING),
+    **_of("data", "patch_size batch_size num_frames reverse stages augment epoch_length repeat train_sets", _TRAINING),
 }
 """Verbs that an option acts on, where it does not act on all. A recipe, such as a run's `config.yaml`, holds it for
 every verb; a command line must not."""

@@ -34,6 +34,23 @@ def test_crops_and_turns_are_the_same_in_all_frames_and_in_the_target(tmp_path):
     assert len(starts) == 3
 
 
+def test_half_of_the_samples_are_played_backwards(tmp_path):
+    write_clips(tmp_path, ["a"])
+    pairs = pair_clips(tmp_path / "input", tmp_path / "target")
+    dataset = ClipDataset(pairs, patch_size=8, num_frames=4, reverse=True, repeat=16)
+    ways = []
+    for index in range(16):
+        image = dataset[index]["input"][:, 2, 0, 0]
+        assert image.diff().sign().unique().numel() == 1
+        ways.append(float(image.diff().sign()[0]))
+    assert set(ways) == {-1.0, 1.0}
+    torch.manual_seed(0)
+    sample = dataset[3]
+    torch.testing.assert_close(sample["input"], sample["target"])
+    whole = ClipDataset(pairs, reverse=True)[0]["input"][:, 2, 0, 0]
+    assert whole.diff().sign().tolist() == [1.0] * 5
+
+
 def test_whole_clips_are_evaluated_at_any_length(tmp_path):
     write_frames(tmp_path / "input/odd", frames(5))
     write_frames(tmp_path / "target/odd", frames(5))

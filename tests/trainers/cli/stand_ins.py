@@ -173,7 +173,9 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     patch.setattr(nystra, "substitute", recorder("substitute"))
     faults = SimpleNamespace(errors=[], shortfalls=[])
     replace("prepare", find_source=lambda *_, **__: SimpleNamespace(sets=[], absent=[], faults=faults))
-    replace("prepare", make_jobs=lambda *_, **__: [SimpleNamespace(folder="", cut=SimpleNamespace(size=1))])
+    replace(
+        "prepare", make_jobs=lambda *_, **__: [SimpleNamespace(folder="", cut=SimpleNamespace(size=1), of_clips=False)]
+    )
     replace("prepare", prepare=lambda *_, **__: SimpleNamespace(new=0, crops=1, images=1), make_links=nothing)
     replace("prepare", _verify=lambda *_: [])
     replace("runs", find_runs=lambda folders: [], _print=nothing)

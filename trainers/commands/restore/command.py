@@ -38,8 +38,8 @@ def restore_images(
     network: str | None = None,
     tile: int | Literal["auto"] | None = "auto",
     overlap: int | None = None,
-    frames: int | None = 16,
-    frame_overlap: int = 2,
+    frames: int | Literal["auto"] | None = "auto",
+    frame_overlap: int | None = None,
     noise_level: float | None = None,
     device: str = "auto",
     precision: Literal["float32", "bf16"] = "float32",
@@ -81,8 +81,8 @@ def restore_images(
             of clips 128; null: the whole image.
         overlap: pixels that neighbouring tiles share at least, where they are blended (of clips the outer half is cut
             off); null: 48, of a network of clips 20.
-        frames: most frames that a network of clips sees at once; null: the whole clip.
-        frame_overlap: frames that neighbouring tiles in time share, where their mean is taken.
+        frames: most frames that a network of clips sees at once; auto: 16; null: the whole clip.
+        frame_overlap: frames that neighbouring tiles in time share at least, where their mean is taken; null: 2.
         noise_level: strength of the noise in grey levels of 255, for networks of clips that are told it; null: none.
         device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
         precision: float32, or bf16: faster and smaller, with autocast.
@@ -133,6 +133,8 @@ def restore_images(
     side = (128 if of_clips else 512) if tile == "auto" else tile
     shared = (20 if of_clips else 48) if overlap is None else overlap
     options = RestoreOptions(side, shared, torch.bfloat16 if precision == "bf16" else None, self_ensemble)
+    if not of_clips:
+        _refuse_for_images(frames=None if frames == "auto" else frames, frame_overlap=frame_overlap)
     if of_clips or films:
         told = getattr(net, "image_channels", 3) == 4
         if told != (noise_level is not None):
@@ -143,7 +145,7 @@ def restore_images(
         clip_targets = name_clip_targets(images, output, suffix=suffix, format=format)
         clip_options = ClipOptions(
             options,
-            ClipTiles(frames, frame_overlap),
+            ClipTiles(16 if frames == "auto" else frames, 2 if frame_overlap is None else frame_overlap),
             FilmOptions(codec, quality, None if rate is None else Fraction(rate).limit_denominator(1001)),
             noise_level,
             {
@@ -200,10 +202,10 @@ def restore_images(
 
 
 def _refuse_for_images(**options: object) -> None:
-    """Refuse options of clips where there are none."""
+    """Refuse options of clips and their networks where there are none; those that are None are not given."""
     for name, value in options.items():
         if value is not None:
-            raise ValueError(f"{name} ({value}) must be null for images; it is an option of clips")
+            raise ValueError(f"{name} ({value}) must be left out for images; it is an option of clips")
 
 
 def _check_quality(quality: int | None, targets: dict[Path, Path]) -> None:
