@@ -9,6 +9,7 @@ from trainers.metrics.bands import BandPSNR, BandSSIM, band_psnr, band_ssim
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.benchmark_variants import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
 from trainers.metrics.conversion import as_images
+from trainers.metrics.flicker import flicker
 from trainers.metrics.hyperspectral import (
     MRAE,
     RMSE,
@@ -47,6 +48,7 @@ __all__ = [
     "band_psnr",
     "band_ssim",
     "cube_psnr",
+    "flicker",
     "luma",
     "mrae",
     "pooled_ssim",

@@ -31,7 +31,7 @@ class Comparison:
         worst_fidelity: lowest.
         seconds: median time of the first image, variants in turn.
         memory: bytes by which restoring the first image raises a fresh process's memory; None: not measured.
-        flicker: change of the error between the frames of clips, see `trainers.evaluation.clips.flicker`; None: images.
+        flicker: change of the error between the frames of clips, see `trainers.metrics.flicker`; None: images.
     """
 
     scores: dict[str, float]

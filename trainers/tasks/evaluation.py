@@ -18,11 +18,11 @@ from nystra.sites.substitution import find_sites
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.run_checkpoint import read_run_checkpoint
 from trainers.devices.sharding import FullySharded, shard
-from trainers.evaluation.clips import clip_score
 from trainers.evaluation.data_sets import data_module, data_sets, expected_images, scored_frames
 from trainers.evaluation.provenance import current_seed
 from trainers.evaluation.scores import Evaluation, ImageScore, gather
 from trainers.metrics.base import ImageMetric
+from trainers.tasks.clip_scores import clip_score
 from trainers.tasks.compatibility import check_shapes, initialise
 from trainers.tiling.clips import ClipTiles
 from trainers.tiling.layout import tile_side

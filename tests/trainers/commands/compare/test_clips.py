@@ -10,8 +10,7 @@ from datamodules import VideoDemoDataModule
 from tests.trainers.clip_networks import ClipNetwork
 from trainers.commands.compare import command
 from trainers.commands.compare.command import run_compare
-from trainers.evaluation.clips import flicker
-from trainers.metrics import PSNR
+from trainers.metrics import PSNR, flicker
 from trainers.reports.comparison import RELEASED
 from trainers.tiling.clips import restore_clip
 

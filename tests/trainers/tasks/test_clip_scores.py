@@ -13,8 +13,8 @@ from tests.datamodules.clips.making import write_frames
 from tests.trainers.clip_networks import ClipNetwork
 from tests.trainers.tasks.one_value import trainer
 from trainers import RestorationTask
-from trainers.evaluation.clips import clip_score, flicker
-from trainers.metrics import PSNR, SSIM
+from trainers.metrics import PSNR, SSIM, flicker
+from trainers.tasks.clip_scores import clip_score
 from trainers.tiling.clips import ClipTiles, restore_clip
 
 pytestmark = pytest.mark.filterwarnings(
