@@ -9,7 +9,6 @@ from trainers.metrics.bands import BandPSNR, BandSSIM, band_psnr, band_ssim
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.benchmark_variants import PSNRB, SSIM3D, PooledSSIM, pooled_ssim, psnr_b, ssim_3d
 from trainers.metrics.conversion import as_images
-from trainers.metrics.flicker import flicker
 from trainers.metrics.hyperspectral import (
     MRAE,
     RMSE,
@@ -22,6 +21,7 @@ from trainers.metrics.hyperspectral import (
 )
 from trainers.metrics.protocols import Protocol, protocol_metrics
 from trainers.metrics.psnr_ssim import PSNR, SSIM, Space, luma, psnr, ssim
+from trainers.metrics.temporal import flicker
 
 __all__ = [
     "MRAE",

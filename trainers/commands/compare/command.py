@@ -24,8 +24,8 @@ from trainers.commands.compare.variants import KERNELS, build_variants
 from trainers.evaluation.data_sets import scored_frames, whole_sets
 from trainers.evaluation.provenance import current_seed, provenance
 from trainers.metrics.base import ImageMetric
-from trainers.metrics.flicker import flicker
 from trainers.metrics.psnr_ssim import PSNR, SSIM
+from trainers.metrics.temporal import flicker
 from trainers.reports.comparison import RELEASED, Comparison, comparison_table, draw, fidelity
 from trainers.reports.film_strip import draw_strip
 from trainers.reports.profiling import check_counts, interleaved_medians, peak_memory
