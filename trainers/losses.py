@@ -4,9 +4,15 @@ All work in float32 at least, also on the half-precision outputs of autocast, an
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
 
 class Charbonnier(nn.Module):
@@ -128,6 +134,133 @@ class FourierL1(nn.Module):
         return difference.abs().mean() + self.weight * spectrum.abs().mean()
 
 
+class SSIMLoss(nn.Module):
+    """1 − SSIM, the structural similarity in Gaussian windows of 11 pixels with σ 1.5, mean over images and channels.
+
+    Wang et al. (2004), as torchmetrics computes it, with mirrored borders. Mixed with L1 it is usual for perceived
+    quality; alone it does not hold colours.
+
+    Args:
+        l1: weight of an L1 loss that is added, 0 or more.
+
+    Raises:
+        ValueError: if `l1` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from trainers.losses import SSIMLoss
+        >>> target = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> SSIMLoss()(target, target).item(), round(SSIMLoss(l1=1)(target.flip(3), target).item(), 2)
+        (0.0, 1.32)
+    """
+
+    def __init__(self, l1: float = 0.0) -> None:
+        super().__init__()
+        if l1 < 0:
+            raise ValueError(f"l1 ({l1}) must be 0 or more, for example 0.16")
+        self.l1 = l1
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            preds: restored images, shape (B, C, H, W), values around [0, 1]; sides of 6 pixels or more.
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: if the shapes differ, or a side is too short.
+        """
+        difference = _difference(preds, target)
+        similarity = _similarity(structural_similarity_index_measure, preds, target, 6)
+        return 1 - similarity + self.l1 * difference.abs().mean()
+
+
+class MSSSIMLoss(SSIMLoss):
+    """1 − MS-SSIM, the structural similarity at five scales, each half of the one before.
+
+    Wang et al. (2003); mixed with L1 it is the loss of Zhao et al. (2017), 0.84 of this and 0.16 of L1: l1 = 0.19.
+
+    Args:
+        l1: weight of an L1 loss that is added, 0 or more.
+
+    Raises:
+        ValueError: if `l1` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from trainers.losses import MSSSIMLoss
+        >>> target = torch.rand(1, 1, 176, 176, generator=torch.Generator().manual_seed(0))
+        >>> MSSSIMLoss()(target, target).item()
+        0.0
+    """
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            preds: restored images, shape (B, C, H, W), values around [0, 1]; sides of 176 pixels or more.
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: if the shapes differ, or a side is too short.
+        """
+        difference = _difference(preds, target)
+        similarity = _similarity(multiscale_structural_similarity_index_measure, preds, target, 176)
+        return 1 - similarity + self.l1 * difference.abs().mean()
+
+
+class FocalFrequencyLoss(nn.Module):
+    """Weigh each frequency's squared error by how large it is, so that what the network cannot do yet counts most.
+
+    mean(w · |F d|²), F the orthonormal 2-d Fourier transform of each channel, w = |F d|^α over its largest value in the
+    channel, through which no gradient flows. Jiang et al. (ICCV 2021), Eq. (8), on whole images.
+
+    Args:
+        alpha: α, 0 or more; 0 is the mean squared error.
+
+    Raises:
+        ValueError: if `alpha` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from trainers.losses import FocalFrequencyLoss
+        >>> target = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(FocalFrequencyLoss()(target + 0.1, target).item(), 4)
+        0.01
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        if alpha < 0:
+            raise ValueError(f"alpha ({alpha}) must be 0 or more, for example 1")
+        self.alpha = alpha
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over all frequencies.
+
+        Args:
+            preds: restored images, shape (B, C, H, W).
+            target: ground truth, same shape.
+
+        Returns:
+            A scalar, in the range's units, squared.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        spectrum = torch.view_as_real(torch.fft.fft2(_difference(preds, target), norm="ortho"))
+        squared = spectrum.square().sum(-1)
+        weights = squared.detach() ** (self.alpha / 2)
+        largest = weights.amax((-2, -1), keepdim=True)
+        return (torch.where(largest > 0, weights / largest, 0) * squared).mean()
+
+
 class MRAELoss(nn.Module):
     """Mean relative absolute error, mean(|d| / target): the loss of MST++ and the score of the NTIRE 2022 challenge.
 
@@ -199,3 +332,17 @@ def _difference(preds: Tensor, target: Tensor) -> Tensor:
         )
     dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
     return preds.to(dtype) - target.to(dtype)
+
+
+def _similarity(measure: Callable[..., Any], preds: Tensor, target: Tensor, smallest: int) -> Tensor:
+    """Mean similarity of images in [0, 1], in float32 or better."""
+    if min(preds.shape[-2:]) < smallest:
+        raise ValueError(
+            f"preds (shape {tuple(preds.shape)}) must have sides of {smallest} pixels or more for this loss: raise "
+            "--data.patch_size, or choose another loss"
+        )
+    dtype = torch.promote_types(preds.dtype, torch.float32)
+    # Autocast would smooth in half precision, in which variances are lost.
+    with torch.autocast(preds.device.type, enabled=False):
+        similarity: Tensor = measure(preds.to(dtype), target.to(dtype), data_range=1.0)
+    return similarity

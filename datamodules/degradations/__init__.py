@@ -7,6 +7,7 @@ from datamodules.degradations.imresize import imresize
 from datamodules.degradations.jpeg import JPEGCompression
 from datamodules.degradations.noise import BenchmarkNoise, ClipNoise, GaussianNoise, ShotNoise
 from datamodules.degradations.rain import Rain
+from datamodules.degradations.second_order import DegradationRound, SecondOrderDegradation
 
 __all__ = [
     "BenchmarkNoise",
@@ -15,10 +16,12 @@ __all__ = [
     "Chain",
     "ClipNoise",
     "Degradation",
+    "DegradationRound",
     "GaussianNoise",
     "JPEGCompression",
     "MotionBlur",
     "Rain",
+    "SecondOrderDegradation",
     "ShotNoise",
     "imresize",
 ]

@@ -7,7 +7,17 @@ import torch
 from jsonargparse import auto_cli
 from torch import nn
 
-from trainers.losses import Charbonnier, FourierL1, MRAELoss, PSNRLoss, RootMSELoss
+from trainers.losses import (
+    Charbonnier,
+    FocalFrequencyLoss,
+    FourierL1,
+    MRAELoss,
+    MSSSIMLoss,
+    PSNRLoss,
+    RootMSELoss,
+    SSIMLoss,
+)
+from trainers.metrics.similarity import similarity
 
 LOSSES = [Charbonnier(), Charbonnier(eps=0.1), PSNRLoss(), FourierL1(), FourierL1(weight=2.0)]
 LOSSES += [MRAELoss(), RootMSELoss()]
@@ -125,3 +135,59 @@ def test_is_written_in_a_configuration_file(tmp_path):
     loss = auto_cli(task, args=["--config", str(tmp_path / "config.yaml")])
     assert isinstance(loss, FourierL1)
     assert loss.weight == 0.2
+
+
+def test_ssim_loss_is_one_minus_the_similarity_of_the_metrics():
+    preds, target = random_pair(2, 3, 24, 20, dtype=torch.float64)
+    expected = 1 - similarity(preds, target, peak=1.0).mean()
+    # torchmetrics mirrors the border, where the metrics' windows do not go.
+    assert SSIMLoss()(preds, target).item() == pytest.approx(expected.item(), abs=0.02)
+    assert SSIMLoss(l1=2)(preds, target) == SSIMLoss()(preds, target) + 2 * (preds - target).abs().mean()
+    assert SSIMLoss()(target, target).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "side"), [(SSIMLoss(), 6), (MSSSIMLoss(), 176)])
+def test_similarities_need_images_of_a_size(loss, side):
+    preds, target = random_pair(1, 1, side, side)
+    assert 0 < loss(preds, target).item() < 2
+    with pytest.raises(ValueError, match=f"must have sides of {side} pixels or more"):
+        loss(preds[..., 1:], target[..., 1:])
+
+
+def test_ms_ssim_loss_has_gradients_and_an_l1_part():
+    preds, target = random_pair(1, 1, 176, 180)
+    preds.requires_grad_()
+    MSSSIMLoss(l1=0.19)(preds, target).backward()
+    assert preds.grad.isfinite().all()
+    assert preds.grad.abs().max() > 0
+
+
+def test_focal_frequency_loss_by_hand():
+    # Spectrum of the difference: 2 at one frequency, 1 at another (orthonormal); weights 1 and 1/2.
+    spectrum = torch.zeros(1, 1, 4, 4, dtype=torch.complex128)
+    spectrum[0, 0, 0, 0], spectrum[0, 0, 2, 0] = 2, 1
+    preds = torch.fft.ifft2(spectrum, norm="ortho").real
+    assert FocalFrequencyLoss()(preds, torch.zeros_like(preds)).item() == pytest.approx((4 + 0.5) / 16)
+    squared = preds.square().mean().item()
+    assert FocalFrequencyLoss(alpha=0)(preds, torch.zeros_like(preds)).item() == pytest.approx(squared)
+    assert FocalFrequencyLoss()(preds, preds).item() == 0
+
+
+@pytest.mark.parametrize("kind", [SSIMLoss, MSSSIMLoss, FocalFrequencyLoss])
+def test_weights_of_similarities_and_frequencies_are_validated(kind):
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        kind(-1)
+
+
+@pytest.mark.parametrize("loss", [SSIMLoss(l1=1), FocalFrequencyLoss()])
+def test_similarities_and_frequencies_work_in_float32_under_autocast(loss):
+    preds, target = random_pair(2, 3, 16, 16)
+    half = preds.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(half, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(half.float(), target))
+    value.backward()
+    assert half.grad.isfinite().all()
+    with pytest.raises(ValueError, match="must have the shape of target"):
+        loss(preds[:1], target)
