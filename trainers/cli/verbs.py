@@ -133,6 +133,13 @@ FUNCTION_VERBS = {
         "trainers.commands.compare.command",
         "run_compare",
     ),
+    "data": FunctionVerb(
+        "list the published data sets: where they are, terms, layout, what a program can fetch",
+        ("lowrank data", "lowrank data div2k --output downloads"),
+        "trainers.commands.data_sets",
+        "run_data",
+        positional="names",
+    ),
     "demo": FunctionVerb(
         "train small networks on bundled photographs and compare them",
         ("lowrank demo", "lowrank demo learned substitution --steps 100 --output logs/demo"),

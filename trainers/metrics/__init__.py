@@ -19,7 +19,7 @@ from trainers.metrics.hyperspectral import (
     rmse,
     sam,
 )
-from trainers.metrics.perceptual import DISTS, LPIPS, NIQE
+from trainers.metrics.learned.perceptual import DISTS, LPIPS, NIQE
 from trainers.metrics.protocols import Protocol, protocol_metrics
 from trainers.metrics.psnr_ssim import PSNR, SSIM, Space, luma, psnr, ssim
 from trainers.metrics.temporal import flicker

@@ -28,7 +28,7 @@ ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
 """After which a server that sends nothing is given up."""
 LARGEST_BYTES = 16 * 2**30
-"""The largest file that is fetched; the largest released checkpoint of these families has 0.2 GB."""
+"""The largest checkpoint that is fetched; the largest released one of these families has 0.2 GB."""
 CHUNK = 2**20
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +56,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetch(address: str, target: Path, argument: str, *, size: int | None = None, sha256: str | None = None) -> str:
+def fetch(
+    address: str,
+    target: Path,
+    argument: str,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    largest: int = LARGEST_BYTES,
+) -> str:
     """Download a file, which appears under its name only when it is whole.
 
     What has arrived of it stays beside it after an interruption, and the next call goes on there if the server can and
@@ -68,6 +76,7 @@ def fetch(address: str, target: Path, argument: str, *, size: int | None = None,
         argument: name of the option or argument that gave the address, for messages.
         size: bytes that it must have; None: as many as the server promises.
         sha256: digest that it must have; None: any.
+        largest: bytes that it may have at most.
 
     Returns:
         Its SHA-256.
@@ -82,7 +91,7 @@ def fetch(address: str, target: Path, argument: str, *, size: int | None = None,
     with _progress(target.name) as report:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                _receive(address, partial, tag, given, size, report)
+                _receive(address, partial, tag, given, largest, report)
                 break
             except _Interrupted as error:
                 arrived = partial.stat().st_size if partial.exists() else 0
@@ -98,7 +107,7 @@ def fetch(address: str, target: Path, argument: str, *, size: int | None = None,
         partial.unlink()
         tag.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{given} must be a checkpoint, {problem}: open the address in a browser to see what it is"
+            f"{given} must be the address of a file, {problem}: open the address in a browser to see what it is"
         )
     with partial.open("rb") as file:
         os.fsync(file.fileno())
@@ -126,7 +135,7 @@ def _problem(path: Path, size: int | None, sha256: str | None, digest: str) -> s
     return ""
 
 
-def _receive(address: str, partial: Path, tag: Path, given: str, size: int | None, report: "_Report") -> None:
+def _receive(address: str, partial: Path, tag: Path, given: str, largest: int, report: "_Report") -> None:
     """Append what is missing of a file.
 
     Raises:
@@ -145,11 +154,11 @@ def _receive(address: str, partial: Path, tag: Path, given: str, size: int | Non
             if not _goes_on(response.status, response.headers, offset):
                 offset = 0
             rest = _promised(response.headers)
-            if max(size or 0, offset + (rest or 0)) > LARGEST_BYTES:
-                raise CheckpointError(f"{given} must have at most {LARGEST_BYTES} bytes, got {offset + (rest or 0)}")
+            if offset + (rest or 0) > largest:
+                raise CheckpointError(f"{given} must have at most {largest} bytes, got {offset + (rest or 0)}")
             _remember(tag, response.headers)
             with partial.open("ab" if offset else "wb") as file:
-                _copy(response, file, offset, rest, report)
+                _copy(response, file, offset, rest, largest, report)
     except urllib.error.HTTPError as error:
         if error.code == 416:
             # Longer than the file is now: what has arrived is of no use.
@@ -183,13 +192,13 @@ def _remember(tag: Path, headers: Message) -> None:
         tag.unlink(missing_ok=True)
 
 
-def _copy(response: Any, file: IO[bytes], offset: int, rest: int | None, report: "_Report") -> None:
+def _copy(response: Any, file: IO[bytes], offset: int, rest: int | None, largest: int, report: "_Report") -> None:
     arrived = 0
     while chunk := response.read(CHUNK):
         file.write(chunk)
         arrived += len(chunk)
-        if offset + arrived > LARGEST_BYTES:
-            raise CheckpointError(f"the server must send at most {LARGEST_BYTES} bytes, got more")
+        if offset + arrived > largest:
+            raise CheckpointError(f"the server must send at most {largest} bytes, got more")
         report(offset + arrived, None if rest is None else offset + rest)
     if rest is not None and arrived < rest:
         raise _Interrupted(f"the connection ended {rest - arrived} bytes before the promised end")

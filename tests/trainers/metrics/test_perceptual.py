@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from trainers.metrics import DISTS, LPIPS, NIQE, perceptual
+from trainers.metrics import DISTS, LPIPS, NIQE
+from trainers.metrics.learned import perceptual
 
 
 @pytest.mark.parametrize(("kind", "package"), [(LPIPS, "torchvision"), (DISTS, "torchvision"), (NIQE, "pyiqa")])

@@ -109,11 +109,10 @@ def test_redirections_elsewhere_and_in_circles_are_not(served, target, place):
     assert not target.exists()
 
 
-def test_a_file_without_end_is_given_up(served, target, monkeypatch):
-    monkeypatch.setattr(download, "LARGEST_BYTES", 1000)
+def test_a_file_without_end_is_given_up(served, target):
     served.content = CONTENT
     with pytest.raises(CheckpointError, match="at most 1000 bytes"):
-        fetch(f"{served.address}/net.pth", target, "pretrained")
+        fetch(f"{served.address}/net.pth", target, "pretrained", largest=1000)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/net.pth", "http://a..b/net.pth", "http://a b/"])

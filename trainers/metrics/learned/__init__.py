@@ -1,0 +1,1 @@
+"""Metrics that ask networks which were trained on photographs."""
