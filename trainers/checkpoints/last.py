@@ -116,8 +116,8 @@ class LastCheckpoint(Checkpoint):
         self._step = trainer.global_step
         self._validation_due = _validation_follows(trainer)
         periodic = self.every_n_train_steps is not None and self._step % self.every_n_train_steps == 0
-        # A validation saves at its end.
-        if self._save_due or (periodic and not self._validation_due):
+        # A validation saves at its end, when it is no longer due.
+        if (self._save_due or periodic) and not self._validation_due:
             self._save(trainer)
         if not (self._validation_due and _ends_here(trainer)):
             self._stop_if_told(trainer)

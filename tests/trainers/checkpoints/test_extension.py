@@ -29,7 +29,8 @@ class Noting(trainers.RestorationTask):
 def run(folder: Path, name: str, **options: Any) -> tuple[list[tuple[str, ...]], dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     task = Noting(nn.Conv2d(3, 3, 3, padding=1))
-    data = datamodules.DemoDataModule(patch_size=16, batch_size=2, epoch_length=4, eval_size=16, num_workers=0)
+    samples = options.pop("samples", 4)
+    data = datamodules.DemoDataModule(patch_size=16, batch_size=2, epoch_length=samples, eval_size=16, num_workers=0)
     SEEN.clear()
     quiet = {"accelerator": "cpu", "enable_progress_bar": False, "logs": folder, "name": name, "max_epochs": -1}
     trainers.run(task, data, **quiet | options)
@@ -52,5 +53,22 @@ def test_a_run_of_epochs_goes_on_by_steps(tmp_path):
     straight, weights = run(tmp_path, "straight", max_steps=6, check_val_every_n_epoch=3)
     before, _ = run(tmp_path, "extended", max_epochs=2, check_val_every_n_epoch=3)
     after, extended = run(tmp_path, "extended", max_steps=6, ckpt_path="last", check_val_every_n_epoch=3)
+    assert before + after == straight
+    torch.testing.assert_close(extended, weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        # Validations within a step and after it, in the middle of an epoch and at its end.
+        {"samples": 6, "accumulate_grad_batches": 4, "val_check_interval": 0.5},
+        {"samples": 10, "accumulate_grad_batches": 4, "check_val_every_n_epoch": None, "val_check_interval": 3},
+    ],
+    ids=str,
+)
+def test_accumulated_steps_are_extended(tmp_path, options):
+    straight, weights = run(tmp_path, "straight", max_steps=4, **options)
+    before, _ = run(tmp_path, "extended", max_steps=1, **options)
+    after, extended = run(tmp_path, "extended", max_steps=4, ckpt_path="last", **options)
     assert before + after == straight
     torch.testing.assert_close(extended, weights, rtol=0, atol=0)
