@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from datamodules.files.images import read_image
 from glmha import GLMHA, AttentionFactory, ChannelAttention, Restormer
+from glmha.shared.released.download import digest_of
 from trainers.cli.main import main
 from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
-from trainers.evaluation.provenance import digest
 
 Lowrank = Callable[..., int]
 SLOW = pytest.mark.slow
@@ -105,7 +105,7 @@ def test_the_saved_recipe_evaluates_the_checkpoint(lowrank: Lowrank, recipe, tmp
     assert lowrank(verb, "--config", run / "config.yaml", "--ckpt_path", checkpoint) == 0
     if verb != "predict":
         metrics = yaml.safe_load((tmp_path / "logs/run/version_1/metrics.json").read_text())
-        assert metrics["weights"] == {"path": str(checkpoint), "sha256": digest(checkpoint), "ema": False}
+        assert metrics["weights"] == {"path": str(checkpoint), "sha256": digest_of(checkpoint), "ema": False}
 
 
 def test_command_line_beats_checkpoint_and_recipe(lowrank: Lowrank, recipe, tmp_path):

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 import nystra
 from datamodules import PairedFolderDataModule
+from glmha.shared.released.download import digest_of
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from tests.trainers.tasks.one_value import Images, Offset, Photographs, trainer
 from trainers import RestorationTask
-from trainers.evaluation.provenance import digest
 from trainers.metrics import PSNR
 
 pytestmark = pytest.mark.filterwarnings(
@@ -98,7 +98,7 @@ def test_the_record_says_whether_weights_are_an_average(lowrank: Lowrank, recipe
         assert lowrank("test", "--config", recipe, *average, *options) == 0
         newest = max(tmp_path.rglob("metrics.json"), key=lambda path: path.stat().st_mtime_ns)
         weights = json.loads(newest.read_text())["weights"]
-        assert weights == {"path": str(last), "sha256": digest(last), "ema": ema}
+        assert weights == {"path": str(last), "sha256": digest_of(last), "ema": ema}
 
 
 class Published(PairedFolderDataModule):

@@ -7,12 +7,12 @@ import torch
 
 import nystra
 from datamodules import DemoDataModule
+from glmha.shared.released.download import digest_of
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from tests import goldens
 from trainers.cli.main import main
 from trainers.commands.compare.command import run_compare
 from trainers.commands.compare.variants import RELEASED
-from trainers.evaluation.provenance import digest
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_every_variant_is_measured_on_the_same_images(checkpoint, tmp_path, caps
     record = json.loads((tmp_path / "compare" / "metrics.json").read_text())
     assert len(record["images"]) == 2
     assert (record["partial"], record["images_expected"]) == (True, 4)
-    assert record["weights"] == {"path": str(checkpoint), "sha256": digest(checkpoint), "ema": None}
+    assert record["weights"] == {"path": str(checkpoint), "sha256": digest_of(checkpoint), "ema": None}
     assert (record["data"], record["window_size"], record["position_bias"]) == ("DemoDataModule", 16, "keep")
     assert {"torch", "opencv-python-headless", "jpeg"} <= set(record["versions"])
     assert "fidelity" not in record["variants"][RELEASED]
