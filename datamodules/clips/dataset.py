@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from datamodules.clips.frames import Clip, FrameFolder, number_of, open_clip, read_frames
+from datamodules.clips.frames import Clip, FrameFolder, open_clip, read_frames
 from datamodules.degradations.base import Degradation
 from datamodules.errors import DataError
 from datamodules.files.images import to_tensor
@@ -164,10 +164,12 @@ def check_frames(input_clip: Clip, target_clip: Clip) -> None:
             f"{paths} must have as many frames, got {len(input_clip)} and {len(target_clip)}; add the missing frames"
         )
     if isinstance(input_clip, FrameFolder) and isinstance(target_clip, FrameFolder):
-        names = [{number_of(file.stem): file.name for file in clip.files} for clip in (input_clip, target_clip)]
-        alone = [*(names[0][number] for number in names[0].keys() - names[1].keys())]
-        if alone and None not in alone:
-            raise DataError(f"{paths} must have frames of the same numbers, got {listed(alone)} in the first only")
+        alone = set(input_clip.numbers) - set(target_clip.numbers)
+        if alone:
+            raise DataError(
+                f"{paths} must have frames of the same numbers, got {listed(sorted(alone))} in the first only; rename "
+                "or replace the wrong ones"
+            )
 
 
 def stacked(frames: NDArray) -> NDArray:

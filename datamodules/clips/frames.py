@@ -54,7 +54,9 @@ class FrameFolder:
 
     def __init__(self, path: Path, argument: str = "clip") -> None:
         self.path = path
-        self.files = _in_order(list_images(path, argument), path)
+        numbered = _numbered(list_images(path, argument), path)
+        self.files = tuple(file for _, file in numbered)
+        self.numbers = tuple(number for number, _ in numbered)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -128,24 +130,25 @@ def read_frames(clip: Clip, start: int, stop: int, channels: int = 3) -> NDArray
     return np.stack([convert_channels(frame, channels) for frame in clip.frames(start, stop)])
 
 
-def number_of(name: str) -> int | None:
-    """The last number in a frame's name, such as 7 of `frame_0007`; None if there is none."""
-    found = re.findall(r"\d+", name)
-    return int(found[-1]) if found else None
-
-
 @functools.lru_cache(maxsize=64)
 def _film(path: Path, modified: int, size: int, process: int) -> Film:
     # Finding its frames reads the whole file.
     return Film(path)
 
 
-def _in_order(files: list[Path], folder: Path) -> tuple[Path, ...]:
-    numbered = [(number, file) for file in files if (number := number_of(file.stem)) is not None]
-    if len(numbered) < len(files):
-        # Without numbers the names tell the order.
-        return tuple(files)
-    ordered = sorted(numbered)
+def _numbered(files: list[Path], folder: Path) -> list[tuple[int, Path]]:
+    """Frames by their numbers, in order; without numbers in their names those tell the order."""
+    groups = [list(map(int, re.findall(r"\d+", file.stem))) for file in files]
+    if not any(groups):
+        return list(enumerate(files))
+    # The last number that is not the same in all names, such as 7 of `0007_x4`.
+    shortest = min(groups, key=len)
+    places = [place for place in range(1, len(shortest) + 1) if len({group[-place] for group in groups}) > 1]
+    if not places and len(files) > 1:
+        odd = files[groups.index(shortest)]
+        raise DataError(f"clip {folder} must have numbered frames, got {odd.name} among them; remove or rename it")
+    place = places[0] if places else 1
+    ordered = sorted((group[-place], file) for group, file in zip(groups, files, strict=True))
     steps = [after - before for (before, _), (after, _) in pairwise(ordered)]
     usual = max(set(steps), key=steps.count, default=1)
     for step, ((_, before), (_, after)) in zip(steps, pairwise(ordered), strict=True):
@@ -158,7 +161,7 @@ def _in_order(files: list[Path], folder: Path) -> tuple[Path, ...]:
                 f"clip {folder} must have every frame, got none between {before.name} and {after.name}; add the "
                 "missing frames, or make two clips"
             )
-    return tuple(file for _, file in ordered)
+    return ordered
 
 
 def describe(image: NDArray) -> str:

@@ -18,6 +18,34 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path, start, step, digits)
     assert read_frames(clip, 1, 5)[:, 0, 0, 2].tolist() == [10, 20, 30, 40]
 
 
+@pytest.mark.parametrize("name", ["{}_x4", "scene_2_{}", "f{}-24fps", "{:03}"])
+def test_the_number_that_changes_counts(tmp_path, name):
+    for number, frame in enumerate(frames(11)):
+        write_image(tmp_path / "clip" / f"{name.format(number)}.png", frame)
+    assert read_frames(open_clip(tmp_path / "clip"), 0, 11)[:, 0, 0, 2].tolist() == list(range(0, 110, 10))
+
+
+@pytest.mark.parametrize("name", ["cover", "poster_of_2"])
+def test_an_image_that_is_no_frame_is_named(tmp_path, name):
+    write_frames(tmp_path / "clip", frames(11), digits=1)
+    write_image(tmp_path / "clip" / f"{name}.png", frames(1)[0])
+    with pytest.raises(DataError, match=name):
+        open_clip(tmp_path / "clip")
+
+
+def test_without_numbers_the_names_tell_the_order(tmp_path):
+    for name, frame in zip("abc", frames(3), strict=True):
+        write_image(tmp_path / "clip" / f"{name}.png", frame)
+    assert read_frames(open_clip(tmp_path / "clip"), 0, 3)[:, 0, 0, 2].tolist() == [0, 10, 20]
+
+
+def test_frames_of_other_numbers_are_no_pair(tmp_path):
+    write_frames(tmp_path / "input", frames(3))
+    write_frames(tmp_path / "target", frames(3), start=1)
+    [fault] = check_clips(tmp_path / "input", tmp_path / "target")
+    assert "same numbers, got 0 in the first only" in fault
+
+
 def remove_one(folder):
     (folder / "00000003.png").unlink()
 

@@ -156,9 +156,9 @@ def _scores(
     named = {metric.name: metric for metric in metrics}
     values: dict[str, list[float]] = {name: [] for name in named}
     for image, target in zip(images, targets, strict=True):
-        frames = [each if each.ndim == 4 else each[None] for each in (image, target)]
-        numbers = scored_frames(data, len(frames[0])) if image.ndim == 4 else [0]
-        score = clip_score(named, *frames, numbers, data_set="", name="")
+        frames, wanted = (each if each.ndim == 4 else each[None] for each in (image, target))
+        numbers = scored_frames(data, len(frames)) if image.ndim == 4 else [0]
+        score = clip_score(named, frames, wanted, numbers, data_set="", name="")
         for name, value in score.values.items():
             values[name].append(value)
     return values

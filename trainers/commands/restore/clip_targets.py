@@ -60,6 +60,28 @@ def name_clip_targets(
     return targets
 
 
+def check_film_options(targets: dict[Path, Path], *, rate: float | None, exif: bool | None, **others: object) -> None:
+    """Refuse options that no result could show.
+
+    Args:
+        targets: the result of each clip.
+        rate: frames per second, of films that are made of frames.
+        exif: of images.
+        **others: options of films; None: not given.
+
+    Raises:
+        ValueError: if one is given in vain.
+    """
+    films = [source for source, target in targets.items() if is_film(target)]
+    if exif:
+        raise ValueError(f"exif ({exif}) must be false for clips; it is an option of images")
+    for name, value in others.items():
+        if value is not None and not films:
+            raise ValueError(f"{name} ({value}) must be left out where no film is written; add --format mp4")
+    if rate is not None and all(map(is_film, films)):
+        raise ValueError(f"rate ({rate}) must be left out where no film is made of frames; films keep their rate")
+
+
 def check_clip_name(target: Path) -> bool:
     """Check that a result can be written under its name; return whether one is there already.
 

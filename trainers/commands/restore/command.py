@@ -20,7 +20,7 @@ from glmha.shared.image_network import image_rules
 from glmha.shared.released.download import digest_of
 from glmha.shared.released.locate import locate
 from trainers.commands.restore.clip_file import ClipOptions, RestoredClip
-from trainers.commands.restore.clip_targets import holds_films, name_clip_targets
+from trainers.commands.restore.clip_targets import check_film_options, holds_films, name_clip_targets
 from trainers.commands.restore.clips import restore_clips
 from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
 from trainers.commands.restore.targets import Format, check_name, identity, name_targets
@@ -143,6 +143,7 @@ def restore_images(
                 f"network, which {'takes' if told else 'does not take'} it; {'20 is usual' if told else 'leave it out'}"
             )
         clip_targets = name_clip_targets(images, output, suffix=suffix, format=format)
+        check_film_options(clip_targets, exif=exif or None, codec=codec, quality=quality, rate=rate)
         clip_options = ClipOptions(
             options,
             ClipTiles(16 if frames == "auto" else frames, 2 if frame_overlap is None else frame_overlap),

@@ -71,6 +71,14 @@ def test_a_film_becomes_a_film_or_frames(net, format):
     assert [path.name for path in Path("out").iterdir()] == [result.target.name]
 
 
+def test_frames_become_a_film_of_a_rate(net):
+    write_frames(Path("walk"), smooth(4))
+    [result] = run("walk", format="mkv", rate=24000 / 1001, codec="ffv1")
+    film = Film(result.target)
+    assert (film.format.codec, len(film), film.has_sound) == ("ffv1", 4, False)
+    assert float(film.format.rate) == pytest.approx(24000 / 1001, rel=1e-3)
+
+
 @pytest.mark.parametrize("calls", [1, 7, 12, 20])
 def test_a_stopped_run_goes_on_where_it_was(net, calls, monkeypatch):
     write_frames(Path("walk"), smooth(9))
@@ -162,6 +170,10 @@ def test_a_network_of_images_restores_a_film_frame_by_frame(monkeypatch):
         ({"output": Path()}, "output"),
         ({"quality": 70}, "quality"),
         ({"rate": 0.0}, "rate"),
+        ({"rate": 24.0}, "rate"),
+        ({"exif": True}, "exif"),
+        ({"codec": "h264", "format": "png"}, "codec"),
+        ({"quality": 3, "format": "png"}, "quality"),
         ({"frames": 2}, "frames"),
         ({"noise_level": 10.0}, "noise_level"),
     ],
