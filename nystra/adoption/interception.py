@@ -53,6 +53,7 @@ class Interception(TorchFunctionMode):
         super().__init__()
         self.owner = owner
         self._pending: weakref.WeakSet[Product] = weakref.WeakSet()
+        self._has_noted = False
         self._work = contextlib.ExitStack()
 
     def __enter__(self) -> Interception:
@@ -79,10 +80,10 @@ class Interception(TorchFunctionMode):
             _INNERMOST.interception = self
 
     def _intercept(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if self._pending and _writes(func, kwargs):
+        if self._has_noted and _writes(func, kwargs):
             self._compute_before_written(args, kwargs)
         interceptor = INTERCEPTORS.get(func)
-        if any(issubclass(each, Noted) for each in types):
+        if types and any(issubclass(each, Noted) for each in types):
             if interceptor is None or any(isinstance(each, Weights) for each in tree_leaves((args, kwargs))):
                 return apply(func, args, kwargs)
             # A product of a product: the host's own linear map of queries, for one.
@@ -101,6 +102,7 @@ class Interception(TorchFunctionMode):
         if self.owner.is_recomputed():
             return NotImplemented
         product = Product(query, key, self.owner, pending=self._pending)
+        self._has_noted = True
         product.origin = self.owner.place()
         return Logits.of(product, product.lead)
 

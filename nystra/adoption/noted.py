@@ -21,7 +21,8 @@ from nystra.adoption.product import NOT_SEEN, Product, autocast
 Handler = Callable[..., Any]
 # Function of torch → what it makes of noted tensors; `NotImplemented`: they are to be computed.
 HANDLERS: dict[Any, Handler] = {}
-# Functions and attributes that ask for what noted tensors know.
+# Attributes and functions that ask for what noted tensors know.
+ATTRIBUTES = ("shape", "ndim", "dtype", "device", "layout", "itemsize", "nbytes", "is_cuda", "is_cpu", "requires_grad")
 QUESTIONS = {
     Tensor.size,
     Tensor.dim,
@@ -36,8 +37,8 @@ QUESTIONS = {
     torch.numel,
     torch.is_floating_point,
     torch.is_complex,
+    *(getattr(Tensor, name).__get__ for name in ATTRIBUTES),
 }
-ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "itemsize", "nbytes", "is_cuda", "is_cpu", "requires_grad"}
 
 
 class Noted(Tensor):
@@ -105,8 +106,7 @@ def _refuse_gradient(_: Tensor) -> None:
 
 def apply(func: Any, args: Any, kwargs: Any) -> Any:
     """Do to noted tensors what a function of torch does: note it if it is foreseen, else compute them first."""
-    asked = getattr(func, "__name__", "") == "__get__" and getattr(func.__self__, "__name__", "") in ATTRIBUTES
-    if func in QUESTIONS or asked:
+    if func in QUESTIONS:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
     handler = HANDLERS.get(func)
@@ -122,14 +122,17 @@ def apply(func: Any, args: Any, kwargs: Any) -> Any:
 
 def foreseen(handler: Handler, *args: Any, **kwargs: Any) -> Any:
     """Call a handler, if these are arguments that it knows."""
+    return handler(*args, **kwargs) if _takes(handler, len(args), *kwargs) else NotImplemented
+
+
+@functools.cache
+def _takes(handler: Handler, count: int, *names: str) -> bool:
+    """Whether a handler takes a number of arguments by place, and those of some names."""
     try:
-        _signature(handler).bind(*args, **kwargs)
+        inspect.signature(handler).bind(*(None,) * count, **dict.fromkeys(names))
     except TypeError:
-        return NotImplemented
-    return handler(*args, **kwargs)
-
-
-_signature = functools.lru_cache(maxsize=None)(inspect.signature)
+        return False
+    return True
 
 
 def _is_settled(each: Noted) -> bool:
