@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -46,6 +45,7 @@ def attend(
     value: Tensor,
     *,
     window: Window | None = None,
+    extra: tuple[int, int] = (0, 0),
     bias: Tensor | None = None,
     mask: Tensor | None = None,
     scale: float | None = None,
@@ -58,7 +58,9 @@ def attend(
         key: as queries; (..., h, M, d) with M other than N for exact attention only.
         value: as keys.
         window: h and w of the tokens' map, N = h·w; None: a square if N is one, else a sequence, 1×N.
-        bias: table of offsets, ((2h - 1)·(2w - 1), heads) as Swin stores it, or of pairs of tokens, (heads or 1, N, N).
+        extra: numbers of tokens before and behind the map's: class tokens, registers, text. N counts them, too.
+        bias: table of offsets, ((2h - 1)·(2w - 1), heads) as Swin stores it, or of pairs of tokens, (heads or 1, N, N);
+            of pairs only where there are extra tokens.
         mask: as torch's `attn_mask`: booleans, true where a token is seen, or numbers that are added; broadcast to
             (..., h, N, N), or repeated if it is of the windows of one image, (windows, N, N) or (windows, 1, N, N).
             The masks of shifted windows are known again, and kernels follow them exactly; any other is taken as a bias.
@@ -80,6 +82,8 @@ def attend(
         True
         >>> attend(query, key, value, window=(4, 16), kernel=LandmarkPooling(4, 16)).shape
         torch.Size([5, 2, 64, 16])
+        >>> attend(query, key, value, window=(7, 9), extra=(1, 0), kernel=LandmarkPooling(4, 16)).shape
+        torch.Size([5, 2, 64, 16])
     """
     kernel = Softmax() if kernel is None else kernel
     if query.dim() < 3 or query.shape[:-2] != key.shape[:-2] or key.shape[:-1] != value.shape[:-1]:
@@ -88,13 +92,17 @@ def attend(
             f"query, key and value must be (..., heads, tokens, channels) of the same windows, got {shapes}"
         )
     tokens, channels = query.shape[-2:]
-    window = window or square(tokens) or (1, tokens)
-    if math.prod(window) != tokens:
-        raise ValueError(f"window ({window[0]}×{window[1]}) must hold the {tokens} tokens of a query")
+    inside = tokens - sum(extra)
+    if min(extra) < 0 or inside < 1:
+        raise ValueError(f"extra {extra} must be numbers of tokens that leave some of the {tokens} to a map")
+    window = window or square(inside) or (1, inside)
+    layout = Layout(window, *extra)
+    if layout.tokens != tokens:
+        raise ValueError(f"window ({layout}) must hold the {tokens} tokens of a query")
     product = Product(query * (channels**-0.5 if scale is None else scale), key, _Caller(), query.dim() - 3)
     heads, keys = query.shape[-3], key.shape[-2]
     table: TableBias | None = None
-    if bias is not None and bias.dim() == 2 and keys == tokens:
+    if bias is not None and bias.dim() == 2 and keys == tokens and not any(extra):
         if bias.shape != ((2 * window[0] - 1) * (2 * window[1] - 1), heads):
             raise ValueError(
                 f"bias {tuple(bias.shape)} must be ((2h - 1)·(2w - 1), heads) of a {window[0]}×{window[1]} window and "
@@ -115,7 +123,9 @@ def attend(
             )
         return fused(product, value)
     kernel.cost(window, channels)
-    recovered = _RECOVERIES.of(product, Layout(window))
+    if any(extra):
+        kernel.require_masses()
+    recovered = _RECOVERIES.of(product, layout)
     most = 0.0 if table is None else float(table.table.detach().max() - table.table.detach().min())
     obstacle = recovered.obstacle(product, most)
     if obstacle is not None:

@@ -80,6 +80,18 @@ def test_gradients_reach_queries_and_biases(laid, kernel):
     torch.testing.assert_close(gradients, expected)
 
 
+@pytest.mark.parametrize("extra", [(1, 0), (3, 2), (0, 4)])
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("kernel", [None, LandmarkPooling(1, 60, "none"), ContentPooling(4, 4, 4)])
+def test_tokens_beside_the_map_are_attended_exactly(extra, pairs, kernel):
+    count = 60 + sum(extra)
+    query, key, value = tokens(3, 2, count, 8)
+    bias = torch.randn(2, count, count) if pairs else None
+    expected = F.scaled_dot_product_attention(query, key, value, bias)
+    attended = attend(query, key, value, window=(6, 10), extra=extra, bias=bias, kernel=kernel)
+    torch.testing.assert_close(attended, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_keys_of_another_number_are_attended_exactly():
     query, key, value = torch.randn(3, 2, 16, 8), torch.randn(3, 2, 36, 8), torch.randn(3, 2, 36, 8)
     bias = torch.randn(2, 16, 36)
@@ -100,6 +112,9 @@ def test_kernels_differ_from_exact_attention_and_keep_its_dtype():
     ("options", "message"),
     [
         ({"window": (4, 4)}, r"window \(4×4\) must hold the 64 tokens"),
+        ({"window": (8, 8), "extra": (1, 0)}, r"window \(8×8 \+ 1\) must hold the 64 tokens"),
+        ({"extra": (60, 4)}, r"extra \(60, 4\) must be numbers of tokens that leave some"),
+        ({"extra": (1, 0), "bias": torch.zeros(225, 2)}, r"bias \(225, 2\) must be \(2, 64, 64\)"),
         ({"bias": torch.zeros(9, 2)}, r"bias \(9, 2\) must be \(\(2h - 1\)"),
         ({"bias": torch.zeros(3, 64, 64)}, r"bias \(3, 64, 64\) must be \(2, 64, 64\)"),
         ({"mask": torch.zeros(2, 64, 64)}, "may be of 2 heads or of 2 windows"),
