@@ -31,12 +31,14 @@ class ExactSite:
     """An attention of another library's module, always exact: its keys are of other tokens than its queries.
 
     Attributes:
+        extra: numbers of tokens before and behind those of a map.
         products: number of products in a call of the module that are attended here.
         notes: why products were computed as the host does, each once.
         bypassed: whether the module computes its attention as it did before it was adopted, see `as_host`.
     """
 
     def __init__(self) -> None:
+        self.extra = (0, 0)
         self.products = 1
         self.notes: list[str] = []
         self.bypassed = False
@@ -48,7 +50,7 @@ class ExactSite:
             product: of queries and keys.
             value: (*lead, M, d).
             turn: number of the product in the call of the module.
-            hint: h and w that the call's arguments tell, used where neither the user nor a bias tells.
+            hint: h and w of the map that the call's arguments tell, used where neither the user nor a bias tells.
         """
         return fused(product, value)
 
@@ -65,7 +67,6 @@ class AdoptedSite(ExactSite):
         kernel: makes outputs of queries, keys and values.
         window_size: h and w of the windows of its first product, in tokens.
         num_heads: h.
-        extra: numbers of tokens before and behind those of a window.
         maps: what tells the sides of whole maps; None: nothing does.
     """
 
@@ -130,12 +131,11 @@ class AdoptedSite(ExactSite):
     def layout(self, product: Product, hint: Window | None) -> Layout | None:
         """The layout of a product's tokens that anything but a bias tells; None: nothing does."""
         tokens = product.sides[0]
-        for told in (self._given, None if hint is None else Layout(hint)):
-            if told is not None and told.tokens == tokens:
-                return told
+        if self._given is not None and self._given.tokens == tokens:
+            return self._given
         inside = tokens - sum(self.extra)
         sides = None if self.maps is None else self.maps.of(inside, product.lead)
-        sides = sides or (square(inside) if inside > 0 else None)
+        sides = sides or hint or (square(inside) if inside > 0 else None)
         return None if sides is None else Layout(sides, *self.extra)
 
     def recover(self, product: Product, turn: int, layout: Layout | None) -> Recovered:
@@ -207,7 +207,9 @@ class _Call:
 
     def attend(self, product: Product, value: Tensor) -> Tensor:
         turn, self.turn = self.turn, self.turn + 1
-        return self.site.attend(product, value, turn, told_window(self.arguments, product.sides[0]))
+        return self.site.attend(
+            product, value, turn, told_window(self.arguments, product.sides[0] - sum(self.site.extra))
+        )
 
     def unforeseen(self, noted: Tensor, reason: str) -> None:
         (self.of_weights if isinstance(noted, Weights) else self.of_products).append(reason)

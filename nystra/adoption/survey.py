@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nystra.adoption.interception import Interception
@@ -31,6 +32,11 @@ from nystra.adoption.recovery.recovered import Recovered
 from nystra.adoption.site import AdoptedSite, fused
 from nystra.sites.site import WindowAttention
 
+# Functions of maps that hosts call where others have modules.
+MAKE_MAPS = {
+    *(torch.conv2d, torch.pixel_shuffle, torch.pixel_unshuffle, F.conv2d, F.pixel_shuffle, F.pixel_unshuffle),
+    *(F.avg_pool2d, F.adaptive_avg_pool2d, F.max_pool2d, F.adaptive_max_pool2d, F.interpolate, F.pad),
+}
 # Largest difference of recovered attention from the host's, of the largest output, in float32.
 TOLERANCE = 1e-4
 
@@ -53,17 +59,19 @@ class Source(NamedTuple):
     """A module whose inputs or outputs are maps.
 
     Attributes:
-        module: any.
+        module: any; None: a function's results are maps, which nothing tells once it is adopted.
         outputs: whether its outputs are.
         maps: their sides.
     """
 
-    module: nn.Module
+    module: nn.Module | None
     outputs: bool
     maps: Maps
 
     def watch(self) -> None:
         """Note the maps of all calls from now on; however often this is asked for, they are noted once."""
+        if self.module is None:
+            return
         if self.outputs and self.maps.after not in self.module._forward_hooks.values():
             self.module.register_forward_hook(self.maps.after)
         if not self.outputs and self.maps.before not in self.module._forward_pre_hooks.values():
@@ -136,7 +144,7 @@ class _Surveyor:
         self.found: dict[str, list[Found]] = {}
         self.given = given
         self.attended: weakref.WeakKeyDictionary[Product, Found] = weakref.WeakKeyDictionary()
-        self.sources: dict[tuple[nn.Module, bool], Source] = {}
+        self.sources: dict[tuple[nn.Module | None, bool], Source] = {}
         self.sequences = Sequences()
 
     def enter(self, call: Call) -> None:
@@ -154,7 +162,9 @@ class _Surveyor:
         dims = {part.dim() for part in parts}
         dim = dim % max(dims)
         # (B, tokens, channels), or with an axis of heads before or behind the tokens.
-        if (dims, dim) in (({3}, 1), ({4}, 1), ({4}, 2)):
+        # Of maps, channels are put together.
+        of_maps = dims == {4} and self._map_of(parts[0][0, 0].numel(), (len(parts[0]),)) is not None
+        if (dims, dim) in (({3}, 1), ({4}, 1), ({4}, 2)) and not of_maps:
             counts, images = [part.shape[dim] for part in parts], len(parts[0])
 
             def may_be_map(count: int) -> bool:
@@ -164,14 +174,21 @@ class _Surveyor:
 
             self.sequences.note(counts, images, list(map(may_be_map, counts)))
 
-    def _source(self, module: nn.Module, *, outputs: bool) -> Source:
+    def make(self, result: Any) -> None:
+        """Take note of the result of a function that makes maps."""
+        self._source(None, outputs=True).maps.after(None, (), result)
+
+    def _source(self, module: nn.Module | None, *, outputs: bool) -> Source:
         return self.sources.setdefault((module, outputs), Source(module, outputs, Maps()))
 
     def _map_of(self, tokens: int, lead: tuple[int, ...]) -> tuple[Source, Window] | None:
-        """What tells the sides of a map of a number of tokens: the squarest, as other axes may look like a map's."""
+        """What tells the sides of a map of a number of tokens: the squarest, as other axes may look like a map's.
+
+        Of equals, it is a module: its later maps will tell, too.
+        """
         told = [(source, source.maps.of(tokens, lead)) for source in self.sources.values()]
         found = [(source, sides) for source, sides in told if sides is not None]
-        return min(found, key=lambda each: max(each[1]) / min(each[1]), default=None)
+        return min(found, key=lambda each: (max(each[1]) / min(each[1]), each[0].module is None), default=None)
 
     def attend(self, product: Product, value: Tensor) -> Tensor:
         expected = product.copy().compute().softmax(-1).to(value.dtype) @ value
@@ -250,15 +267,11 @@ class _Surveyor:
             found.given = Layout(kept)
         if found.given is not None:
             return found.given
-        if told := told_window(arguments, tokens):
-            return Layout(told)
-        told_map, extra = self._map_of(tokens, lead), (0, 0)
-        if told_map is None and parts is not None:
-            tokens, extra = parts.inside, (parts.before, parts.after)
-            told_map = self._map_of(tokens, lead)
+        tokens, extra = (tokens, (0, 0)) if parts is None else (parts.inside, (parts.before, parts.after))
+        told_map = self._map_of(tokens, lead)
         if told_map is not None:
             found.source = told_map[0]
-        sides = square(tokens) if told_map is None else told_map[1]
+        sides = told_window(arguments, tokens) or (square(tokens) if told_map is None else told_map[1])
         return None if sides is None else Layout(sides, *extra)
 
 
@@ -278,6 +291,8 @@ class _Watching(Interception):
 
     def _intercept(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         result = super()._intercept(func, types, args, kwargs)
+        if func in MAKE_MAPS:
+            self.owner.make(result)
         if func in (torch.cat, torch.concat, torch.concatenate):
             parts, dim = _joined(*args, **kwargs)
             self.owner.join(list(parts), dim)

@@ -69,14 +69,14 @@ def told_window(arguments: tuple[Any, ...], tokens: int) -> Window | None:
     pairs = [(whole[place], whole[place + 1]) for place in range(len(whole) - 1)]
     for each in arguments:
         if isinstance(each, Tensor) and each.dim() == 4:
-            pairs += _sides(each)
+            pairs += _sides(each)[::-1]
         elif isinstance(each, tuple | list) and len(each) == 2 and all(isinstance(side, int) for side in each):
             pairs.append((each[0], each[1]))
     return next((pair for pair in pairs if pair[0] * pair[1] == tokens and min(pair) > 1), None)
 
 
 def _sides(maps: Tensor) -> list[Window]:
-    """Height and width of maps (B, H, W, C) or (B, C, H, W), whichever they are."""
+    """Height and width of maps (B, H, W, C) or (B, C, H, W), whichever they are; the latter is the more frequent."""
     return [(maps.shape[1], maps.shape[2]), (maps.shape[2], maps.shape[3])]
 
 
@@ -136,7 +136,7 @@ class Maps:
         for each in arguments:
             self._note(each)
 
-    def after(self, _: nn.Module, __: tuple[Any, ...], result: Any) -> None:
+    def after(self, _: nn.Module | None, __: tuple[Any, ...], result: Any) -> None:
         """Note the maps that come out of a module: a forward hook."""
         self._note(result)
 

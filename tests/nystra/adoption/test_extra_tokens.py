@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import nystra
@@ -137,6 +138,44 @@ def test_a_map_whose_sides_nothing_tells_is_attended_exactly_and_noted():
         result = run(net, other)
     nystra.release(net)
     assert_same(result, run(net, other))
+
+
+class PooledTokens(nn.Module):
+    """Attention of pooled maps, all in one module: no module has maps of the tokens' sides."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.token = inner, nn.Parameter(torch.randn(1, 1, C))
+
+    def forward(self, image):
+        tokens = F.avg_pool2d(image, 2).flatten(2).transpose(1, 2)
+        return self.inner(torch.cat([self.token.expand(len(image), -1, -1), tokens], -2))
+
+
+def test_maps_of_functions_are_known_on_the_sample_and_attended_exactly_at_other_sizes():
+    torch.manual_seed(0)
+    net = PooledTokens(hosts.Baddbmm(C, 2)).eval()
+    images = [torch.randn(1, C, *sides) for sides in ((8, 14), (12, 8), (14, 8))]
+    expected = [run(net, image) for image in images]
+    (row,) = nystra.adopt(net, images[0]).rows
+    assert (row.window, row.extra) == ((4, 7), (1, 0))
+    nystra.substitute(net, nystra.LandmarkPooling(1, 4, "none"))
+    assert not torch.allclose(run(net, images[0]), expected[0], atol=1e-4)
+    with pytest.warns(UserWarning, match="sides of a map of 24 tokens"):
+        assert_same(run(net, images[1]), expected[1])
+
+
+def test_channels_that_look_like_rows_do_not_hide_a_map():
+    """A map of 8×7 and 8 other tokens are as many as 4 channels of 16 rows."""
+    torch.manual_seed(0)
+    net = hosts.PatchTokens([hosts.Baddbmm(4, 1)], 4, 1, 7).eval()
+    images = [torch.randn(1, 4, *sides) for sides in ((12, 16), (16, 14))]
+    expected = [run(net, image) for image in images]
+    (row,) = nystra.adopt(net, images[0]).rows
+    assert (row.window, row.extra) == ((6, 8), (1, 7))
+    for image, result, window in zip(images, expected, ((6, 8), (8, 7)), strict=True):
+        nystra.substitute(net, exact_in(window))
+        assert_same(run(net, image), result, 5e-5)
 
 
 def test_plans_and_copies_take_maps_with_other_tokens():
