@@ -90,6 +90,19 @@ def scaled(net: nn.Module, gain: float) -> nn.Module:
     return net
 
 
+class Hub:
+    """Notes what is pushed to a model hub; the folder that it lies in has another name each time."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def create_repo(self, repository: str, **options: Any) -> None:
+        self.recorder("create_repo")(repository, **options)
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+        self.recorder("upload_folder")(repo_id, Path(folder_path, "README.md").read_text(), commit_message)
+
+
 def write_inputs(folder: Path) -> None:
     """Write what the verbs read."""
     rng = np.random.default_rng(0)
@@ -168,7 +181,12 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("compare.command", peak_memory=lambda *_: 1.0, draw=nothing, provenance=lambda *_: {})
     parts = {name: recorder(name, lambda *_, **__: "summary") for name in ("learned", "spectral")}
     patch.setattr(import_module("trainers.commands.demo.command"), "PARTS", parts)
-    replace("export", load_network=named_network)
+    for module in ("export", "push", "info"):
+        replace(module, load_network=named_network, locate=lambda source, *_: Path(source))
+    for module in ("export", "info"):
+        replace(module, make_card=lambda net, file: {"architecture": str(file), "parameters": 1, "licence": None})
+    replace("data_sets", fetch=nothing)
+    patch.setattr("huggingface_hub.HfApi", lambda: Hub(recorder))
     replace("restore.command", load_network=named_network)
     patch.setattr(nystra, "substitute", recorder("substitute"))
     faults = SimpleNamespace(errors=[], shortfalls=[])

@@ -136,6 +136,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "output": {"output": "other"},
         },
     ),
+    "data": (
+        {},
+        {"names": {"names": ["sidd"]}, "output": {"output": "other", "names": ["div2k"]}, "json": {"json": True}},
+    ),
     "demo": ({}, {"parts": {"parts": ["learned"]}, "output": {"output": "other"}, "steps": {"steps": 1}}),
     "diff": (
         {"results": ["first", "second"], "rows": 1},
@@ -149,9 +153,22 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
     ),
     "export": (
         {"checkpoint": "net.pth", "output": "a.pth"},
-        {"checkpoint": {"checkpoint": "other.pth"}, "output": {"output": "b.pth"}},
+        {
+            "checkpoint": {"checkpoint": "other.pth"},
+            "output": {"output": "b.pth"},
+            "format": {"format": "safetensors"},
+        },
     ),
-    "info": ({}, {"json": {"json": True}}),
+    "info": ({}, {"files": {"files": ["net.pth"]}, "json": {"json": True}}),
+    "models": (
+        {},
+        {
+            "names": {"names": ["swinir-s-x2"]},
+            "family": {"family": "uformer"},
+            "task": {"task": "rain"},
+            "json": {"json": True},
+        },
+    ),
     "prepare": (
         {"dataset": "div2k", "source": "source", "output": "out"},
         {
@@ -168,6 +185,15 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "workers": {"workers": 0},
         },
     ),
+    "push": (
+        {"checkpoint": "net.pth", "repository": "me/net"},
+        {
+            "checkpoint": {"checkpoint": "other.pth"},
+            "repository": {"repository": "me/other"},
+            "private": {"private": True},
+            "licence": {"licence": "mit"},
+        },
+    ),
     "recipes": ({}, {"names": {"names": ["demo/swinir.yaml"]}}),
     "restore": (
         {"images": ["in/a.png"], "pretrained": "net.pth", "output": "out", "tile": 16, "overlap": 4, "device": "cpu"},
@@ -181,8 +207,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "frames": {"frames": 8},
             "frame_overlap": {"frame_overlap": 4},
             "noise_level": {"noise_level": 20.0},
-            "codec": {"codec": "h264"},
-            "rate": {"rate": 24.0},
             "device": {"device": "cuda:77"},
             "precision": {"precision": "bf16"},
             "self_ensemble": {"self_ensemble": True},
@@ -192,6 +216,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "suffix": {"suffix": "_r"},
             "format": {"format": "tif"},
             "quality": {"quality": 50, "format": "jpg"},
+            "codec": {"codec": "h264"},
+            "rate": {"rate": 24.0},
             "exif": {"exif": True},
             "overwrite": {"overwrite": True, "output": "full"},
         },
@@ -210,6 +236,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
 }
 # Beside what an option is heard of, where the least that the verb needs leaves it no room.
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("data", "output"): {"names": ["div2k"]},
     ("diff", "common"): {"results": ["first", "third"]},
     ("prepare", "seed"): {"dataset": "sidd"},
     ("restore", "exif"): {"images": ["camera.jpg"]},
@@ -219,7 +246,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("score", "scale"): {"protocol": "super_resolution", "scale": 3},
 }
 # What is printed is all that these verbs do.
-PRINTING = ("analyze complexity", "diff", "info", "recipes", "runs")
+PRINTING = ("analyze complexity", "data", "diff", "info", "models", "recipes", "runs")
 PATHS = ("images", "output", "pretrained", "source", "queries", "figure", "checkpoint", "modules", "folders", "results")
 
 
