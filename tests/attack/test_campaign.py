@@ -1,5 +1,6 @@
 """The campaign's judge can condemn: planted faults are counted where they belong, and a right command as right."""
 
+import itertools
 import json
 import os
 import random
@@ -131,6 +132,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a bug": (raise_error, "traceback"),
     "a crash": (lambda path: os.kill(os.getpid(), signal.SIGSEGV), "traceback"),
     "no end": (lambda path: time.sleep(60), "hung"),
+    "work without end": (lambda path: sum(1 for _ in itertools.count()), "hung"),
     "an input removed": (remove_it, "lost"),
     "an input changed": (change_it, "lost"),
     "half a file": (leave_a_half, "lost"),
@@ -155,6 +157,29 @@ def test_a_planted_fault_is_counted_where_it_belongs(shared, tmp_path, monkeypat
     assert (what, verdict.column) == ("planted", column), verdict.reason
     assert bool(verdict.reason) == (column != "right")
     assert json.loads((tmp_path / "attack.json").read_text())["column"] == column
+
+
+@pytest.mark.parametrize(
+    ("share", "hung_after"),
+    # Of a processor: all of it, as much as a busy machine leaves, and none.
+    [(1.0, 60), (0.1, 300), (0.0, 60)],
+)
+def test_a_busy_machine_is_no_endless_wait(monkeypatch, share, hung_after):
+    clock = [0.0]
+    monkeypatch.setattr(execution.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(execution, "_processor_seconds", lambda group: share * clock[0])
+    is_hung = execution._watch_time(1, 60.0)
+    while not is_hung():
+        clock[0] += 0.5
+    assert hung_after <= clock[0] <= hung_after + 2
+
+
+def test_processor_time_counts_processes_of_the_group(tmp_path):
+    before = execution._processor_seconds(os.getpgrp())
+    began = time.process_time()
+    while time.process_time() < began + 0.1:
+        pass
+    assert execution._processor_seconds(os.getpgrp()) > before
 
 
 def test_a_refusal_that_should_be_none_and_the_reverse_are_found(shared, tmp_path):

@@ -19,7 +19,10 @@ from tests.attack.campaign.judging import ENDED_BY_SIGNAL, Verdict, judge_files,
 from tests.attack.inputs.attack import Attack, Ended, Maker, Shared, Step
 
 SECONDS = 60.0
-"""Time that one command may take; on two idle processors the slowest takes three."""
+"""Time of a processor that one command may take, and time for which it may take none at all: so a machine that is busy
+with other things does not count. On two idle processors the slowest takes three."""
+LONGEST = 5
+"""Times `SECONDS` that a command may take by the clock, whatever it does."""
 MEMORY = 2**30
 """Bytes that an input may cost beside what the process has anyway."""
 ADDRESSES = 4 * 2**30
@@ -28,7 +31,7 @@ EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pty.
 CONNECTING = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
 MARK = "executed"
 """File in the folder of an attack that is there only if something was executed or an address was asked."""
-LEAVING_SECONDS = 20.0
+LEAVING_SECONDS = 60.0
 """Time for processes of a command to follow it to its end."""
 
 
@@ -102,14 +105,16 @@ def run(step: Step, folder: Path, output: Path, seconds: float) -> tuple[Ended, 
     if step.disturb is not None:
         with contextlib.suppress(ProcessLookupError):
             step.disturb(process)
-    deadline = time.monotonic() + seconds
+    is_hung = _watch_time(process, seconds)
     while (ended := os.wait4(process, os.WNOHANG))[0] == 0:
-        if time.monotonic() > deadline:
+        if is_hung():
             # Where it is shows what it waits for.
             os.kill(process, signal.SIGABRT)
             os.waitpid(process, 0)
             _kill_group(process)
-            raise TimeoutError(f"still running after {seconds:g} s: {files[1].read_text(errors='replace')[-2000:]}")
+            raise TimeoutError(
+                f"still running, {seconds:g} s of work or waiting: {files[1].read_text(errors='replace')[-2000:]}"
+            )
         time.sleep(0.005)
     status = os.waitstatus_to_exitcode(ended[1])
     left = _outlived(process)
@@ -119,6 +124,35 @@ def run(step: Step, folder: Path, output: Path, seconds: float) -> tuple[Ended, 
         err += f"\n{left}"
         status = status or 1
     return Ended(status, out, err), memory
+
+
+def _watch_time(group: int, seconds: float) -> Callable[[], bool]:
+    """Return what tells whether processes have worked, or waited without any work, for too long."""
+    began = changed = looked = time.monotonic()
+    worked = 0.0
+
+    def is_hung() -> bool:
+        nonlocal changed, looked, worked
+        now = time.monotonic()
+        if now - looked > min(1.0, seconds / 10):
+            looked, before, worked = now, worked, _processor_seconds(group)
+            if worked != before:
+                changed = now
+        return worked > seconds or now - changed > seconds or now - began > LONGEST * seconds
+
+    return is_hung
+
+
+def _processor_seconds(group: int) -> float:
+    """Time of a processor that the living processes of a group have taken, with those of theirs that have ended."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the command's name, in which there may be spaces: state, parent, group, …
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _pages(column: int) -> int:

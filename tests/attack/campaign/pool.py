@@ -15,7 +15,7 @@ from tests.attack.campaign.judging import Verdict
 from tests.attack.campaign.kinds import MAKERS
 from tests.attack.inputs.attack import Shared
 
-LONGEST = 600
+LONGEST = 1800
 """Seconds after which a process is ended that makes and judges an attack."""
 
 
