@@ -157,7 +157,8 @@ def site_bounds(
     errors: dict[str, list[NystromError]] = {name: [] for name in found}
 
     def observe(name: str, query: Tensor, key: Tensor, _value: Tensor, geometry: WindowGeometry) -> None:
-        grids = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key)]
+        # Of maps: tokens beside them are attended exactly.
+        grids = [geometry.of_maps(tensor).unflatten(0, (-1, *geometry.grid)) for tensor in (query, key)]
         for rows, columns, kind in geometry.kinds(query.device):
             chosen = [grid[:, rows, columns].flatten(0, 2) for grid in grids]
             count = chosen[0].shape[0]

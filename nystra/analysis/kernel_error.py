@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nystra.kernels.base import Kernel
 from nystra.kernels.softmax import Softmax
-from nystra.windows.geometry import WindowGeometry
+from nystra.windows.geometry import WindowGeometry, WindowKind
 
 
 @torch.no_grad()
@@ -19,7 +19,7 @@ def kernel_error(
         query: (W, h, N, d), scale folded in.
         key: (W, h, N, d).
         value: (W, h, N, d).
-        geometry: of the windows.
+        geometry: of the windows; with tokens beside the maps, N counts these, too.
         windows: largest number of windows of each kind (inner ones, and those at borders), evenly spread, >= 1.
 
     Returns:
@@ -48,16 +48,21 @@ def kernel_error(
             return kernel_error(kernel, query, key, value, geometry, windows=windows)
     exact = Softmax()
     difference = norm = 0.0
+
+    def outputs(each: Kernel, tokens: list[Tensor], kind: WindowKind) -> Tensor:
+        # Tables are made anew and not kept: exact attention's are large, and the net's forward pass uses the kept ones.
+        if geometry.extra is None:
+            return each.attend(tokens[0], tokens[1], tokens[2], each.tables(kind, query.dtype))
+        alone = WindowGeometry(geometry.window, bias=geometry.bias, extra=geometry.extra)
+        return each(tokens[0], tokens[1], tokens[2], alone)
+
     grids = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]
     for rows, columns, kind in geometry.kinds(query.device):
         parts = [grid[:, rows, columns].flatten(0, 2) for grid in grids]
         count = parts[0].shape[0]
         chosen = torch.linspace(0, count - 1, min(windows, count)).round().long()
         some = [part[chosen.to(part.device)] for part in parts]
-        # Tables are made anew and not kept: exact attention's are large, and the net's forward pass uses the kept ones.
-        actual, expected = (
-            each.attend(some[0], some[1], some[2], each.tables(kind, query.dtype)).float() for each in (kernel, exact)
-        )
+        actual, expected = (outputs(each, some, kind).float() for each in (kernel, exact))
         # Each window counts as often as there are windows of its kind that it stands for.
         weight = count / len(chosen)
         difference += weight * float((actual - expected).square().sum())

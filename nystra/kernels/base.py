@@ -182,7 +182,7 @@ class Kernel(abc.ABC):
         beside = torch.cat([places[:before], places[count - after :]])
         maps = geometry.maps
         ((_, _, kind),) = maps.kinds(query.device)
-        queries, keys, values = (tokens[:, :, inside] for tokens in (query, key, value))
+        queries, keys, values = map(geometry.of_maps, (query, key, value))
         attended, masses = self.attend_with_masses(queries, keys, values, self._tables(kind, maps, query))
         other_keys, other_values = key[:, :, beside], value[:, :, beside]
         to_others, of_others = (None, None) if bias is None else (bias[:, inside][:, :, beside], bias[:, beside])

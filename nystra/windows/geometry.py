@@ -186,6 +186,11 @@ class WindowGeometry:
         """The windows without the tokens beside their maps."""
         return WindowGeometry(self.window, self.grid, self.shift, self.bias, self._tables)
 
+    def of_maps(self, tokens: Tensor) -> Tensor:
+        """The tokens of the maps among those of the windows, (W, h, T, d): (W, h, N, d)."""
+        before, after, _ = self.extra or ExtraTokens(0, 0)
+        return tokens[:, :, before : tokens.shape[2] - after]
+
     @property
     def sequences(self) -> WindowGeometry:
         """The windows with the tokens beside their maps, as single rows of tokens."""

@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import nystra
+from nystra.analysis.bounds import site_bounds
+from nystra.analysis.kernel_error import kernel_error
 from nystra.analysis.planning import CANDIDATES
+from nystra.sites.observation import observed
 from tests.nystra.adoption import map_hosts as hosts
 from tests.nystra.adoption.test_families import assert_same, run
 
@@ -227,3 +230,23 @@ def test_the_channels_of_joined_maps_are_no_tokens():
     torch.manual_seed(0)
     (row,) = nystra.adopt(Joined().eval(), torch.randn(1, 64, 8, 13)).rows
     assert (row.window, row.extra) == ((8, 13), (0, 0))
+
+
+def test_errors_and_bounds_are_told_beside_other_tokens():
+    net, images, *_ = made("class token")
+    nystra.adopt(net, images[0])
+    sites, kernel = nystra.find_sites(net), nystra.LandmarkPooling(4, 8, "none")
+    errors = {}
+
+    def compare(name, *call):
+        every = kernel_error(nystra.LandmarkPooling(1, 48, "none"), *call)
+        whole = (kernel(*call) - nystra.Softmax()(*call)).norm() / nystra.Softmax()(*call).norm()
+        errors[name] = every, kernel_error(kernel, *call), float(whole)
+
+    with observed(sites, compare):
+        run(net, images[1])
+    assert set(errors) == set(sites)
+    for every, rough, whole in errors.values():
+        assert every < 1e-5 < rough
+        assert rough == pytest.approx(whole, rel=1e-4)
+    assert all(0 < bound.error <= bound.worst for bound in site_bounds(net, images[:1], landmarks=4).values())
