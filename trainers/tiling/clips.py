@@ -237,10 +237,10 @@ def restore_sample(net: nn.Module, sample: Tensor, *, tiles: ClipTiles | None = 
     return restore(net, sample, **options)  # type: ignore[arg-type]
 
 
-def whole_sample(net: nn.Module, sample: Tensor) -> Tensor:
-    """Restore an image (1, C, H, W) or a clip (1, T, C, H, W) at once."""
+def sample_in_tiles(net: nn.Module, sample: Tensor, *, tile: int | None, overlap: int, tiles: ClipTiles) -> Tensor:
+    """Restore an image (1, C, H, W) or a clip (1, T, C, H, W) without recording gradients; see `restore_clip`."""
     with torch.inference_mode():
-        return restore_sample(net, sample[0], tile=None, overlap=0)[None]
+        return restore_sample(net, sample[0], tile=tile, overlap=overlap, tiles=tiles)[None]
 
 
 def mirrored(clip: Tensor, dim: int = 0) -> Tensor:

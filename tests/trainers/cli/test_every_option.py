@@ -131,6 +131,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "window_size": {"window_size": 8},
             "position_bias": {"position_bias": "drop"},
             "images": {"images": 1},
+            "tile": {"tile": 24},
+            "frames": {"frames": 4},
             "repeats": {"repeats": 1},
             "memory": {"memory": False},
             "output": {"output": "other"},

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.trainers.clip_networks import ClipNetwork, FrameNumbers
-from trainers.tiling.clips import ClipTiles, lay_out_clip, lay_out_frames, restore_clip, restore_frames, whole_sample
+from trainers.tiling.clips import ClipTiles, lay_out_clip, lay_out_frames, restore_clip, restore_frames, sample_in_tiles
 from trainers.tiling.layout import lay_out_tiles
 
 
@@ -112,7 +112,9 @@ def test_a_network_of_images_gets_one_frame_at_a_time():
     clip = torch.rand(3, 3, 9, 10)
     with torch.no_grad():
         torch.testing.assert_close(restore_clip(net, clip), torch.cat([net(frame[None]) for frame in clip]))
-    assert whole_sample(net, clip[None]).shape == (1, 3, 3, 9, 10)
+    tiles = {"tile": 8, "overlap": 2, "tiles": ClipTiles()}
+    assert sample_in_tiles(net, clip[None], **tiles).shape == (1, 3, 3, 9, 10)
+    assert sample_in_tiles(net, clip[:1], **tiles).shape == (1, 3, 9, 10)
 
 
 @pytest.mark.parametrize("options", [{"frames": 2}, {"frame_overlap": -1}, {"frames": 8, "mirror": True}])

@@ -30,7 +30,7 @@ from trainers.reports.comparison import RELEASED, Comparison, comparison_table, 
 from trainers.reports.film_strip import draw_strip
 from trainers.reports.profiling import check_counts, interleaved_medians, peak_memory
 from trainers.tasks.clip_scores import clip_score
-from trainers.tiling.clips import whole_sample
+from trainers.tiling.clips import ClipTiles, sample_in_tiles
 
 
 def run_compare(
@@ -44,6 +44,8 @@ def run_compare(
     window_size: int | None = None,
     position_bias: BiasMode | None = None,
     images: int | None = None,
+    tile: int | None = None,
+    frames: int | None = None,
     repeats: int = 3,
     memory: bool = True,
     output: Path = Path("logs/compare"),
@@ -70,6 +72,9 @@ def run_compare(
         position_bias: what becomes of the trained position bias in enlarged windows: keep, interpolate or drop; null:
             keep.
         images: number of images or clips, evenly spread over the test sets; null: all.
+        tile: largest side in pixels of what the networks see at once; null: whole images. Tiles of clips overlap by 20
+            pixels, others by 48.
+        frames: most frames of a clip that the networks see at once, which overlap by two; null: whole clips.
         repeats: timings of each variant, of which the median counts.
         memory: whether memory is measured, each variant in a fresh process.
         output: folder for `metrics.json` and `comparison.png`; made if it is missing.
@@ -80,7 +85,7 @@ def run_compare(
     Raises:
         CheckpointError: if the checkpoint is of no such model.
         ValueError: if a kernel does not fit the windows, a number is out of range, there are no images,
-            `position_bias` is given without `window_size`, or `window_size` with `network`.
+            `frames` is given for images, `position_bias` without `window_size`, or `window_size` with `network`.
     """
     if position_bias is not None and window_size is None:
         raise ValueError(
@@ -94,19 +99,24 @@ def run_compare(
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
     variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode, network, plan)
     batches, whole = _samples(data, images)
+    of_clips = batches[0]["target"].ndim == 4
+    if frames is not None and not of_clips:
+        raise ValueError(f"frames ({frames}) must be null for images; it is an option of clips")
+    overlap = 0 if tile is None else 20 if of_clips else 48
+    call = functools.partial(sample_in_tiles, tile=tile, overlap=overlap, tiles=ClipTiles(frames))
     results: dict[str, list[Tensor]] = {name: [] for name in variants}
     console = Console(markup=False, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, torch.inference_mode():
         for batch in progress.track(batches, description="images"):
             for name, net in variants.items():
-                results[name].append(whole_sample(net, batch["input"][None])[0].clamp(0, 1))
+                results[name].append(call(net, batch["input"][None])[0].clamp(0, 1))
     targets = [batch["target"] for batch in batches]
     scores = {name: _scores(restored, targets, measures, data) for name, restored in results.items()}
     first = batches[0]["input"].unsqueeze(0)
     seconds = interleaved_medians(
-        {name: functools.partial(whole_sample, net, first) for name, net in variants.items()}, repeats=repeats
+        {name: functools.partial(call, net, first) for name, net in variants.items()}, repeats=repeats
     )
-    peaks = {name: peak_memory(whole_sample, net, first) for name, net in variants.items()} if memory else {}
+    peaks = {name: peak_memory(call, net, first) for name, net in variants.items()} if memory else {}
     figures = _figures(results, targets, scores, seconds, peaks)
     about = {
         "data": type(data).__name__,
@@ -115,6 +125,8 @@ def run_compare(
         "images_expected": whole,
         "network": network,
         "plan": None if plan is None else str(plan),
+        "tile": tile,
+        "frames": frames,
         "window_size": window_size,
         "position_bias": None if window_size is None else mode,
         # As the checkpoint records, where it was fine-tuned.
@@ -122,7 +134,6 @@ def run_compare(
         **provenance(pretrained, current_seed()),
     }
     _write(output, figures, scores, measures, about)
-    of_clips = targets[0].ndim == 4
     (draw_strip if of_clips else draw)(output / "comparison.png", results, batches[0])
     console.print(comparison_table(figures, [metric.name for metric in measures], len(batches), whole))
     for metric in measures:
