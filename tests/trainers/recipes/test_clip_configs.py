@@ -25,7 +25,7 @@ EVALUATIONS = {
     "set8": (1, 4, ["Set8/tractor"]),
 }
 # One of each kind runs in every run of the tests.
-RUN = ("vid4", "vimeo90k", "gopro_video", "davis")
+RUN = ("vimeo90k", "davis")
 CASES = [name if name in RUN else pytest.param(name, marks=pytest.mark.slow) for name in EVALUATIONS]
 
 

@@ -176,7 +176,11 @@ def test_the_spectral_evaluations_need_a_checkpoint_only(
     assert list(Path.cwd().rglob("images/*/*.mat"))
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+# Of recipes of clips some stand for the others, which differ in data and numbers.
+LIKE_OTHERS = ("reds4", "udm10", "gopro_video", "dvd", "set8", "rvrt_dvd", "rvrt_gopro", "rvrt_davis")
+
+
+@pytest.mark.parametrize("recipe", slow(RECIPES, *LIKE_OTHERS), ids=name)
 def test_recipes_parse_at_full_size(recipe: Path, lowrank: Lowrank, capsys):
     assert lowrank("fit", "--config", name(recipe), "--print_config") == 0
     config = yaml.safe_load(capsys.readouterr().out)
