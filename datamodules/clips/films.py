@@ -98,7 +98,7 @@ class Film:
         self.path = path
         with self._opened() as (container, stream):
             self.format = _format(stream)
-            times, last = [], 0.0
+            times, stored, last = [], 0, 0.0
             for packet in container.demux():
                 if packet.pts is None:
                     if packet.size and packet.stream_index == stream.index:
@@ -106,11 +106,14 @@ class Film:
                     continue
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
                 last = max(last, float(end))
-                if packet.stream_index == stream.index and not packet.is_discard:
-                    times.append(packet.pts)
-            claimed = 0.0 if container.duration is None else (container.duration + (container.start_time or 0)) / 1e6
-            if not times or stream.frames > len(times) or claimed > last + _CLAIMED_BEYOND:
-                what = f"{len(times)} of {stream.frames} frames" if stream.frames else f"{last:.1f} of {claimed:.1f} s"
+                if packet.stream_index == stream.index:
+                    stored += 1
+                    times += [] if packet.is_discard else [packet.pts]
+            # Of other containers both are guesses.
+            frames = stream.frames if "mp4" in container.format.name else 0
+            claimed = (container.duration or 0) / 1e6 if "matroska" in container.format.name else 0.0
+            if not times or frames > stored or claimed > last + _CLAIMED_BEYOND:
+                what = f"{stored} of {frames} frames" if claimed <= last else f"{last:.1f} of {claimed:.1f} s"
                 raise DataError(f"film {path} must be complete, got {what}; copy or download it again")
             self.has_sound = bool(container.streams.audio)
         self.times = sorted(times)
@@ -131,6 +134,7 @@ class Film:
             DataError: if one is damaged or missing.
         """
         wanted = start
+        shape: tuple[int, ...] | None = None
         with self._opened() as (container, stream):
             stream.thread_type = "AUTO"
             container.seek(self.times[start], stream=stream, backward=True)
@@ -139,7 +143,14 @@ class Film:
                     continue
                 if frame.pts != self.times[wanted] or frame.is_corrupt:
                     break
-                yield self._array(frame)
+                array = self._array(frame)
+                if shape is not None and array.shape != shape:
+                    raise DataError(
+                        f"film {self.path} must have frames of one size, got {array.shape[:2]} after {shape[:2]}; "
+                        "convert it"
+                    )
+                shape = array.shape
+                yield array
                 wanted += 1
                 if wanted == stop:
                     return

@@ -16,7 +16,16 @@ av = pytest.importorskip("av")
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"), [("a.mp4", "h264"), ("a.mkv", "hevc"), ("a.mov", "mpeg4"), ("a.webm", "vp9"), ("a.mkv", "ffv1")]
+    ("name", "codec"),
+    [
+        ("a.mp4", "h264"),
+        ("a.mkv", "hevc"),
+        ("a.mov", "mpeg4"),
+        ("a.webm", "vp9"),
+        ("a.mkv", "ffv1"),
+        ("a.avi", "mpeg4"),
+        ("a.ts", "h264"),
+    ],
 )
 def test_a_film_gives_every_frame_by_its_number(tmp_path, name, codec):
     film = Film(write_smooth_film(tmp_path / name, codec=codec))

@@ -103,6 +103,8 @@ def restore_clip_file(
     if first < len(clip):
         reader = _Reader(clip, options.noise_level, grey=channels == 1)
         number = first
+        # The first number that a progress bar is told is not taken for speed.
+        tile_done(sum(time.stop <= first for time in layout.times) * layout.space.num_tiles, layout.num_tiles)
         for part in restore_frames(
             net,
             reader,
