@@ -135,29 +135,42 @@ class Film:
         """
         wanted = start
         shape: tuple[int, ...] | None = None
-        with self._opened() as (container, stream):
-            stream.thread_type = "AUTO"
-            container.seek(self.times[start], stream=stream, backward=True)
-            for frame in container.decode(stream):
-                if frame.pts is None or frame.pts < self.times[start]:
-                    continue
-                if frame.pts != self.times[wanted] or frame.is_corrupt:
-                    break
-                array = self._array(frame)
-                if shape is not None and array.shape != shape:
-                    raise DataError(
-                        f"film {self.path} must have frames of one size, got {array.shape[:2]} after {shape[:2]}; "
-                        "convert it"
-                    )
-                shape = array.shape
-                yield array
-                wanted += 1
-                if wanted == stop:
-                    return
+        for frame in self._decoded(start):
+            if frame.pts != self.times[wanted] or frame.is_corrupt:
+                break
+            array = self._array(frame)
+            if shape is not None and array.shape != shape:
+                raise DataError(
+                    f"film {self.path} must keep its size, got {array.shape[:2]} after {shape[:2]}: convert it"
+                )
+            shape = array.shape
+            yield array
+            wanted += 1
+            if wanted == stop:
+                return
         raise DataError(
             f"film {self.path} must be complete, got no frame {wanted} of {len(self)} (from 0); copy or download it "
             "again"
         )
+
+    def _decoded(self, start: int) -> Iterator[Any]:
+        """Decode the frames from `start` on, in their order."""
+        # Not every container finds the place of a time: some go too far, and are read from their beginning.
+        for seeks in (True, False) if start else (False,):
+            with self._opened() as (container, stream):
+                stream.thread_type = "AUTO"
+                if seeks:
+                    container.seek(self.times[start], stream=stream, backward=True)
+                found = False
+                for frame in container.decode(stream):
+                    if frame.pts is None or frame.pts < self.times[start]:
+                        continue
+                    if seeks and not found and frame.pts != self.times[start]:
+                        break
+                    found = True
+                    yield frame
+                if found:
+                    return
 
     def _array(self, frame: Any) -> NDArray:
         array = frame.to_ndarray(
