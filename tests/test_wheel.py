@@ -63,6 +63,11 @@ def test_the_measured_spectra_are_in_it(unpacked):
     ).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["glmha/shared/released/table.yaml", "datamodules/preparation/sources.yaml"])
+def test_tables_are_in_it(unpacked, name):
+    assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+
+
 def test_the_command_runs_from_it_and_finds_recipes(unpacked, tmp_path):
     entry = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     assert "lowrank = trainers.cli:main" in entry

@@ -12,12 +12,14 @@ import logging
 import os
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+import safetensors
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -125,14 +127,29 @@ def digest_of(path: Path) -> str:
 def _problem(path: Path, size: int | None, sha256: str | None, digest: str) -> str:
     """What is wrong with a file that has arrived; empty if nothing is."""
     with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        head = file.read(64)
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "the server sent a web page"
     if size is not None and path.stat().st_size != size:
         return f"the server sent {path.stat().st_size} bytes where {size} are due"
     if sha256 is not None and digest != sha256:
         return f"the server sent other bytes than are known by this name (SHA-256 {digest}, due {sha256})"
+    if not _is_whole(path, head):
+        return "the server sent a part of the file and called it the whole"
     return ""
+
+
+def _is_whole(path: Path, head: bytes) -> bool:
+    """Whether an archive ends as archives do, a safetensors file where its header says; of others nothing is known."""
+    if head.startswith(b"PK\x03\x04"):
+        return zipfile.is_zipfile(path)
+    if head[8:9] == b"{":
+        try:
+            with safetensors.safe_open(path, "np"):
+                return True
+        except safetensors.SafetensorError:
+            return False
+    return True
 
 
 def _receive(address: str, partial: Path, tag: Path, given: str, largest: int, report: "_Report") -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import glmha
@@ -60,6 +61,19 @@ def test_the_first_download_is_noted_and_later_ones_are_held_to_it(served, entry
         locate("tiny-net")
     served.content = content
     assert locate("tiny-net").read_bytes() == content
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_part_that_is_called_the_whole_is_not_kept(served, entry, content, ending):
+    if ending == "safetensors":
+        served.content = safetensors.torch.save(restormer().state_dict())
+    whole, served.promised = len(served.content), len(served.content) - 30
+    address = f"{served.address}/net.{ending}"
+    with pytest.raises(CheckpointError, match="sent a part of the file and called it the whole"):
+        locate(address)
+    served.promised = None
+    assert locate(address).stat().st_size == whole
+    assert isinstance(glmha.load_pretrained(address), glmha.Restormer)
 
 
 def test_a_known_digest_and_size_are_held(served, entry, content, monkeypatch):
