@@ -39,7 +39,7 @@ def test_every_verb_works_from_a_checkpoint(lowrank, tuning, released, pairs, tm
     assert lowrank("restore", photo, "--pretrained", checkpoint, "--output", tmp_path / "restored") == 0
     exported = tmp_path / "weights.pth"
     assert lowrank("export", "--checkpoint", checkpoint, "--output", exported) == 0
-    assert read(exported).keys() == {"state_dict", attention_record.KEY}
+    assert read(exported).keys() == {"state_dict", attention_record.KEY, "card"}
     swinir().load_state_dict(read(exported)["state_dict"], strict=True)
     options = ["--kernels", "[nystra.Softmax]", "--memory", "false", "--repeats", 1, "--output", tmp_path / "compare"]
     data = [f"--data.test_{kind}={pairs / 'test' / kind}" for kind in ("input", "target")]
