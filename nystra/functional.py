@@ -131,3 +131,33 @@ def orthogonal_directions(count: int, channels: int, generator: torch.Generator)
         blocks.append((basis * triangle.diagonal().sign()).T)
     lengths = torch.randn(count, channels, generator=generator).norm(dim=1)
     return torch.cat(blocks)[:count] * lengths.unsqueeze(1)
+
+
+def low_rank_factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Give factors (heads, N, r) of a bias (heads, N, N): its projection to its first r left singular vectors.
+
+    The vectors are held fixed by gradients: equal singular values would have none.
+    """
+    wide = bias.double()
+    with torch.no_grad():
+        left, values = _left_vectors(wide, rank)
+        left, values = left[..., :rank], values[:, None, :rank]
+        # Beyond a bias' rank there is rounding only, and where a bias is 0 nothing else: such channels are 0.
+        significant = values > torch.finfo(bias.dtype).eps * len(bias[0]) * values[..., :1]
+        root = torch.where(significant, values, 1.0).sqrt()
+        left = torch.where(significant, left, 0.0)
+    return (left * root).to(bias.dtype), (wide.mT @ (left / root)).to(bias.dtype)
+
+
+def _left_vectors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """First left singular vectors (heads, N, r') and values (heads, r') of a bias (heads, N, N), r' >= min(r, N)."""
+    tokens, spare = len(bias[0]), 8
+    if tokens <= 4 * (rank + spare):
+        return torch.linalg.svd(bias, full_matrices=False)[:2]
+    # By subspace iteration from the columns of tokens that are spread over the window: all vectors would take minutes.
+    basis = bias[..., torch.linspace(0, tokens - 1, rank + spare, device=bias.device).long()]
+    for _ in range(4):
+        basis = bias @ (bias.mT @ torch.linalg.qr(basis).Q)
+    basis = torch.linalg.qr(basis).Q
+    left, values, _ = torch.linalg.svd(basis.mT @ bias, full_matrices=False)
+    return basis @ left, values

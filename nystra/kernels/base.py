@@ -141,6 +141,12 @@ class Kernel(abc.ABC):
         """Attend as `over_maps` by a native program (`nystra.programs`); None: plain torch is to do it."""
         return None
 
+    def masses_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
+        """Attend as `attend_natively`, with the masses of `attend_with_masses` as one more channel; float32 only."""
+        return None
+
     def _natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor | None:
         if not self._has_program or not query.shape == key.shape == value.shape:
             return None
@@ -148,10 +154,8 @@ class Kernel(abc.ABC):
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows of all kinds, outside autocast."""
-        # As maps of one window each.
-        cut = Cut(geometry.window, geometry.window)
-        maps = [windows.unflatten(2, geometry.window).permute(0, 2, 3, 1, 4) for windows in (query, key, value)]
-        natively = self._natively(maps[0], maps[1], maps[2], geometry, cut)
+        cut, maps = self._as_maps(query, key, value, geometry.window)
+        natively = self._natively(*maps, geometry, cut)
         if natively is not None:
             return natively.flatten(1, 2).transpose(1, 2)
         kinds = list(geometry.kinds(query.device))
@@ -168,6 +172,14 @@ class Kernel(abc.ABC):
             result[:, rows, columns] = attended.unflatten(0, windows)
         return result.flatten(0, 2)
 
+    @staticmethod
+    def _as_maps(
+        query: Tensor, key: Tensor, value: Tensor, window: tuple[int, int]
+    ) -> tuple[Cut, tuple[Tensor, Tensor, Tensor]]:
+        """Windows (W, h, N, d) as maps of one window each, (W, height, width, h, d), and their cut."""
+        maps = [windows.unflatten(2, window).permute(0, 2, 3, 1, 4) for windows in (query, key, value)]
+        return Cut(window, window), (maps[0], maps[1], maps[2])
+
     def attend_sequences(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows that have tokens beside their maps, see `ExtraTokens`, outside autocast.
 
@@ -180,10 +192,8 @@ class Kernel(abc.ABC):
         places = torch.arange(count, device=query.device)
         inside = slice(before, count - after)
         beside = torch.cat([places[:before], places[count - after :]])
-        maps = geometry.maps
-        ((_, _, kind),) = maps.kinds(query.device)
         queries, keys, values = map(geometry.of_maps, (query, key, value))
-        attended, masses = self.attend_with_masses(queries, keys, values, self._tables(kind, maps, query))
+        attended, masses = self._attend_with_masses(queries, keys, values, geometry.maps)
         other_keys, other_values = key[:, :, beside], value[:, :, beside]
         to_others, of_others = (None, None) if bias is None else (bias[:, inside][:, :, beside], bias[:, beside])
         logits = add(at_least_float32(queries @ other_keys.mT), to_others)
@@ -192,6 +202,19 @@ class Kernel(abc.ABC):
         mask = None if of_others is None else of_others.to(query.dtype).unsqueeze(0)
         exact = F.scaled_dot_product_attention(query[:, :, beside], key, value, attn_mask=mask, scale=1.0)
         return torch.cat([exact[:, :, :before], merged, exact[:, :, before:]], 2)
+
+    def _attend_with_masses(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs and masses of windows of one kind, by a native program if there is one."""
+        if self._has_program and query.dtype == torch.float32 and query.shape == key.shape == value.shape:
+            cut, maps = self._as_maps(query, key, value, geometry.window)
+            natively = self.masses_natively(*maps, geometry, cut)
+            if natively is not None:
+                both = natively.flatten(1, 2).transpose(1, 2)
+                return both[..., :-1], both[..., -1:]
+        ((_, _, kind),) = geometry.kinds(query.device)
+        return self.attend_with_masses(query, key, value, self._tables(kind, geometry, query))
 
     def require_masses(self) -> None:
         """Refuse windows with tokens beside their maps, where the kernel does not tell masses.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glmha.shared.precision import at_least_float32
+from nystra.functional import low_rank_factors
 from nystra.kernels.base import Cost, Kernel
 from nystra.programs.cpu import content_pooling as native
 from nystra.programs.cpu.library import usable
@@ -125,7 +126,7 @@ class ContentPooling(Kernel):
         by_offset = exact is not None
         if kind.bias is not None:
             pairs = dataclasses.replace(kind, split=(None, None)).all_logits()
-            channels.append(_factors(pairs, self.bias_rank))
+            channels.append(low_rank_factors(pairs, self.bias_rank))
             exact = at_least_float32(pairs if exact is None else exact)
         heads = max(len(queries) for queries, _ in channels)
         queries, keys = (
@@ -138,6 +139,17 @@ class ContentPooling(Kernel):
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """See base class."""
+        return self._run_program(query, key, value, geometry, cut, masses=False)
+
+    def masses_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
+        """See base class."""
+        return self._run_program(query, key, value, geometry, cut, masses=True)
+
+    def _run_program(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut, *, masses: bool
+    ) -> Tensor | None:
         if usable(query, key, value, parameters=geometry.parameters) is None or isinstance(geometry.bias, DenseBias):
             return None
         sizes = self._sizes(geometry.window)
@@ -148,7 +160,7 @@ class ContentPooling(Kernel):
             query.dtype,
             lambda: native.Further.of([self.tables(kind, torch.float32).further for kind in kinds]),
         )
-        return native.attend(query, key, value, further, geometry, cut, sizes)
+        return native.attend(query, key, value, further, geometry, cut, sizes, masses=masses)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "ContentTables") -> Tensor:
         """See base class."""
@@ -262,36 +274,6 @@ def _take(tokens: Tensor, cells: int, chosen: Tensor) -> Tensor:
     by_cell = tokens.unflatten(2, (cells, -1)).flatten(3)
     picked = rows(by_cell, chosen.flatten(2))
     return picked.unflatten(2, chosen.shape[2:]).unflatten(4, (-1, tokens.shape[3])).flatten(3, 4)
-
-
-def _factors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Factors (heads, N, r) of a bias (heads, N, N): its projection to its first r left singular vectors.
-
-    The vectors are held fixed by gradients: equal singular values would have none.
-    """
-    wide = bias.double()
-    with torch.no_grad():
-        left, values = _left_vectors(wide, rank)
-        left, values = left[..., :rank], values[:, None, :rank]
-        # Beyond a bias' rank there is rounding only, and where a bias is 0 nothing else: such channels are 0.
-        significant = values > torch.finfo(bias.dtype).eps * len(bias[0]) * values[..., :1]
-        root = torch.where(significant, values, 1.0).sqrt()
-        left = torch.where(significant, left, 0.0)
-    return (left * root).to(bias.dtype), (wide.mT @ (left / root)).to(bias.dtype)
-
-
-def _left_vectors(bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """First left singular vectors (heads, N, r') and values (heads, r') of a bias (heads, N, N), r' >= min(r, N)."""
-    tokens, spare = len(bias[0]), 8
-    if tokens <= 4 * (rank + spare):
-        return torch.linalg.svd(bias, full_matrices=False)[:2]
-    # By subspace iteration from the columns of tokens that are spread over the window: all vectors would take minutes.
-    basis = bias[..., torch.linspace(0, tokens - 1, rank + spare, device=bias.device).long()]
-    for _ in range(4):
-        basis = bias @ (bias.mT @ torch.linalg.qr(basis).Q)
-    basis = torch.linalg.qr(basis).Q
-    left, values, _ = torch.linalg.svd(basis.mT @ bias, full_matrices=False)
-    return basis @ left, values
 
 
 def _mask_channels(region: Tensor) -> tuple[Tensor, Tensor]:

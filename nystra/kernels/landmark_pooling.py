@@ -184,6 +184,17 @@ class LandmarkPooling(Kernel):
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """Attend by the program over maps (B, H, W, h, d); None where there is no program for them."""
+        return self._run_program(query, key, value, geometry, cut, masses=False)
+
+    def masses_natively(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
+    ) -> Tensor | None:
+        """See base class."""
+        return self._run_program(query, key, value, geometry, cut, masses=True)
+
+    def _run_program(
+        self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut, *, masses: bool
+    ) -> Tensor | None:
         library = usable(query, key, value, parameters=geometry.parameters)
         if library is None:
             return None
@@ -197,7 +208,7 @@ class LandmarkPooling(Kernel):
             geometry.table((self, library.tile), kind, query.dtype, functools.partial(plan, kind))
             for _, _, kind in geometry.kinds(query.device)
         ]
-        return native.attend(query, key, value, plans, self.layout(geometry.window), geometry, cut)
+        return native.attend(query, key, value, plans, self.layout(geometry.window), geometry, cut, masses=masses)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "PoolingTables") -> Tensor:
         """See base class."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Attention, Windows, empty_outputs, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Windows, outputs_and_masses, with_dense_channels
 from nystra.windows.clusters import splits
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
@@ -92,6 +92,8 @@ def attend(
     geometry: WindowGeometry,
     cut: Cut,
     sizes: tuple[int, int, int],
+    *,
+    masses: bool,
 ) -> Tensor:
     """Pool by content within the windows of maps (B, H, W, heads, d), see `ContentPooling`.
 
@@ -103,13 +105,14 @@ def attend(
         geometry: of the windows.
         cut: of the maps into windows.
         sizes: blocks of queries, cells of keys, and cells that a block attends exactly.
+        masses: whether those of keys are wanted; of float32 only.
 
     Returns:
-        (B, H, W, heads, d).
+        (B, H, W, heads, d), or with `masses` (B, H, W, heads, d + 1): the last channel is the masses.
     """
     windows = list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid)
     channels = further or (None, None, 0, None)
-    return content_pooling(query, key, value, *channels, *windows, list(geometry.kind_counts), *sizes)
+    return content_pooling(query, key, value, *channels, *windows, list(geometry.kind_counts), *sizes, masses)
 
 
 @functools.partial(Operator, "nystra::content_pooling")
@@ -129,6 +132,7 @@ def content_pooling(
     blocks: int,
     cells: int,
     near: int,
+    masses: bool,
 ) -> Tensor:
     """Pool by content within the windows of maps.
 
@@ -148,14 +152,15 @@ def content_pooling(
         blocks: of queries, at most as many as tokens.
         cells: of keys, at most as many as tokens.
         near: cells that a block attends exactly.
+        masses: whether those of keys are wanted; of float32 only.
 
     Returns:
-        (B, H, W, heads, d), contiguous.
+        (B, H, W, heads, d), contiguous, or d + 1 channels, the last of which is the masses.
     """
     library = load()
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
-    output = empty_outputs(query)
+    output = outputs_and_masses(query, masses)
     if not output.numel():
         return output
     parts = [splits(blocks, 2), splits(cells, 4)]
@@ -166,7 +171,7 @@ def content_pooling(
         bias = bias.contiguous()
     arguments = Arguments.of(
         Windows.of(query, window, roll, margins, grid),
-        (query, key, value, output),
+        (query, key, value, output[..., : query.shape[-1]]),
         kinds,
         *(None if further is None else further.data_ptr() for further in (further_query, further_key)),
         0 if further_query is None else further_query.shape[3],
@@ -180,9 +185,10 @@ def content_pooling(
         near,
         *(ctypes.addressof(level) for level in levels),
         *(len(part) for part in parts),
+        mass=output[..., query.shape[-1] :] if masses else None,
     )
     library.run("content_pooling", arguments)
     return output
 
 
-content_pooling.register_fake(empty_outputs)
+content_pooling.register_fake(outputs_and_masses)

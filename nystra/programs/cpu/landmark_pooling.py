@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Attention, Windows, empty_outputs, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Windows, outputs_and_masses, with_dense_channels
 from nystra.windows.cells import Cells
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
@@ -185,9 +185,21 @@ def _of_tiles(bias: Tensor, steps: list[Step], near: list[list[int]], layout: Ce
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, plans: list[Plan], layout: Cells, geometry: WindowGeometry, cut: Cut
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plans: list[Plan],
+    layout: Cells,
+    geometry: WindowGeometry,
+    cut: Cut,
+    *,
+    masses: bool,
 ) -> Tensor:
-    """Attend within the windows of maps (B, H, W, heads, d) by the plans of all kinds; see `LandmarkPooling`."""
+    """Attend within the windows of maps (B, H, W, heads, d) by the plans of all kinds; see `LandmarkPooling`.
+
+    Returns:
+        (B, H, W, heads, d), or with `masses` (B, H, W, heads, d + 1): the last channel is the masses of keys.
+    """
     return landmark_pooling(
         query,
         key,
@@ -199,6 +211,7 @@ def attend(
         list(cut.margins),
         list(geometry.grid),
         list(geometry.kind_counts),
+        masses,
     )
 
 
@@ -214,6 +227,7 @@ def landmark_pooling(
     margins: list[int],
     grid: list[int],
     kinds: list[int],
+    masses: bool,
 ) -> Tensor:
     """Attend within the windows of maps by landmark-centred pooling.
 
@@ -228,21 +242,22 @@ def landmark_pooling(
         margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
         kinds: of windows, along each axis: 2 where the last ones differ from the others, else 1.
+        masses: whether those of keys are wanted; of float32 only.
 
     Returns:
-        (B, H, W, heads, d), contiguous.
+        (B, H, W, heads, d), contiguous, or d + 1 channels, the last of which is the masses.
     """
     library = load()
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
-    output = empty_outputs(query)
+    output = outputs_and_masses(query, masses)
     windows = Windows.of(query, window, roll, margins, grid)
     if not output.numel():
         return output
     parts = [Plan(*plans[i : i + len(Plan._fields)]) for i in range(0, len(plans), len(Plan._fields))]
     arguments = Arguments.of(
         windows,
-        (query, key, value, output),
+        (query, key, value, output[..., : query.shape[-1]]),
         kinds,
         parts[0].order.data_ptr(),
         *counts,
@@ -259,6 +274,7 @@ def landmark_pooling(
                 for plan in parts
             )
         ),
+        mass=output[..., query.shape[-1] :] if masses else None,
     )
     library.run("landmark_pooling", arguments)
     return output
@@ -271,4 +287,4 @@ def _table(table: Tensor) -> tuple[int | None, int]:
     return table.data_ptr(), table.stride(0) if len(table) > 1 else 0
 
 
-landmark_pooling.register_fake(empty_outputs)
+landmark_pooling.register_fake(outputs_and_masses)

@@ -76,12 +76,15 @@ class Attention(ctypes.Structure):
         ("key", Map),
         ("value", Map),
         ("output", Map),
+        ("mass", Map),
         ("kinds", Pair),
         ("half", ctypes.c_int64),
     )
 
     @classmethod
-    def of(cls, windows: Windows, maps: Sequence[Tensor], kinds: Iterable[int], *own: Any) -> Self:
+    def of(
+        cls, windows: Windows, maps: Sequence[Tensor], kinds: Iterable[int], *own: Any, mass: Tensor | None = None
+    ) -> Self:
         """Describe a call; tensors must outlive the result.
 
         Args:
@@ -89,13 +92,20 @@ class Attention(ctypes.Structure):
             maps: queries, keys, values and outputs, whose channels lie side by side.
             kinds: of windows along each axis, 2 where the last ones differ from the others.
             *own: fields of the subclass.
+            mass: room for masses, (B, H, W, heads, 1), float32; None: they are not wanted.
         """
-        return cls(windows, *map(Map.of, maps), Pair(*kinds), maps[0].dtype == torch.bfloat16, *own)
+        masses = Map() if mass is None else Map.of(mass)
+        return cls(windows, *map(Map.of, maps), masses, Pair(*kinds), maps[0].dtype == torch.bfloat16, *own)
 
 
 def empty_outputs(query: Tensor, *_: object) -> Tensor:
     """Room for the outputs of queries (B, H, W, heads, d), contiguous."""
     return query.new_empty(query.shape)
+
+
+def outputs_and_masses(query: Tensor, *arguments: Any) -> Tensor:
+    """Room for the outputs of queries (B, H, W, heads, d), and for masses behind them, if the last argument is true."""
+    return query.new_empty((*query.shape[:-1], query.shape[-1] + bool(arguments[-1])))
 
 
 @functools.lru_cache(maxsize=256)

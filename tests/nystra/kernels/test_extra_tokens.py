@@ -19,6 +19,7 @@ from nystra import (
     WindowGeometry,
 )
 from nystra.kernels import Cost
+from nystra.programs.cpu.library import load, plain_torch
 from nystra.windows.geometry import ExtraTokens
 from nystra.windows.position_bias import DenseBias, TableBias
 from tests.nystra.kernels.test_base import EXACT
@@ -131,6 +132,20 @@ def test_gradients_reach_the_bias_of_tokens_beside_the_map():
     gradients.append(torch.autograd.grad(exactly(*tokens, geometry).square().sum(), dense)[0])
     assert_close(gradients[0], gradients[2])
     assert_close(gradients[1], gradients[2])
+
+
+@pytest.mark.skipif(load() is None, reason="no native programs are built for this processor")
+@pytest.mark.parametrize("bias", [None, "table", "pairs"])
+@pytest.mark.parametrize("channels", [4, 8, 17])
+@pytest.mark.parametrize("kernel", [kernel for kernel in ROUGH if kernel._has_program], ids=str)
+def test_native_masses_are_those_of_plain_torch(kernel, channels, bias):
+    geometry = geometry_with(2, 3, bias).maps
+    tokens = 0.7 * normal(3, 3, 2, TOKENS, channels)
+    attended, masses = kernel._attend_with_masses(*tokens.float(), geometry)
+    with plain_torch():
+        expected = kernel._attend_with_masses(*tokens, geometry)
+    assert_close((attended.double(), masses.double()), expected, rtol=1e-4, atol=1e-5)
+    assert_close(attended, kernel(*tokens.float(), geometry))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

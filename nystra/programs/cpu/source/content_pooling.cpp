@@ -238,6 +238,7 @@ private:
       for (int t = 0; t < count; t++) {
         tile[t].finish();
         unpack_tile(tile[t].sum, tile[t].total, outputs, first + t * TILE, until, size.channels);
+        unpack_masses(tile[t], a.mass, ordered, head, first + t * TILE, until);
       }
     }
   }

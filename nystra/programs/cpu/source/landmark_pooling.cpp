@@ -205,8 +205,9 @@ private:
     }
     if (count) attend_runs(tile, runs, count);
     tile.finish();
-    unpack_tile(tile.sum, tile.total, Tokens<T>(a.output, place, head), queries.first, queries.first + queries.count,
-                channels);
+    int64_t until = queries.first + queries.count;
+    unpack_tile(tile.sum, tile.total, Tokens<T>(a.output, place, head), queries.first, until, channels);
+    unpack_masses(tile, a.mass, place, head, queries.first, until);
   }
 
   __attribute__((noinline)) void attend_runs(Tile &tile, const Run<Bias> *runs, int count) {

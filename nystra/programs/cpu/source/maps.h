@@ -27,6 +27,7 @@ struct Windows {
 struct Attention {
   Windows windows;
   Map query, key, value, output;
+  Map mass; // logarithms of how much all keys weigh for a query, floats, one a head; null: they are not wanted
   // Kinds of windows along each axis: 2 where the last windows hold opposite edges of the map, 1 where all are alike.
   int64_t kinds[2];
   int64_t half; // whether elements are bfloat16, not float
@@ -157,5 +158,19 @@ INLINE void unpack_tile(const float *from, const Floats *total, const Tokens<T> 
       row[l] = i < count && to.place.inside(i) ? to[i] : nullptr;
     }
     unpack(from + g * LANES, 1.f / total[g], row, channels);
+  }
+}
+
+// Write the logarithms of the masses of those of TILE tokens from the given one on that are there and inside.
+INLINE void unpack_masses(const Tile &tile, const Map &mass, const Place &place, int64_t head, int64_t first,
+                          int64_t count) {
+  if (!mass.data) return;
+  Tokens<float> to(mass, place, head);
+  for (int g = 0; g < GROUPS; g++) {
+    Floats x = (tile.top[g] + log2(tile.total[g])) * (1 / LOG2_E);
+    for (int l = 0; l < LANES; l++) {
+      int64_t i = first + g * LANES + l;
+      if (i < count && place.inside(i)) *to[i] = x[l];
+    }
   }
 }
