@@ -43,6 +43,8 @@ CANDIDATES: tuple[Kernel, ...] = (
     PublishedNystrom(16, 2),
 )
 """Kernels that `plan` tries at every site, beside exact attention."""
+LEAST_TIGHTENING_DB = 1.0
+"""Steps of the budget in which a plan that does not keep it is chosen anew."""
 
 
 def plan(
@@ -149,42 +151,31 @@ class _Planner:
     def plan(
         self, budget_db: float, candidates: Sequence[Kernel], precisions: Sequence[Precision], deadline: float
     ) -> Plan:
-        choices = {name: self._options(name, candidates, deadline) for name in self.sites}
-        untried = tuple(name for name, options in choices.items() if options is None)
-        options_of = {name: options or [_nothing_tried()] for name, options in choices.items()}
-        chosen = {name: options[0] for name, options in options_of.items()}
-        budget = self.exact[0].numel() * self.peak**2 * 10 ** (-budget_db / 10)
-        spent = 0.0
-        while True:
-            # The replacement that saves most time for what it adds to the error, of those that still fit.
-            steps = [
-                ((chosen[name].seconds - option.seconds) / max(option.error - chosen[name].error, 1e-30), name, option)
-                for name, options in options_of.items()
-                for option in options
-                if option.seconds < chosen[name].seconds and spent + option.error - chosen[name].error <= budget
-            ]
-            if not steps:
-                break
-            _, name, option = max(steps, key=lambda step: step[0])
-            spent += option.error - chosen[name].error
-            chosen[name] = option
-        return self._settle(chosen, budget_db, precisions, untried)
-
-    def _settle(
-        self, chosen: dict[str, Choice], budget_db: float, precisions: Sequence[Precision], untried: tuple[str, ...]
-    ) -> Plan:
-        """Return sites to exact attention until the whole net keeps the budget everywhere and is not slower."""
+        """Choose at every site, then loosen what the whole net does not stand."""
+        tried = {name: self._options(name, candidates, deadline) for name in self.sites}
+        untried = tuple(name for name, options in tried.items() if options is None)
+        options_of = {name: options or [_nothing_tried()] for name, options in tried.items()}
+        allowed = self.exact[0].numel() * self.peak**2 * 10 ** (-budget_db / 10)
+        chosen = _within(allowed, options_of)
         while True:
             kernels = {name: choice.kernel for name, choice in chosen.items()}
             replaced = [name for name, choice in chosen.items() if not isinstance(choice.kernel, Softmax)]
             self.use(kernels)
-            kept = min(self.fidelities(self.net)) >= budget_db if replaced else True
-            times = self._net_seconds(kernels) if kept else {}
-            if kept and (not replaced or times["planned"] <= min(times[name] for name in times if name != "planned")):
+            missing = budget_db - min(self.fidelities(self.net)) if replaced else 0.0
+            times = self._net_seconds(kernels) if missing <= 0 else {}
+            if times and (not replaced or times["planned"] <= min(times[name] for name in times if name != "planned")):
                 return self._as_a_whole(chosen, budget_db, precisions, times, untried)
+            if missing > 0:
+                # Another image, or what errors add up to, needs more: kernels that err less may still pay.
+                spent = sum(choice.error for choice in chosen.values())
+                allowed = min(allowed, spent) * 10 ** (-max(missing, LEAST_TIGHTENING_DB) / 10)
+                tighter = _within(allowed, options_of)
+                if tighter != chosen:
+                    chosen = tighter
+                    continue
             worst = max(replaced, key=lambda name: chosen[name].error)
-            exact = chosen[worst].exact_seconds
-            chosen = {**chosen, worst: Choice(Softmax(), exact, exact, 0.0)}
+            options_of[worst] = [Choice(Softmax(), chosen[worst].exact_seconds, chosen[worst].exact_seconds, 0.0)]
+            chosen = {**chosen, worst: options_of[worst][0]}
 
     def _as_a_whole(
         self,
@@ -305,6 +296,27 @@ class _Run:
     def __call__(self) -> object:
         with self.context():
             return self.net(self.sample)
+
+
+def _within(allowed: float, options_of: Mapping[str, Sequence[Choice]]) -> dict[str, Choice]:
+    """Choose of each site's options, the first of which is exact attention, as long as the errors' sum is allowed.
+
+    The replacement is taken that saves most time for what it adds to the error, of those that still fit.
+    """
+    chosen = {name: options[0] for name, options in options_of.items()}
+    spent = 0.0
+    while True:
+        steps = [
+            ((chosen[name].seconds - option.seconds) / max(option.error - chosen[name].error, 1e-30), name, option)
+            for name, options in options_of.items()
+            for option in options
+            if option.seconds < chosen[name].seconds and spent + option.error - chosen[name].error <= allowed
+        ]
+        if not steps:
+            return chosen
+        _, name, option = max(steps, key=lambda step: step[0])
+        spent += option.error - chosen[name].error
+        chosen[name] = option
 
 
 def _nothing_tried() -> Choice:

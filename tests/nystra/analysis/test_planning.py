@@ -109,6 +109,33 @@ def test_a_faster_kernel_is_taken_within_the_budget(net):
     assert "first" in str(result)
 
 
+@dataclasses.dataclass(frozen=True)
+class Nearly(Cheap):
+    """Exact attention, but for an error as large as values are."""
+
+    error: float = 0.0
+    seconds: float = 0.0
+
+    def tables(self, kind, dtype):
+        return nystra.Softmax().tables(kind, dtype)
+
+    def attend(self, query, key, value, tables):
+        Clock.work(self.seconds)
+        exact = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)
+        return exact + self.error * value
+
+
+@pytest.mark.parametrize(("scale", "coarsely"), [(1, 2), (2, 1), (30, 0)])
+def test_kernels_that_err_less_are_chosen_where_another_image_needs_them(net, scale, coarsely):
+    sample = torch.rand(1, 32, 32, 8)
+    coarse, fine = Nearly(error=0.004, seconds=0.001), Nearly(error=1e-5, seconds=0.005)
+    result = plan(net, sample, others=[scale * sample], budget_db=50, candidates=(coarse, fine), repeats=1)
+    assert result.checked_db >= 50
+    # The larger the other image, the larger the coarse kernel's errors on it.
+    assert list(result.kernels.values()).count(coarse) == coarsely
+    assert list(result.kernels.values()).count(fine) == 2 - coarsely
+
+
 @pytest.mark.parametrize("arguments", [{"budget_db": 0}, {"budget_db": 40, "repeats": 0}, {"budget_db": 40, "peak": 0}])
 def test_numbers_out_of_range_are_named(net, arguments):
     with pytest.raises(ValueError, match="budget_db"):
