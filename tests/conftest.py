@@ -1,7 +1,7 @@
 """Fixtures that several tests share: tiny pairs of images, a recipe that trains on them, the command line."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from datamodules.files.images import write_image
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run in several processes at once, each with tensors too small to share out.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A command that computes with more threads leaves none to the tests after it: on busy cores they spin."""
+    yield
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture

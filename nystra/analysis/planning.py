@@ -246,15 +246,9 @@ class _Planner:
 
     def _seconds(self, run: Callable[[], object]) -> float:
         """Time of a call, until an accelerator has finished the work that the call gave it."""
-        start = self._now()
+        start = clock.seconds(self.sample.device)
         run()
-        return self._now() - start
-
-    def _now(self) -> float:
-        if self.sample.device.type == "cpu":
-            return clock.seconds()
-        torch.accelerator.synchronize(self.sample.device)
-        return time.perf_counter()
+        return clock.seconds(self.sample.device) - start
 
     def _options(self, name: str, candidates: Sequence[Kernel], deadline: float) -> list[Choice] | None:
         """Exact attention, then the candidates that fit a site's window and are faster there, with their errors.

@@ -182,7 +182,7 @@ def test_every_verb_takes_them(module, lowrank, tuning, pairs, tmp_path):
     assert figures["variants"]["Softmax()"]["fidelity"] > 100
     assert next(iter(figures["variants"])) == "released"
     sizes = ["--height", 16, "--width", 16, "--repeats", 1, "--threads", 1, "--half", "false"]
-    assert lowrank("bench", "windows", *option, *sizes, "--kernels", "[nystra.LandmarkPooling]") == 0
+    assert lowrank("bench", "windows", *option, *sizes, "--kernels", "[nystra.LandmarkPooling]", "--threads", 1) == 0
     recipe = yaml.safe_load(tuning.read_text())
     recipe["model"]["init_args"] |= {"pretrained": str(checkpoint.absolute()), "network": option[1]}
     for key in ("window_size", "position_bias"):

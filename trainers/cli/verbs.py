@@ -112,6 +112,12 @@ FUNCTION_VERBS = {
         "trainers.commands.bench.attention",
         "run_bench_attention",
     ),
+    "bench gpu": FunctionVerb(
+        "every table that is worth having on an accelerator, in minutes",
+        ("lowrank bench gpu", "lowrank bench gpu --device cpu --quick true"),
+        "trainers.commands.bench.gpu",
+        "run_bench_gpu",
+    ),
     "bench loop": FunctionVerb(
         "the cost of the training loop over the bare step",
         ("lowrank bench loop", "lowrank bench loop --recipe demo/restormer_glmha.yaml --batch_sizes '[4]'"),

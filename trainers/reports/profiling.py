@@ -20,6 +20,7 @@ Call = tuple[Callable[[nn.Module, Tensor], object], nn.Module, Tensor]
 """`training_step` or `inference`, the network and its input."""
 
 _MOST_THREADS = 1024
+_PROCESSOR = torch.device("cpu")
 
 
 def check_counts(**counts: int) -> None:
@@ -54,13 +55,15 @@ def profile(
     *,
     repeats: int,
     memory: Mapping[str, Call] | None = None,
+    device: torch.device = _PROCESSOR,
 ) -> dict[str, dict[str, float]]:
-    """Measure the time of calls, and the memory of some, on the CPU.
+    """Measure the time of calls, and the memory of some.
 
     Args:
         groups: name → function; those of a group are timed in turn (see `interleaved_medians`).
         repeats: counted calls of each, >= 1.
-        memory: name → call whose memory is measured, each in a fresh process.
+        memory: name → call whose memory is measured, on the CPU each in a fresh process.
+        device: on which they compute.
 
     Returns:
         Name → "seconds", and "bytes" where memory was measured, in the order of the groups.
@@ -70,7 +73,7 @@ def profile(
     return {
         name: {"seconds": seconds, **peaks.get(name, {})}
         for group in groups
-        for name, seconds in interleaved_medians(group, repeats=repeats).items()
+        for name, seconds in interleaved_medians(group, repeats=repeats, device=device).items()
     }
 
 
@@ -91,7 +94,9 @@ def timed(calls: Mapping[str, Call]) -> dict[str, Callable[[], object]]:
     return {name: functools.partial(call, net, image) for name, (call, net, image) in calls.items()}
 
 
-def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
+def interleaved_medians(
+    calls: Mapping[str, Callable[[], object]], *, repeats: int, device: torch.device = _PROCESSOR
+) -> dict[str, float]:
     """Median seconds of every call, measured in turn after one warm-up each, so that a drift of the machine hits all.
 
     Of one thread the processor's time counts (`glmha.shared.clock`): other programs do not disturb it.
@@ -99,6 +104,7 @@ def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: i
     Args:
         calls: name → function.
         repeats: counted calls of each, >= 1.
+        device: on which they compute.
 
     Returns:
         Name → median seconds.
@@ -108,9 +114,9 @@ def interleaved_medians(calls: Mapping[str, Callable[[], object]], *, repeats: i
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            start = clock.seconds()
+            start = clock.seconds(device)
             call()
-            seconds[name].append(clock.seconds() - start)
+            seconds[name].append(clock.seconds(device) - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -127,13 +133,22 @@ def inference(net: nn.Module, image: Tensor) -> Tensor:
 
 
 def peak_memory(call: Callable[[nn.Module, Tensor], object], net: nn.Module, image: Tensor) -> float:
-    """Bytes by which a call raises the resident memory of a fresh process, on the CPU.
+    """Bytes that a call needs beside the network and its input.
+
+    On the CPU it is that by which the call raises the resident memory of a fresh process; on an accelerator the peak
+    of what is allocated there.
 
     Args:
         call: `training_step` or `inference`, importable by name.
-        net: network, sent to the process.
+        net: network, on the CPU sent to the process.
         image: its input.
     """
+    if image.device.type != "cpu":
+        call(net, image)
+        torch.accelerator.reset_peak_memory_stats(image.device)
+        before = torch.accelerator.memory_allocated(image.device)
+        call(net, image)
+        return float(torch.accelerator.max_memory_allocated(image.device) - before)
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_on_interruption)
     try:
         with delayed_signals():

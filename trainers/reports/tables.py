@@ -72,6 +72,19 @@ def results_table(title: str, rows: Iterable[Mapping[str, Any]], columns: Iterab
     return table
 
 
+def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> str:
+    """Make the same table for a page of documentation.
+
+    Args:
+        rows: a mapping for each line.
+        columns: what is shown of them.
+    """
+    columns = list(columns)
+    lines = [[column.heading for column in columns], ["---:" if column.form else "---" for column in columns]]
+    lines += [[column.cell(row).replace("|", "\\|") for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def write_results(path: Path, settings: Mapping[str, Any], results: Any) -> None:
     """Write results as JSON, with what they depend on.
 

@@ -34,7 +34,7 @@ def clock(monkeypatch):
     # Its native program would bypass the clock.
     monkeypatch.setattr(nystra.Softmax, "_has_program", False)
     monkeypatch.setattr(nystra.Softmax, "attend", slowly)
-    monkeypatch.setattr(planning.clock, "seconds", lambda: Clock.now)
+    monkeypatch.setattr(planning.clock, "seconds", lambda device: Clock.now)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -148,10 +148,20 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     patch.setattr(torch, "compile", recorder("compile", lambda call, **_: call))
     for module in ("bench.networks", "bench.attention", "bench.windows"):
         replace(module, profile=timings, write_results=nothing)
-    replace("bench.networks", build=named_network, load_baseline=lambda *_: Convolution(), type_of=nothing)
-    replace("bench.networks", count=lambda *_: SimpleNamespace(parameters=1, macs=1))
+    replace("bench.networks", build=named_network, load_baseline=lambda *_, **__: Convolution())
+    replace("bench.networks", count=lambda *_: SimpleNamespace(parameters=1, macs=1), compiled_blocks=nothing)
     queries = {"map": torch.rand(16, 16, 3, 2, 4, generator=torch.Generator().manual_seed(0))}
     replace("bench.attention", read=lambda *_: queries, draw=nothing)
+    replace("bench.gpu", write_results=nothing)
+    for module, verb in (
+        ("networks", "run_bench"),
+        ("windows", "run_bench_windows"),
+        ("attention", "run_bench_attention"),
+    ):
+        measure = recorder(verb, lambda **_: {})
+        patch.setattr(
+            import_module("trainers.commands.bench.gpu"), module, SimpleNamespace(**{verb: measure}, COLUMNS=())
+        )
     replace("bench.loop", time_loop=lambda *_: {}, write_results=nothing)
     enlarge = WindowHost.set_window
 
@@ -161,7 +171,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
 
     patch.setattr(WindowHost, "set_window", set_window)
     replace("diff", _draw=nothing)
-    replace("bench.windows", published_structure=lambda *_: swinir(), compile_sites=lambda net: net)
+    replace("bench.windows", published_structure=lambda *_: swinir(), compiled_blocks=lambda net: net)
     makers = {name: functools.partial(Gained, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
     patch.setattr(import_module("trainers.commands.bench.windows"), "NETWORKS", makers)
     replace("analyze.spectrum", _draw_spectrum=nothing, spectrum=spectrum_of)

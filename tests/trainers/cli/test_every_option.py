@@ -61,12 +61,15 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
     "bench": (
         {"size": 8, "memory": False},
         {
+            "network": {"network": "mst-l"},
             "size": {"size": 16},
             "repeats": {"repeats": 1},
             "threads": {"threads": 1},
             "baseline": {"baseline": "own.Class"},
             "training": {"training": False},
+            "compiled": {"compiled": True},
             "memory": {"memory": True},
+            "device": {"device": "cuda:77"},
             "output": {"output": "a.json"},
         },
     ),
@@ -84,8 +87,19 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "memory": {"memory": True},
             "repeats": {"repeats": 1},
             "threads": {"threads": 1},
+            "device": {"device": "cuda:77"},
             "output": {"output": "a.json"},
             "figure": {"figure": "a.png"},
+        },
+    ),
+    "bench gpu": (
+        {"device": "cpu", "quick": True},
+        {
+            "device": {"device": "cuda:77"},
+            "quick": {"quick": False},
+            "seconds": {"seconds": 1e-9},
+            "repeats": {"repeats": 3},
+            "output": {"output": "other"},
         },
     ),
     "bench loop": (
@@ -116,6 +130,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "memory": {"memory": True},
             "repeats": {"repeats": 1},
             "threads": {"threads": 1},
+            "device": {"device": "cuda:77"},
             "output": {"output": "a.json"},
         },
     ),
@@ -238,6 +253,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
 }
 # Beside what an option is heard of, where the least that the verb needs leaves it no room.
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("bench gpu", "repeats"): {"quick": False},
     ("data", "output"): {"names": ["div2k"]},
     ("diff", "common"): {"results": ["first", "third"]},
     ("prepare", "seed"): {"dataset": "sidd"},

@@ -201,7 +201,7 @@ def test_a_misspelt_score_is_named_with_the_nearest(lowrank: Lowrank, recipe, ca
 
 
 def test_a_baseline_of_another_constructor_is_named(lowrank: Lowrank, capsys, monkeypatch):
-    monkeypatch.setattr("trainers.commands.bench.networks.build", lambda attention: nn.Linear(1, 1))
+    monkeypatch.setattr("trainers.commands.bench.networks.build", lambda network, attention: nn.Linear(1, 1))
     for baseline in ("torch.nn.Linear", "Linear"):
         message = failing(capsys, lowrank("bench", "--baseline", baseline, "--size", 8))
         assert message.startswith(f"baseline ({baseline}) must be the import path of a class like Linear: ")

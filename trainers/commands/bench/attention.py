@@ -2,13 +2,14 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.attention import flex_attention as flex
 
 import nystra
 from datamodules.files.atomic import atomic_file
@@ -16,10 +17,11 @@ from glmha.shared import clock
 from glmha.shared.checkpoint_files import read
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
+from trainers.devices.choice import choose_device, device_name
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, use_threads
 from trainers.reports.tables import MILLISECONDS, NAME_COLUMN, Column, labelled, results_table, write_results
 
-FUSED, EXPLICIT, EXACT = "softmax, fused", "softmax, explicit", "Softmax()"
+FUSED, EXPLICIT, EXACT, FLEX = "softmax, fused", "softmax, explicit", "Softmax()", "FlexAttention"
 # Below this the plot tells nothing apart.
 LEAST_ERROR = 1e-7
 KERNELS: tuple[nystra.Kernel, ...] = (
@@ -54,10 +56,11 @@ def run_bench_attention(
     memory: bool = False,
     repeats: int = 7,
     threads: int = 2,
+    device: str = "cpu",
     output: Path | None = None,
     figure: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Time kernels on queries, keys and values of windows, float32 on the CPU, in turn after a warm-up.
+    """Time kernels on queries, keys and values of windows, in float32, in turn after a warm-up.
 
     Args:
         window: side of the windows, in tokens.
@@ -69,10 +72,12 @@ def run_bench_attention(
             windows are taken and on which errors are measured; null: random ones.
         kernels: to be timed beside exact attention, explicit, by torch's fused program and as the package makes it (a
             native program where there is one); null: the package's, with 16 landmarks.
-        compiled: whether every kernel is also timed as `torch.compile` makes it, which needs a C++ compiler.
-        memory: whether peak memory is measured, in a process for each; tables of the position bias count.
+        compiled: whether every kernel is also timed as `torch.compile` makes it, and exact attention as
+            FlexAttention does with the table of the position bias, which needs a C++ compiler.
+        memory: whether peak memory is measured, on a CPU in a process for each; tables of the position bias count.
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
+        device: auto (CUDA, else MPS, else XPU, else CPU), cpu, cuda, cuda:1, …
         output: JSON file for the figures; null: only the table.
         figure: PNG file for a plot of error against time; null: none. Needs `queries`.
 
@@ -96,6 +101,7 @@ def run_bench_attention(
     for kernel in chosen:
         kernel.cost((window, window), channels)
     use_threads(threads)
+    computing = choose_device(device)
     torch.manual_seed(0)
     bias = queries is None if bias is None else bias
     genuine = [] if queries is None else read_windows(queries, window)
@@ -105,12 +111,16 @@ def run_bench_attention(
     else:
         query, key, value = spread_windows(genuine, windows)
         heads, channels = query.shape[1], query.shape[3]
-    table = TableBias(0.5 * torch.randn((2 * window - 1) ** 2, heads), (window, window)) if bias else None
+    query, key, value = (tensor.to(computing) for tensor in (query, key, value))
+    genuine = [tensors.to(computing) for tensors in genuine]
+    table = (
+        TableBias((0.5 * torch.randn((2 * window - 1) ** 2, heads)).to(computing), (window, window)) if bias else None
+    )
     geometry = nystra.WindowGeometry((window, window), bias=table, tables={})
     ((_, _, kind),) = geometry.kinds(query.device)
     full = nystra.Softmax().tables(kind, query.dtype)
     timed_kernels = {FUSED: FusedSoftmax(), EXACT: nystra.Softmax(), **{str(kernel): kernel for kernel in chosen}}
-    calls = {
+    calls: dict[str, Callable[[], Tensor]] = {
         EXPLICIT: functools.partial(explicit_softmax, query, key, value, full),
         **{name: functools.partial(kernel, query, key, value, geometry) for name, kernel in timed_kernels.items()},
     }
@@ -119,23 +129,25 @@ def run_bench_attention(
             attend = torch.compile(kernel.attend, dynamic=False)
             tables = kernel.tables(kind, query.dtype)
             calls[f"{kernel}, compiled"] = functools.partial(attend, query, key, value, tables)
+        calls[FLEX] = flex_exact(query, key, value, None if table is None else table.table, window)
     memory_calls: dict[str, Call] = {}
     if memory:
         tokens = torch.stack([query, key, value])
         for label, kernel in timed_kernels.items():
             memory_calls[label] = (inference, SingleSite(kernel, window, table), tokens)
     with torch.inference_mode():
-        results = profile([calls], repeats=repeats, memory=memory_calls)
+        results = profile([calls], repeats=repeats, memory=memory_calls, device=computing)
         for label, kernel in timed_kernels.items() if genuine else ():
             results[label]["error"] = mean_error(kernel, genuine, geometry)
     add_ratio(results, "fused", to=FUSED)
     add_ratio(results, "explicit", to=EXPLICIT)
     shape = f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}"
     Console(markup=False, emoji=False).print(
-        results_table(f"{shape}, {threads} threads, medians, {clock.name()}", labelled(results), COLUMNS)
+        results_table(f"{shape}, {threads} threads, medians, {clock.name(computing)}", labelled(results), COLUMNS)
     )
     if output is not None:
-        write_results(output, {**numbers, "heads": heads, "channels": channels, "bias": bias}, results)
+        settings = {**numbers, "heads": heads, "channels": channels, "bias": bias, "device": device_name(computing)}
+        write_results(output, settings, results)
     if figure is not None:
         draw(figure, results, shape)
     return results
@@ -243,3 +255,24 @@ def explicit_softmax(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
     """Attention as window models are published: N×N weights are written."""
     logits = query @ key.transpose(2, 3)
     return (logits if bias is None else logits + bias).softmax(3) @ value
+
+
+def flex_exact(query: Tensor, key: Tensor, value: Tensor, table: Tensor | None, window: int) -> Callable[[], Tensor]:
+    """Exact attention as torch compiles it for a position bias that is read from its table, without an N×N mask.
+
+    Args:
+        query: (W, h, N, d), the scale folded in.
+        key: as the queries.
+        value: as the queries.
+        table: ((2 window - 1)², h), as in `TableBias`; None: no bias.
+        window: side, in tokens.
+    """
+
+    def add_bias(score: Tensor, _: Tensor, head: Tensor, of: Tensor, to: Tensor) -> Tensor:
+        assert table is not None
+        rows = of // window - to // window + window - 1
+        columns = of % window - to % window + window - 1
+        return score + table[rows * (2 * window - 1) + columns, head]
+
+    attend = torch.compile(flex.flex_attention, dynamic=False)
+    return functools.partial(attend, query, key, value, score_mod=None if table is None else add_bias, scale=1.0)

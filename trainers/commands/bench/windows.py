@@ -23,7 +23,9 @@ from nystra.sites.substitution import find_sites
 from nystra.windows.geometry import WindowKind
 from nystra.windows.partition import Cut
 from trainers.commands.bench.attention import FusedSoftmax, explicit_softmax
+from trainers.commands.bench.compilation import compiled_blocks
 from trainers.commands.bench.networks import load_baseline
+from trainers.devices.choice import choose_device, device_name
 from trainers.networks import input_channels, make_network
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, use_threads
 from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
@@ -96,7 +98,6 @@ class Absent(nystra.Kernel):
 
 # Side of the windows where none is given.
 WINDOW = 32
-RECOMPILE_LIMIT = 256
 BASELINE, EXPLICIT, FUSED, ABSENT = "baseline", "explicit softmax", "fused softmax", "attention taken out"
 COLUMNS = (
     NAME_COLUMN,
@@ -122,9 +123,10 @@ def run_bench_windows(
     memory: bool = False,
     repeats: int = 3,
     threads: int = 2,
+    device: str = "cpu",
     output: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Time a whole window-attention network under every kernel, on the CPU, on one input, in turn after a warm-up.
+    """Time a whole window-attention network under every kernel, on one input, in turn after a warm-up.
 
     Beside the kernels stand explicit softmax (N×N weights written, as the models are published), torch's fused one, the
     package's own (a native program where there is one), and the network with the attention product taken out: what no
@@ -143,11 +145,12 @@ def run_bench_windows(
             working directory, as in tests.reference.swinir.SwinIR; it gets the network's weights and is timed too.
             Both are then made with these windows, as if they had been trained in them.
         half: whether all of them are also timed in bfloat16, with channels-last weights except the baseline's.
-        compiled: whether all but the baseline and explicit softmax are also timed with `torch.compile` of the modules
-            around each site, which needs a C++ compiler.
-        memory: whether peak memory is measured, in a process for each.
+        compiled: whether all but explicit softmax are also timed with `torch.compile` of their blocks, which needs a
+            C++ compiler.
+        memory: whether peak memory is measured, on a CPU in a process for each.
         repeats: counted calls of each, of which the median counts.
         threads: of the processor.
+        device: auto (CUDA, else MPS, else XPU, else CPU), cpu, cuda, cuda:1, …
         output: JSON file for the figures; null: only the table.
 
     Returns:
@@ -161,13 +164,14 @@ def run_bench_windows(
     numbers = {"height": height, "width": width, "repeats": repeats, "threads": threads}
     check_counts(**numbers, **({} if window is None else {"window": window}))
     use_threads(threads)
+    chosen = choose_device(device)
     torch.manual_seed(0)
-    exact = _exact_network(network, window, position_bias, baseline)
-    image = torch.rand(1, input_channels(exact), height, width)
+    exact = _exact_network(network, window, position_bias, baseline).to(chosen)
+    image = torch.rand(1, input_channels(exact), height, width).to(chosen)
     console = Console(markup=False, emoji=False)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
     if baseline is not None:
-        published = published_structure(baseline, exact, trained_in(NETWORKS[network], window or WINDOW))
+        published = published_structure(baseline, exact, trained_in(NETWORKS[network], window or WINDOW)).to(chosen)
         nets[f"{BASELINE}, float32"] = (published, image)
         if half:
             nets[f"{BASELINE}, bfloat16"] = (copy.deepcopy(published).bfloat16(), image.bfloat16())
@@ -184,9 +188,9 @@ def run_bench_windows(
     every = dict(calls)
     if compiled:
         for label, (variant, x) in nets.items():
-            if not label.startswith((BASELINE, EXPLICIT)):
-                every[f"{label}, compiled"] = (inference, compile_sites(variant), x)
-    results = profile([timed(every)], repeats=repeats, memory=calls if memory else None)
+            if not label.startswith(EXPLICIT):
+                every[f"{label}, compiled"] = (inference, compiled_blocks(variant), x)
+    results = profile([timed(every)], repeats=repeats, memory=calls if memory else None, device=chosen)
     if f"{BASELINE}, float32" in results:
         add_ratio(results, "baseline", to=f"{BASELINE}, float32")
     add_ratio(results, "explicit", to=f"{EXPLICIT}, float32")
@@ -195,7 +199,7 @@ def run_bench_windows(
     bias = {"interpolate": "interpolated position bias", "drop": "no position bias"}.get(position_bias or "")
     sides = sorted({f"{rows}×{columns}" for rows, columns in (s.window_size for s in find_sites(exact).values())})
     windows = f"window {', '.join(sides)}, {bias or 'position bias'}"
-    title = f"{network}, {windows}, {height}×{width} pixels, {threads} threads, medians, {clock.name()}"
+    title = f"{network}, {windows}, {height}×{width} pixels, {threads} threads, medians, {clock.name(chosen)}"
     console.print(results_table(title, labelled(results), COLUMNS))
     console.print(
         f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
@@ -209,6 +213,7 @@ def run_bench_windows(
             "position_bias": position_bias,
             "baseline": baseline,
             "attention_share": share,
+            "device": device_name(chosen),
         }
         write_results(output, settings, results)
     return results
@@ -273,13 +278,3 @@ def published_structure(path: str, exact: nn.Module, arguments: dict[str, Any]) 
         ValueError: if it cannot be imported or loaded.
     """
     return load_baseline(path, exact, **arguments).eval().requires_grad_(False)
-
-
-def compile_sites(net: nn.Module) -> nn.Module:
-    """A copy of a network whose modules around each window attention are compiled, for one size of image."""
-    # Every network compiles the same code anew; beyond torch's limit of 8 it would silently run as it is.
-    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-    result = copy.deepcopy(net)
-    for name in find_sites(result):
-        result.get_submodule(name.rpartition(".")[0]).compile(dynamic=False)
-    return result

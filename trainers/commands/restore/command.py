@@ -24,6 +24,7 @@ from trainers.commands.restore.clip_targets import check_film_options, holds_fil
 from trainers.commands.restore.clips import restore_clips
 from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
 from trainers.commands.restore.targets import Format, check_name, identity, name_targets
+from trainers.devices.choice import choose_device
 from trainers.errors import printable
 from trainers.networks import load_network
 from trainers.tiling.arrays import RestoreOptions
@@ -84,7 +85,7 @@ def restore_images(
         frames: most frames that a network of clips sees at once; auto: 16; null: the whole clip.
         frame_overlap: frames that neighbouring tiles in time share at least, where their mean is taken; null: 2.
         noise_level: strength of the noise in grey levels of 255, for networks of clips that are told it; null: none.
-        device: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, …
+        device: auto (CUDA, else MPS, else XPU, else CPU), cpu, cuda, cuda:1, …
         precision: float32, or bf16: faster and smaller, with autocast.
         self_ensemble: average over the eight flips and quarter turns; a little better, eight times slower.
         kernel: what replaces softmax in a window-attention network, such as ContentPooling; null: nothing.
@@ -120,7 +121,7 @@ def restore_images(
     # A network of clips takes folders for clips, so that the results of folders can be named only when it is known.
     targets = {} if films or all(path.is_dir() for path in images) else naming()
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
-    chosen = _choose_device(device)
+    chosen = choose_device(device)
     windows: dict[str, Any] = {} if window_size is None else {"window_size": window_size}
     net = load_network(pretrained, network, **windows).to(chosen)
     if kernel is not None:
@@ -216,20 +217,6 @@ def _check_quality(quality: int | None, targets: dict[Path, Path]) -> None:
         raise ValueError(f"quality ({quality}) must lie in [1, 100]; 95 is usual")
     if not any(target.suffix.lower() in LOSSY_SUFFIXES for target in targets.values()):
         raise ValueError(f"quality ({quality}) must have a result in JPEG or WebP, got none; add --format jpg")
-
-
-def _choose_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device ({name}) must be available on this machine, got: {reason}; use auto or cpu"
-        ) from error
-    return device
 
 
 @contextmanager

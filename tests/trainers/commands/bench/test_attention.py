@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.attention.flex_attention import flex_attention
 
 import nystra
+from nystra.windows.position_bias import TableBias
 from trainers.cli.main import main
-from trainers.commands.bench.attention import EXACT, EXPLICIT, FUSED, run_bench_attention
+from trainers.commands.bench.attention import EXACT, EXPLICIT, FLEX, FUSED, flex_exact, run_bench_attention
 
 
 def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
@@ -25,13 +27,16 @@ def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
     assert "2×2×64×4, position bias" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")  # the stand-in compiles nothing
 def test_kernels_are_timed_compiled_too(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call) or call)
     kernel = nystra.Nystrom(4, 4)
-    results = run_bench_attention(window=4, windows=1, heads=1, channels=2, kernels=[kernel], compiled=True, repeats=1)
-    assert compiled == [kernel.attend]
-    assert list(results) == [EXPLICIT, FUSED, EXACT, str(kernel), f"{kernel}, compiled"]
+    results = run_bench_attention(
+        window=4, windows=1, heads=1, channels=2, kernels=[kernel], compiled=True, repeats=1, threads=1
+    )
+    assert compiled[:2] == [kernel.attend, flex_attention]
+    assert list(results) == [EXPLICIT, FUSED, EXACT, str(kernel), f"{kernel}, compiled", FLEX]
 
 
 def test_errors_are_measured_on_a_network_s_own_queries(tmp_path):
@@ -64,3 +69,15 @@ def test_errors_are_measured_on_a_network_s_own_queries(tmp_path):
 def test_what_cannot_be_timed_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         run_bench_attention(**options)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")  # the stand-in compiles nothing
+def test_flex_attention_reads_the_position_bias_as_the_kernels_do(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 16, 8, generator=generator) for _ in range(3))
+    table = torch.randn(49, 3, generator=generator)
+    geometry = nystra.WindowGeometry((4, 4), bias=TableBias(table, (4, 4)))
+    torch.testing.assert_close(
+        flex_exact(query, key, value, table, 4)(), nystra.Softmax()(query, key, value, geometry), rtol=1e-4, atol=1e-5
+    )

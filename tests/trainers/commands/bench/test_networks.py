@@ -1,30 +1,23 @@
 """The benchmark's figures and errors, on a network small enough for tests."""
 
+import functools
 import json
 
 import pytest
 
 import glmha
-from tests.reference.restormer import Restormer
 from trainers.commands.bench import networks as bench
 
 SMALL = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1}
 
 
-class SmallTranscription(Restormer):
-    """A baseline of the tests' size."""
-
-    def __init__(self) -> None:
-        super().__init__(**SMALL)
-
-
 def test_every_network_is_measured_in_one_run(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(bench, "build", lambda attention: glmha.Restormer(**SMALL, attention=attention))
+    monkeypatch.setitem(bench.NETWORKS, "restormer", functools.partial(glmha.Restormer, **SMALL))
     results = bench.run_bench(
         size=16,
         repeats=1,
         threads=1,
-        baseline=f"{__name__}.SmallTranscription",
+        baseline="tests.reference.restormer.Restormer",
         output=tmp_path / "bench.json",
         memory=False,
     )
@@ -38,6 +31,8 @@ def test_every_network_is_measured_in_one_run(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"network": "vit"}, r"network \(vit\) must be one of restormer, mst-l"),
+        ({"device": "card"}, r"device \(card\)"),
         ({"size": 12}, r"size \(12\)"),
         ({"repeats": 0}, r"repeats \(0\)"),
         ({"baseline": "nowhere.Net"}, r"baseline \(nowhere.Net\)"),
@@ -45,6 +40,6 @@ def test_every_network_is_measured_in_one_run(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_arguments_that_cannot_be_are_named(monkeypatch, arguments, message):
-    monkeypatch.setattr(bench, "build", lambda attention: glmha.Restormer(**SMALL, attention=attention))
+    monkeypatch.setitem(bench.NETWORKS, "restormer", functools.partial(glmha.Restormer, **SMALL))
     with pytest.raises(ValueError, match=message):
         bench.run_bench(**arguments)

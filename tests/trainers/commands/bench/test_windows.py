@@ -27,7 +27,8 @@ def small(monkeypatch):
 @pytest.mark.slow
 def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, capsys):
     file = tmp_path / "times.json"
-    arguments = ["--network", "small", "--window", "8", "--height", "16", "--width", "16", "--repeats", "1"]
+    sizes = {"network": "small", "window": 8, "height": 16, "width": 16, "repeats": 1, "threads": 1}
+    arguments = [f"--{name}={value}" for name, value in sizes.items()]
     main(["bench", "windows", *arguments, "--kernels+=Nystrom", "--memory", "true", "--output", str(file)])
     written = json.loads(file.read_text())
     labels = ["explicit softmax", "fused softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
@@ -45,7 +46,7 @@ def test_kernels_are_timed_beside_explicit_and_fused_softmax(small, tmp_path, ca
 def test_networks_are_timed_compiled_too(small, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda module, **_: compiled.append(type(module).__name__))
-    sizes = {"window": 8, "height": 16, "width": 16, "repeats": 1}
+    sizes = {"window": 8, "height": 16, "width": 16, "repeats": 1, "threads": 1}
     results = run_bench_windows(network="small", **sizes, kernels=[nystra.Nystrom()], half=False, compiled=True)
     labels = ["explicit softmax", "fused softmax", "Softmax()", str(nystra.Nystrom()), "attention taken out"]
     names = [f"{name}, float32" for name in labels]
@@ -56,7 +57,7 @@ def test_networks_are_timed_compiled_too(small, monkeypatch):
 
 def test_a_baseline_is_timed_with_the_networks_arguments_and_weights(small, tmp_path, capsys):
     file = tmp_path / "times.json"
-    settings = {"network": "small", "window": 4, "height": 16, "width": 16, "repeats": 1, "kernels": []}
+    settings = {"network": "small", "window": 4, "height": 16, "width": 16, "repeats": 1, "threads": 1, "kernels": []}
     results = run_bench_windows(**settings, baseline=SWINIR, output=file)
     assert list(results)[:3] == ["baseline, float32", "baseline, bfloat16", "explicit softmax, float32"]
     assert results["baseline, float32"]["baseline"] == 1
