@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from datamodules import Vid4DataModule, Vimeo90KDataModule
+from datamodules import Vid4DataModule, Vimeo90KDataModule, demo_clip
 from datamodules.files.images import to_tensor
 from tests.datamodules.clips.making import write_frames
 from tests.trainers.clip_networks import ClipNetwork
@@ -116,3 +117,37 @@ def test_only_scored_frames_count():
     score = clip_score({"psnr": PSNR()}, target.roll(1, 0), target, [1, 3], data_set="set", name="clip")
     assert len(score.frames["psnr"]) == 2
     assert score.values["psnr"] == pytest.approx(np.mean(score.frames["psnr"]))
+
+
+def plain_luma(frame):
+    return 16 + (np.rint(255 * frame) * np.array([65.481, 128.553, 24.966])[:, None, None]).sum(0) / 255
+
+
+def plain_ssim(first, second):
+    """Structural similarity of two images of levels, computed independently in NumPy."""
+    window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window /= window.sum()
+
+    def mean(image):
+        for axis in (0, 1):
+            image = np.apply_along_axis(lambda line: np.convolve(line, window, "valid"), axis, image)
+        return image
+
+    means = mean(first), mean(second)
+    spreads = [mean(image**2) - at**2 for image, at in zip((first, second), means, strict=True)]
+    common = mean(first * second) - means[0] * means[1]
+    low, high = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    numerator = (2 * means[0] * means[1] + low) * (2 * common + high)
+    return (numerator / ((means[0] ** 2 + means[1] ** 2 + low) * (sum(spreads) + high))).mean()
+
+
+def test_luma_of_a_bicubic_clip_is_measured_as_by_numpy_alone():
+    target = torch.from_numpy(demo_clip(num_frames=2, size=32)).permute(0, 3, 1, 2).float() / 255
+    small = F.interpolate(target, scale_factor=0.25, mode="bicubic", antialias=True)
+    restored = F.interpolate(small, scale_factor=4, mode="bicubic").clamp(0, 1)
+    metrics = {"psnr": PSNR("y"), "ssim": SSIM("y")}
+    score = clip_score(metrics, restored, target, range(2), data_set="set", name="clip")
+    lumas = [[plain_luma(frame.numpy()) for frame in clip] for clip in (restored, target)]
+    pairs = list(zip(*lumas, strict=True))
+    assert score.frames["psnr"] == pytest.approx([10 * np.log10(255**2 / np.mean((a - b) ** 2)) for a, b in pairs])
+    assert score.frames["ssim"] == pytest.approx([plain_ssim(a, b) for a, b in pairs])
