@@ -64,5 +64,8 @@ def _print_list(entries: Sequence[Released]) -> None:
     for entry in entries:
         where = "here" if cached(entry) else "by name" if entry.address else "by hand"
         licence = entry.licence if entry.commercial else f"{entry.licence}, non-commercial"
-        print(f"{entry.name:{width}}  {entry.task:{tasks}}  {entry.parameters / 1e6:5.2f} M  {where:7}  {licence}")
+        note = f"; {entry.note}" if entry.note else ""
+        print(
+            f"{entry.name:{width}}  {entry.task:{tasks}}  {entry.parameters / 1e6:5.2f} M  {where:7}  {licence}{note}"
+        )
     print("\nby name: downloaded at the first use; by hand: lowrank models NAME says from where and to where.")

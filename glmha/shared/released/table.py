@@ -27,6 +27,7 @@ class Released:
         size: of the file in bytes; None: not known before the first download.
         sha256: digest of the file; None: noted at the first download.
         figure: the publisher's own number with its protocol; None: upstream states none in text, see the paper.
+        note: what else has to be known; None: nothing.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Released:
     size: int | None = None
     sha256: str | None = None
     figure: str | None = None
+    note: str | None = None
 
     @property
     def suffix(self) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from glmha import GLMHA
 from nystra.programs.cpu import library
-from tests.trainers.small_networks import restormer, swinir
+from tests.trainers.small_networks import dehazeformer, restormer, swinir
 from trainers.runs import cards
 
 
@@ -73,3 +73,11 @@ def test_a_damaged_record_of_scores_is_no_obstacle(lowrank, tmp_path, capsys, co
 
 def last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("make", [restormer, dehazeformer])
+def test_multiply_adds_are_counted_without_computing(make):
+    net = make().eval()
+    macs = cards.describe_network(net)["multiply-adds at 256×256"]
+    # Every pixel passes the first convolution at least.
+    assert macs > 256 * 256 * 3 * 9 * 4
