@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.base.restoration import RestorationDataModule
-from datamodules.files.atomic import atomic_file
+from datamodules.files.atomic import atomic_file, remove_abandoned
 from trainers.checkpoints.best import BestCheckpoint
 from trainers.checkpoints.folders import folder_of_run
 from trainers.checkpoints.last import LastCheckpoint
@@ -27,6 +27,7 @@ from trainers.errors import Stopped
 from trainers.evaluation.data_sets import data_module
 from trainers.monitoring.lines import last_message
 from trainers.runs.configuration import Configuration, decisive, differences
+from trainers.runs.kept import run_folders
 from trainers.runs.run import HEARTBEAT_SECONDS, RUN_FILE, Run, process_start, read_run, utc_now
 
 Kind = TypeVar("Kind", bound=Checkpoint)
@@ -118,10 +119,12 @@ class RunRecord(Checkpoint):
         """Record the checkpoint of a resumed run, and remove half-written files that killed runs left."""
         self._write(trainer, resumed_from=_absolute(trainer.ckpt_path))
         before = folder_of_run(trainer.ckpt_path) if trainer.ckpt_path is not None else None
-        if before is not None and trainer.is_global_zero:
+        if trainer.is_global_zero:
             # Of several runs that were killed one after another, not every one had a checkpoint to go on from.
-            for folder in before.parent.glob("*/checkpoints"):
-                clear_unfinished(folder)
+            folders = {*run_folders(trainer), *(before.parent.glob("*") if before is not None else ())}
+            for folder in filter(Path.is_dir, folders):
+                remove_abandoned(folder)
+                clear_unfinished(folder / "checkpoints")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -193,9 +196,13 @@ class RunRecord(Checkpoint):
 def clear_unfinished(folder: Path) -> None:
     """Remove temporary files of checkpoints that a killed run left half-written; none of a run that still lives.
 
+    On another machine its record tells whether it does; before the first record is written, the process's number.
+
     Args:
         folder: where the run's checkpoints are, in its log folder.
     """
+    if folder.is_dir():
+        remove_abandoned(folder)
     run = read_run(folder.parent)
     if run is not None and run.state != "running":
         for file in folder.glob(".*.ckpt.*.tmp"):
