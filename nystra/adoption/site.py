@@ -80,7 +80,8 @@ class AdoptedSite(ExactSite):
     ) -> None:
         super().__init__()
         self.kernel: Kernel = Softmax()
-        self.window_size, self.extra = layout.window, layout.extra
+        self.window_size: tuple[int, ...] = layout.window
+        self.extra = layout.extra
         self.maps = maps
         self.num_heads = num_heads
         self._head_channels = head_channels

@@ -159,8 +159,8 @@ def site_bounds(
     def observe(name: str, query: Tensor, key: Tensor, _value: Tensor, geometry: WindowGeometry) -> None:
         # Of maps: tokens beside them are attended exactly.
         grids = [geometry.of_maps(tensor).unflatten(0, (-1, *geometry.grid)) for tensor in (query, key)]
-        for rows, columns, kind in geometry.kinds(query.device):
-            chosen = [grid[:, rows, columns].flatten(0, 2) for grid in grids]
+        for places, kind in geometry.kinds(query.device):
+            chosen = [grid[(slice(None), *places)].flatten(0, -4) for grid in grids]
             count = chosen[0].shape[0]
             some = torch.linspace(0, count - 1, min(windows, count)).round().long()
             errors[name].append(nystrom_error(chosen[0][some], chosen[1][some], kind, landmarks))

@@ -57,8 +57,8 @@ def kernel_error(
         return each(tokens[0], tokens[1], tokens[2], alone)
 
     grids = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]
-    for rows, columns, kind in geometry.kinds(query.device):
-        parts = [grid[:, rows, columns].flatten(0, 2) for grid in grids]
+    for places, kind in geometry.kinds(query.device):
+        parts = [grid[(slice(None), *places)].flatten(0, -4) for grid in grids]
         count = parts[0].shape[0]
         chosen = torch.linspace(0, count - 1, min(windows, count)).round().long()
         some = [part[chosen.to(part.device)] for part in parts]

@@ -10,7 +10,7 @@ from nystra.hosts.layers import through
 from nystra.kernels.projections import Projections
 from nystra.sites.site import WindowAttention
 from nystra.windows.partition import Cut
-from nystra.windows.position_bias import TableBias
+from nystra.windows.position_bias import PositionBias, TableBias
 
 LARGEST_WINDOW = 64
 """Largest side of windows that checkpoints are trained in, in tokens."""
@@ -21,7 +21,7 @@ class TableAttention(WindowAttention):
 
     Args:
         dim: C.
-        window_size: h and w of the trained windows, in tokens.
+        window_size: sides of the trained windows, h and w, in tokens; (t, h, w) where they reach over frames.
         num_heads: heads; divide C.
         qk_scale: of the queries; None: 1/√(C/heads).
         proj_drop: dropout of the result.
@@ -33,7 +33,7 @@ class TableAttention(WindowAttention):
     def __init__(
         self,
         dim: int,
-        window_size: tuple[int, int],
+        window_size: tuple[int, ...],
         num_heads: int,
         qk_scale: float | None = None,
         proj_drop: float = 0.0,
@@ -48,12 +48,14 @@ class TableAttention(WindowAttention):
             )
         self.dim = dim
         self.scale = qk_scale or (dim // num_heads) ** -0.5
-        rows, columns = (2 * side - 1 for side in window_size)
-        self.relative_position_bias_table = nn.Parameter(torch.empty(rows * columns, num_heads))
+        offsets = [2 * side - 1 for side in window_size]
+        self.relative_position_bias_table = nn.Parameter(torch.empty(math.prod(offsets), num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         positions = torch.cartesian_prod(*(torch.arange(side) for side in window_size))
-        row, column = (positions.unsqueeze(1) - positions + positions[-1]).unbind(-1)
-        self.register_buffer("relative_position_index", row * columns + column)
+        index = torch.zeros(len(positions), len(positions), dtype=torch.long)
+        for count, offset in zip(offsets, (positions.unsqueeze(1) - positions + positions[-1]).unbind(-1), strict=True):
+            index = index * count + offset
+        self.register_buffer("relative_position_index", index)
         self.register_load_state_dict_pre_hook(keep_buffers)
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(proj_drop)
@@ -69,7 +71,7 @@ class TableAttention(WindowAttention):
         """Attend within windows.
 
         Args:
-            features: maps (B, H, W, C).
+            features: maps (B, H, W, C), or (B, T, H, W, C) for windows over frames.
             cut: of the maps into windows; those that were rolled are masked at the maps' edges.
 
         Returns:
@@ -81,7 +83,7 @@ class TableAttention(WindowAttention):
             return cut.join(self.drop(self.kernel.absorbed(cut.windows(features), projections, geometry)))
         if self.kernel.reads_maps(features):
             attended = self.kernel.over_maps(*projections.maps(features), geometry, cut)
-            return self.drop(through(attended.flatten(3), self.proj))
+            return self.drop(through(attended.flatten(-2), self.proj))
         query, key, value = projections.heads(cut.windows(features))
         attended = self.kernel(query, key, value, geometry)
         return cut.join(self.drop(self.proj(attended.transpose(1, 2).flatten(2))))
@@ -91,17 +93,17 @@ class TableAttention(WindowAttention):
         """Channels d of a head."""
         return self.dim // self.num_heads
 
-    def position_bias(self, window: tuple[int, int] | None = None) -> TableBias:
+    def position_bias(self, window: tuple[int, ...] | None = None) -> PositionBias:
         """Make the position bias of the present table.
 
         Args:
-            window: h and w of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
+            window: sides of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
         """
-        rows, columns = 1.0, 1.0
+        stretch: tuple[float, ...] = ()
         if self.bias_mode == "interpolate":
             sides = zip(self.trained_window_size, window or self.window_size, strict=True)
-            rows, columns = ((trained - 1) / max(present - 1, 1) for trained, present in sides)
-        return TableBias(self.relative_position_bias_table, self.trained_window_size, (rows, columns))
+            stretch = tuple((trained - 1) / max(present - 1, 1) for trained, present in sides)
+        return TableBias(self.relative_position_bias_table, self.trained_window_size, stretch)
 
 
 def trained_window(table: Tensor) -> int:

@@ -108,17 +108,17 @@ class Kernel(abc.ABC):
             return attend(query.to(dtype), key.to(dtype), value.to(dtype), geometry)
 
     def over_maps(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
-        """Attend within the windows of feature maps.
+        """Attend within the windows of feature maps, of films also.
 
         Args:
-            query: shape (B, H, W, h, d), the scale folded in.
-            key: shape (B, H, W, h, d).
-            value: shape (B, H, W, h, d).
+            query: shape (B, H, W, h, d), the scale folded in; of films (B, T, H, W, h, d).
+            key: shape of `query`.
+            value: shape of `query`.
             geometry: of the windows.
             cut: of the maps into windows.
 
         Returns:
-            Shape (B, H, W, h, d); precision as in a call.
+            Shape of `query`; precision as in a call.
         """
         if _autocasts(query):
             dtype = torch.get_autocast_dtype(query.device.type)
@@ -138,7 +138,10 @@ class Kernel(abc.ABC):
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
-        """Attend as `over_maps` by a native program (`nystra.programs`); None: plain torch is to do it."""
+        """Attend as `over_maps` by a native program (`nystra.programs`); None: plain torch is to do it.
+
+        Maps are (B, H, W, h, d). Where windows reach over t frames, they are (B, t·H, W, h, d).
+        """
         return None
 
     def masses_natively(
@@ -150,34 +153,44 @@ class Kernel(abc.ABC):
     def _natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor | None:
         if not self._has_program or not query.shape == key.shape == value.shape:
             return None
-        return self.attend_natively(query, key, value, geometry, cut)
+        shape = query.shape
+        if len(cut.window) == 3 and not (cut.roll[0] or geometry.shift[0] or any(cut.margins)):
+            # Programs know rows and columns: the frames that windows reach over lie below each other.
+            query, key, value = (
+                maps.unflatten(1, (-1, cut.window[0])).flatten(0, 1).flatten(1, 2) for maps in (query, key, value)
+            )
+        elif len(cut.window) != 2:
+            return None
+        attended = self.attend_natively(query, key, value, geometry, cut)
+        return None if attended is None else attended.view(shape)
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows of all kinds, outside autocast."""
         cut, maps = self._as_maps(query, key, value, geometry.window)
         natively = self._natively(*maps, geometry, cut)
         if natively is not None:
-            return natively.flatten(1, 2).transpose(1, 2)
+            return natively.flatten(1, -3).transpose(1, 2)
         kinds = list(geometry.kinds(query.device))
         if len(kinds) == 1:
-            return self.attend(query, key, value, self._tables(kinds[0][2], geometry, query))
+            return self.attend(query, key, value, self._tables(kinds[0][1], geometry, query))
         shape = query.shape[1:]
         inputs = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]
         result = value.new_empty(inputs[2].shape)
-        for rows, columns, kind in kinds:
-            parts = [tensor[:, rows, columns] for tensor in inputs]
-            windows = parts[0].shape[:3]
+        for places, kind in kinds:
+            which = (slice(None), *places)
+            parts = [tensor[which] for tensor in inputs]
+            windows = parts[0].shape[:-3]
             flat = [part.reshape(-1, *shape) for part in parts]
             attended = self.attend(flat[0], flat[1], flat[2], self._tables(kind, geometry, query))
-            result[:, rows, columns] = attended.unflatten(0, windows)
-        return result.flatten(0, 2)
+            result[which] = attended.unflatten(0, windows)
+        return result.flatten(0, -4)
 
     @staticmethod
     def _as_maps(
-        query: Tensor, key: Tensor, value: Tensor, window: tuple[int, int]
+        query: Tensor, key: Tensor, value: Tensor, window: tuple[int, ...]
     ) -> tuple[Cut, tuple[Tensor, Tensor, Tensor]]:
         """Windows (W, h, N, d) as maps of one window each, (W, height, width, h, d), and their cut."""
-        maps = [windows.unflatten(2, window).permute(0, 2, 3, 1, 4) for windows in (query, key, value)]
+        maps = [windows.transpose(1, 2).unflatten(1, window) for windows in (query, key, value)]
         return Cut(window, window), (maps[0], maps[1], maps[2])
 
     def attend_sequences(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
@@ -207,13 +220,14 @@ class Kernel(abc.ABC):
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry
     ) -> tuple[Tensor, Tensor]:
         """Outputs and masses of windows of one kind, by a native program if there is one."""
-        if self._has_program and query.dtype == torch.float32 and query.shape == key.shape == value.shape:
+        of_images = len(geometry.window) == 2 and query.shape == key.shape == value.shape
+        if self._has_program and query.dtype == torch.float32 and of_images:
             cut, maps = self._as_maps(query, key, value, geometry.window)
             natively = self.masses_natively(*maps, geometry, cut)
             if natively is not None:
                 both = natively.flatten(1, 2).transpose(1, 2)
                 return both[..., :-1], both[..., -1:]
-        ((_, _, kind),) = geometry.kinds(query.device)
+        ((_, kind),) = geometry.kinds(query.device)
         return self.attend_with_masses(query, key, value, self._tables(kind, geometry, query))
 
     def require_masses(self) -> None:
@@ -259,7 +273,7 @@ class Kernel(abc.ABC):
         """Attend as `absorbed` does, outside autocast."""
         raise NotImplementedError(f"{type(self).__name__} needs every token's query, key and value")
 
-    def fitted(self, window: tuple[int, int]) -> Self:
+    def fitted(self, window: tuple[int, ...]) -> Self:
         """The kernel with the numbers that it takes in a window; it attends there as this one does.
 
         Numbers of landmarks and cells are what is wanted. They are kept where they divide a window into equal parts.
@@ -267,7 +281,7 @@ class Kernel(abc.ABC):
         a little, and by a token for clusters by content. There are never more parts than tokens.
 
         Args:
-            window: height and width in tokens.
+            window: its sides, height and width, in tokens.
 
         Examples:
             >>> from nystra import ContentPooling, Nystrom
@@ -279,11 +293,11 @@ class Kernel(abc.ABC):
         return self
 
     @abc.abstractmethod
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost of attention in a window of h×w tokens with d channels a head, without bias.
 
         Args:
-            window: height and width in tokens.
+            window: its sides, height and width, in tokens.
             channels: of a head.
 
         Returns:

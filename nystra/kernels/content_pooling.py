@@ -89,14 +89,14 @@ class ContentPooling(Kernel):
         if self.near is not None and (self.near < 0 or (self.cells is not None and self.near > self.cells)):
             raise ValueError(f"near ({self.near}) must be a number of cells from 0 to cells ({self.cells})")
 
-    def fitted(self, window: tuple[int, int]) -> "ContentPooling":
+    def fitted(self, window: tuple[int, ...]) -> "ContentPooling":
         """See base class."""
         landmarks, cells, near = self._sizes(window)
         return dataclasses.replace(self, landmarks=landmarks, cells=cells, near=near)
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost without bias: both trees, 3md for the summaries, their spreads, 2dT for the T keys that a token sees."""
-        tokens = window[0] * window[1]
+        tokens = math.prod(window)
         landmarks, cells, near = self._sizes(window)
         trees = 3 * channels * (len(splits(landmarks, 2)) + 2 * len(splits(cells, 4)))
         spreads = 2 * (channels + landmarks) if near else 0
@@ -104,9 +104,9 @@ class ContentPooling(Kernel):
         floats = landmarks * tokens + round(tokens * (cells + near * tokens / cells))
         return Cost(trees + spreads + 3 * landmarks * channels + 2 * channels * seen, floats)
 
-    def _sizes(self, window: tuple[int, int]) -> tuple[int, int, int]:
+    def _sizes(self, window: tuple[int, ...]) -> tuple[int, int, int]:
         """Blocks, cells and near cells in a window."""
-        tokens = window[0] * window[1]
+        tokens = math.prod(window)
         landmarks = min(self.landmarks or _fitting(16, tokens), tokens)
         cells = min(self.cells or _fitting(max(min(2 * math.sqrt(tokens), 128), tokens / 128), tokens), tokens)
         near = self.near
@@ -125,7 +125,7 @@ class ContentPooling(Kernel):
         exact = kind.offset_logits()
         by_offset = exact is not None
         if kind.bias is not None:
-            pairs = dataclasses.replace(kind, split=(None, None)).all_logits()
+            pairs = dataclasses.replace(kind, split=(None,) * len(kind.window)).all_logits()
             channels.append(low_rank_factors(pairs, self.bias_rank))
             exact = at_least_float32(pairs if exact is None else exact)
         heads = max(len(queries) for queries, _ in channels)
@@ -150,10 +150,12 @@ class ContentPooling(Kernel):
     def _run_program(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut, *, masses: bool
     ) -> Tensor | None:
-        if usable(query, key, value, parameters=geometry.parameters) is None or isinstance(geometry.bias, DenseBias):
+        # The program knows the bias of rows and columns alone.
+        other = isinstance(geometry.bias, DenseBias) or (geometry.bias is not None and len(geometry.window) > 2)
+        if other or usable(query, key, value, parameters=geometry.parameters) is None:
             return None
         sizes = self._sizes(geometry.window)
-        kinds = [kind for _, _, kind in geometry.kinds(query.device)]
+        kinds = [kind for _, kind in geometry.kinds(query.device)]
         further = geometry.table(
             (self, geometry.kind_counts),
             kinds[-1],
@@ -236,8 +238,8 @@ class BiasChannels(NamedTuple):
         query: (heads or 1, N, masks + r), those of the mask first.
         key: as queries.
         masks: number of channels for the mask.
-        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; of all pairs of tokens,
-            (heads, N, N), where it depends on more than the offset; None: there is none.
+        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1) in an image, the lowest first; of all pairs of
+            tokens, (heads, N, N), where it depends on more than the offset; None: there is none.
         by_offset: whether `bias` is of offsets.
     """
 
@@ -309,12 +311,13 @@ def _places(further: BiasChannels) -> tuple[Tensor, Tensor]:
     """Numbers of a window's tokens as queries and as keys, (N,), whose sums are places in the (flat) bias of a head."""
     bias = further.bias
     assert bias is not None, "the caller asks before"
-    rows, columns = bias.shape[1:]
     if not further.by_offset:
-        tokens = torch.arange(columns, device=bias.device)
-        return rows * tokens, tokens
-    height, width = (torch.arange((side + 1) // 2, device=bias.device) for side in (rows, columns))
-    places = (height.unsqueeze(1) * columns + width).flatten()
+        tokens = torch.arange(bias.shape[2], device=bias.device)
+        return bias.shape[1] * tokens, tokens
+    places = torch.zeros(1, dtype=torch.long, device=bias.device)
+    for offsets in bias.shape[1:]:
+        along = torch.arange((offsets + 1) // 2, device=bias.device)
+        places = (offsets * places.unsqueeze(1) + along).flatten()
     return places + places[-1], -places
 
 

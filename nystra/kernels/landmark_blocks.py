@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -72,13 +73,13 @@ class IteratedNystrom(Kernel):
         if self.landmarks < 1 or self.iterations < 1:
             raise ValueError(f"landmarks ({self.landmarks}) and iterations ({self.iterations}) must be at least 1")
 
-    def fitted(self, window: tuple[int, int]) -> Self:
+    def fitted(self, window: tuple[int, ...]) -> Self:
         """See base class."""
         return dataclasses.replace(self, landmarks=Cells.nearest(window, self.landmarks).num_blocks)
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost without bias: 4md for the blocks, and the core's products, four of m×m matrices for an iteration."""
-        tokens, m = window[0] * window[1], self.fitted(window).landmarks
+        tokens, m = math.prod(window), self.fitted(window).landmarks
         core = m * m * (2 * channels + 4 * self.iterations * m)
         return Cost(4 * m * channels + core / tokens, tokens * m)
 

@@ -52,7 +52,7 @@ class LandmarkPooling(Kernel):
         landmarks: m, blocks of queries, >= 1.
         cells: s, cells of keys; a multiple of m.
         near: tokens that are attended exactly: "none", "own" (the query's cell), "cross" (that cell and its four
-            neighbours) or "block" (the query's block).
+            neighbours; six in a window over frames) or "block" (the query's block).
 
     Where they do not divide a window into equal blocks and cells, these differ by a row or a column, and their numbers
     are near to those wanted: `fitted` tells them. As many cells as tokens are exact attention.
@@ -84,16 +84,16 @@ class LandmarkPooling(Kernel):
         if self.near not in ("none", "own", "cross", "block"):
             raise ValueError(f"near ({self.near}) must be none, own, cross or block")
 
-    def fitted(self, window: tuple[int, int]) -> "LandmarkPooling":
+    def fitted(self, window: tuple[int, ...]) -> "LandmarkPooling":
         """See base class."""
         layout = self.layout(window)
         return dataclasses.replace(self, landmarks=layout.num_blocks, cells=layout.num_cells)
 
-    def layout(self, window: tuple[int, int]) -> Cells:
+    def layout(self, window: tuple[int, ...]) -> Cells:
         """Blocks and cells of a window."""
         return Cells.nearest(window, self.landmarks, self.cells)
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost without bias: 3md + 2dT, T the mean number of summaries and exact keys that a token sees."""
         layout = self.layout(window)
         sizes, near = layout.sizes(), self._near(layout)
@@ -206,7 +206,7 @@ class LandmarkPooling(Kernel):
 
         plans = [
             geometry.table((self, library.tile), kind, query.dtype, functools.partial(plan, kind))
-            for _, _, kind in geometry.kinds(query.device)
+            for _, kind in geometry.kinds(query.device)
         ]
         return native.attend(query, key, value, plans, self.layout(geometry.window), geometry, cut, masses=masses)
 

@@ -1,6 +1,7 @@
 """Two-level Nyström: the regularised form of PnP-Nystra's approximation."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import torch
@@ -63,20 +64,20 @@ class Nystrom(Kernel):
         """Give the kernel with the authors' arithmetic, without bias and mask: see `PublishedNystrom`."""
         return PublishedNystrom(landmarks, iterations, threshold)
 
-    def fitted(self, window: tuple[int, int]) -> "Nystrom":
+    def fitted(self, window: tuple[int, ...]) -> "Nystrom":
         """See base class."""
         queries, keys = self._cells(window)
         return dataclasses.replace(self, landmarks=queries.num_blocks, key_landmarks=keys.num_blocks)
 
-    def _cells(self, window: tuple[int, int]) -> tuple[Cells, Cells]:
+    def _cells(self, window: tuple[int, ...]) -> tuple[Cells, Cells]:
         """Blocks of the landmark queries, and cells of the keys."""
         queries, keys = (Cells.nearest(window, number) for number in (self.landmarks, self.key_landmarks))
         return queries, keys
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost: 3d + 2d(m + s) + core/N multiply-adds a token (m landmarks, s cells, N tokens); N·max(m, s) numbers."""
         fitted = self.fitted(window)
-        tokens, m, s = window[0] * window[1], fitted.landmarks, fitted.key_landmarks
+        tokens, m, s = math.prod(window), fitted.landmarks, fitted.key_landmarks
         core = m * s * (3 * channels + m) + m * m * (m + channels)
         return Cost(3 * channels + 2 * channels * (m + s) + core / tokens, tokens * max(m, s))
 

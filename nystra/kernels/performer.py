@@ -1,6 +1,7 @@
 """Performer's attention within windows, one of the kernels that others are compared with."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import torch
@@ -45,9 +46,9 @@ class Performer(Kernel):
         if self.features < 1:
             raise ValueError(f"features ({self.features}) must be at least 1")
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost without bias: 2Md for the features, 2M(d + 1) for the products with values and ones."""
-        tokens = window[0] * window[1]
+        tokens = math.prod(window)
         return Cost(2 * self.features * channels + 2 * self.features * (channels + 1), tokens * self.features)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> "PerformerTables | None":

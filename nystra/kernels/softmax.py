@@ -1,6 +1,7 @@
 """Exact softmax attention, the kernel of every released network."""
 
 import dataclasses
+import math
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,9 @@ class Softmax(Kernel):
         True
     """
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost: 2·N·d multiply-adds a token for N tokens; N·d numbers."""
-        tokens = window[0] * window[1]
+        tokens = math.prod(window)
         return Cost(2 * tokens * channels, tokens * channels)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
@@ -47,7 +48,7 @@ class Softmax(Kernel):
         library = usable(query, key, value, parameters=geometry.parameters)
         if library is None:
             return None
-        *_, (_, _, last) = geometry.kinds(query.device)
+        *_, (_, last) = geometry.kinds(query.device)
         table = geometry.table(
             (self, library.tile, geometry.kind_counts),
             last,

@@ -112,7 +112,7 @@ def record(net: nn.Module) -> dict[str, Any]:
             continue
         if site.window_size != site.trained_window_size or site.bias_mode != "keep":
             # Hosts set all windows alike.
-            result = {"window_size": site.window_size[0], "position_bias": site.bias_mode}
+            result = {"window_size": site.window_size[-1], "position_bias": site.bias_mode}
     kernels = {name: encode_kernel(site.kernel) for name, site in sites.items() if site.kernel != Softmax()}
     return {**result, "kernels": kernels} if kernels else result
 

@@ -46,7 +46,7 @@ class _Observed(Kernel):
     def require_masses(self) -> None:
         self.kernel.require_masses()
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         return self.kernel.cost(window, channels)
 
     def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:

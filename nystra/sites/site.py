@@ -20,7 +20,7 @@ class Site(Protocol):
 
     Attributes:
         kernel: makes outputs of queries, keys and values.
-        window_size: h and w of the windows, in tokens.
+        window_size: sides of the windows, h and w, in tokens; (t, h, w) where they reach over frames.
         num_heads: h.
 
     Examples:
@@ -32,7 +32,7 @@ class Site(Protocol):
     """
 
     kernel: Kernel
-    window_size: tuple[int, int]
+    window_size: tuple[int, ...]
     num_heads: int
 
     @property
@@ -71,13 +71,13 @@ class WindowAttention(nn.Module):
     `kernel` with them and its `geometry`. Kernel, window and use of the bias are no part of the state dict.
 
     Args:
-        window_size: h and w of the windows, in tokens.
+        window_size: sides of the windows, h and w, in tokens; (t, h, w) where they reach over frames.
         num_heads: h.
 
     Attributes:
         kernel: makes outputs of queries, keys and values.
-        window_size: h and w of the windows that are cut now.
-        trained_window_size: h and w of the windows that the weights were trained for.
+        window_size: sides of the windows that are cut now.
+        trained_window_size: sides of the windows that the weights were trained for.
         bias_mode: use of the position bias where the window is not the trained one: "keep" (the bias of every offset
             stays, offsets beyond the trained ones take the nearest one's), "interpolate" (the trained range of offsets
             is stretched to the window's), "drop" (neither bias nor mask, at any window: PnP-Nystra's "original", in
@@ -91,7 +91,7 @@ class WindowAttention(nn.Module):
         (Softmax(), (4, 4), 4)
     """
 
-    def __init__(self, window_size: tuple[int, int], num_heads: int) -> None:
+    def __init__(self, window_size: tuple[int, ...], num_heads: int) -> None:
         super().__init__()
         self.window_size = window_size
         self.trained_window_size = window_size
@@ -109,16 +109,16 @@ class WindowAttention(nn.Module):
         """Channels d of a head."""
         raise NotImplementedError
 
-    def position_bias(self, window: tuple[int, int] | None = None) -> PositionBias | None:
+    def position_bias(self, window: tuple[int, ...] | None = None) -> PositionBias | None:
         """Make the position bias of the present parameters; None where a site has no bias.
 
         Args:
-            window: h and w of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
+            window: sides of the windows that are cut, to which "interpolate" stretches the bias; None: `window_size`.
         """
         raise NotImplementedError
 
     def set_window(self, window_size: int, position_bias: BiasMode) -> None:
-        """Cut windows of another size.
+        """Cut windows of another size; those over frames keep their number of frames.
 
         Args:
             window_size: side of the windows, in tokens, >= 1.
@@ -131,7 +131,7 @@ class WindowAttention(nn.Module):
             raise ValueError(f"window_size ({window_size}) must be at least 1")
         if position_bias not in get_args(BiasMode):
             raise ValueError(f"position_bias ({position_bias}) must be one of {', '.join(get_args(BiasMode))}")
-        self.window_size = (window_size, window_size)
+        self.window_size = (*self.window_size[:-2], window_size, window_size)
         self.bias_mode = position_bias
         self.forget_tables()
 
@@ -140,14 +140,15 @@ class WindowAttention(nn.Module):
         self._tables.clear()
 
     def geometry(
-        self, grid: tuple[int, int], shift: tuple[int, int] = (0, 0), window: tuple[int, int] | None = None
+        self, grid: tuple[int, ...], shift: tuple[int, ...] = (), window: tuple[int, ...] | None = None
     ) -> WindowGeometry:
         """Describe the windows of a batch of feature maps, with the site's bias.
 
         Args:
-            grid: windows of a feature map, rows and columns.
-            shift: tokens by which the feature map was rolled before it was cut and whose borders are masked.
-            window: h and w of the windows; None: `window_size`.
+            grid: windows of a feature map along each axis, rows and columns.
+            shift: tokens by which the feature map was rolled before it was cut and whose borders are masked; empty: it
+                was not.
+            window: sides of the windows; None: `window_size`.
         """
         window = window or self.window_size
         if self.bias_mode == "drop":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
@@ -168,7 +169,7 @@ def substitute(net: nn.Module, kernel: Kernel | Mapping[str, Kernel], *, sites: 
         raise ValueError("sites and kernel must have at least one window attention in common, got none")
     reports = []
     for name, site, chosen in planned:
-        tokens = site.window_size[0] * site.window_size[1]
+        tokens = math.prod(site.window_size)
         fitted = chosen.fitted(site.window_size)
         before, after = (_cost(site, each) for each in (site.kernel, chosen))
         reports.append(SiteReport(name, tokens, site.num_heads, fitted, before[0], after[0], before[1], after[1]))

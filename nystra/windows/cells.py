@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Hashable, Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from typing import TypeVar
 
 import torch
@@ -43,17 +43,17 @@ class Cells:
     copies are *repeats*, which are to count for nothing as keys.
 
     Args:
-        window: h and w, in tokens.
-        blocks: rows and columns of the blocks.
-        cells: rows and columns of the cells; multiples of those of the blocks, at most those of the window.
+        window: its sides, in tokens: (h, w), or (t, h, w) for one that reaches over frames.
+        blocks: number of blocks along each side: rows and columns of them in an image.
+        cells: number of cells along each side; multiples of those of the blocks, at most those of the window.
     """
 
-    window: tuple[int, int]
-    blocks: tuple[int, int]
-    cells: tuple[int, int]
+    window: tuple[int, ...]
+    blocks: tuple[int, ...]
+    cells: tuple[int, ...]
 
     @classmethod
-    def nearest(cls, window: tuple[int, int], blocks: int, cells: int | None = None) -> Cells:
+    def nearest(cls, window: tuple[int, ...], blocks: int, cells: int | None = None) -> Cells:
         """Lay out about so many blocks and cells, as square as they can be.
 
         Numbers that divide the window into equal blocks and cells are kept. Elsewhere the layout has numbers near to
@@ -61,7 +61,7 @@ class Cells:
         cells than tokens.
 
         Args:
-            window: h and w, in tokens.
+            window: its sides, in tokens.
             blocks: wanted number, >= 1.
             cells: wanted number, a multiple of `blocks`; None: each block is one cell.
         """
@@ -84,7 +84,7 @@ class Cells:
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """Sides of the tokens with their repeats: block row, cell row in it, token row, then the same for columns."""
+        """Sides of the tokens with their repeats: for each axis blocks, cells in a block, tokens in a cell."""
         sides: list[int] = []
         for window, blocks, cells in zip(self.window, self.blocks, self.cells, strict=True):
             sides += [blocks, cells // blocks, -(-window // cells)]
@@ -99,18 +99,26 @@ class Cells:
         """Bring tokens (W, h, N, d), row by row, into the cells' order, (W, h, N', d); contiguous."""
         if not self.even:
             return tokens.index_select(2, torch.tensor(self._order()[0], device=tokens.device))
-        return tokens.unflatten(2, self.dims).permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(tokens.shape)
+        # Blocks of all axes, then cells, then tokens.
+        places = [2 + level + 3 * axis for level in range(3) for axis in range(len(self.window))]
+        return tokens.unflatten(2, self.dims).permute(0, 1, *places, -1).reshape(tokens.shape)
 
     def means(self, tokens: Tensor) -> Tensor:
         """Mean of the tokens of every block, (W, h, N, d) row by row → (W, h, m, d)."""
-        rows, columns = (window // blocks for window, blocks in zip(self.window, self.blocks, strict=True))
-        if (rows * self.blocks[0], columns * self.blocks[1]) != self.window:
-            down, across = (tokens.new_tensor(self._shares(axis)) for axis in (0, 1))
-            in_rows = down @ tokens.unflatten(2, self.window).flatten(3)
-            return (across @ in_rows.unflatten(3, (self.window[1], -1))).flatten(2, 3)
-        split = tokens.unflatten(2, (self.blocks[0], rows, self.blocks[1], columns))
+        axes = range(len(self.window))
         # Axis by axis: each sum then reads memory in order.
-        return split.mean(5).mean(3).flatten(2, 3)
+        if any(window % blocks for window, blocks in zip(self.window, self.blocks, strict=True)):
+            means = tokens.unflatten(2, self.window)
+            for axis in axes:
+                rest = means.shape[3 + axis :]
+                means = tokens.new_tensor(self._shares(axis)) @ means.flatten(3 + axis)
+                means = means.unflatten(3 + axis, rest)
+            return means.flatten(2, -2)
+        sides = [(blocks, window // blocks) for window, blocks in zip(self.window, self.blocks, strict=True)]
+        means = tokens.unflatten(2, [side for pair in sides for side in pair])
+        for axis in reversed(axes):
+            means = means.mean(3 + 2 * axis)
+        return means.flatten(2, -2)
 
     def scatter(self, tokens: Tensor) -> Tensor:
         """Undo `gather`; what was computed for repeats is dropped."""
@@ -118,12 +126,13 @@ class Cells:
             kept = self.kept(tokens.device)
             numbers = torch.tensor(self._order()[0], device=tokens.device)[kept]
             return tokens.index_select(2, torch.empty_like(kept).scatter_(0, numbers, kept))
-        rows, columns = self.dims[:3], self.dims[3:]
-        sides = [side for pair in zip(rows, columns, strict=True) for side in pair]
-        return tokens.unflatten(2, sides).permute(0, 1, 2, 4, 6, 3, 5, 7, 8).reshape(tokens.shape)
+        axes = len(self.window)
+        sides = [self.dims[level + 3 * axis] for level in range(3) for axis in range(axes)]
+        places = [2 + axis + axes * level for axis in range(axes) for level in range(3)]
+        return tokens.unflatten(2, sides).permute(0, 1, *places, -1).reshape(tokens.shape)
 
     def order(self, positions: Tensor) -> Tensor:
-        """Bring positions (N, 2) into the cells' order."""
+        """Bring positions (N, axes) into the cells' order."""
         return self.gather(positions[None, None])[0, 0]
 
     def repeats(self, device: torch.device) -> Tensor:
@@ -137,16 +146,18 @@ class Cells:
 
     def sizes(self) -> list[int]:
         """Number of tokens of each cell."""
-        down, across = (
-            [until - first for first, until in pairwise(parts(self.window[axis], self.cells[axis]))] for axis in (0, 1)
-        )
-        return [down[row] * across[column] for row, column in self.places()]
+        axes = [
+            [until - first for first, until in pairwise(parts(side, number))]
+            for side, number in zip(self.window, self.cells, strict=True)
+        ]
+        # Lists, as torch.compile cannot trace a product of anything else.
+        return [math.prod([axis[at] for axis, at in zip(axes, place, strict=True)]) for place in self.places()]
 
     def cut(self, axis: int, border: int) -> tuple[list[bool], list[bool]]:
         """Find the blocks and the cells, m and s of them, that have tokens on both sides of a border.
 
         Args:
-            axis: 0: the border lies between rows, 1: between columns.
+            axis: across which the border lies: in an image 0, between rows, or 1, between columns.
             border: the first token beyond it.
         """
 
@@ -156,24 +167,13 @@ class Cells:
 
         return crossed(Cells(self.window, self.blocks, self.blocks)), crossed(self)
 
-    def places(self) -> list[tuple[int, int]]:
-        """Row and column of every cell among the cells of the window, in the cells' order."""
-        rows, inner_rows, _, columns, inner_columns, _ = self.dims
-        return [
-            (row * inner_rows + inner_row, column * inner_columns + inner_column)
-            for row in range(rows)
-            for column in range(columns)
-            for inner_row in range(inner_rows)
-            for inner_column in range(inner_columns)
-        ]
+    def places(self) -> list[tuple[int, ...]]:
+        """Place of every cell among the cells of the window, (row, column) in an image, in the cells' order."""
+        return _places(self.dims[::3], self.dims[1::3])
 
     def neighbours(self) -> list[list[int]]:
-        """Numbers of each cell and of the cells above, below, left and right of it, as far as these are there."""
-        places = self.places()
-        number = {place: index for index, place in enumerate(places)}
-        steps = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
-        around = [[(row + down, column + right) for down, right in steps] for row, column in places]
-        return [[number[place] for place in cell if place in number] for cell in around]
+        """Numbers of each cell and of those before and after it along each axis, as far as these are there."""
+        return _neighbours(self.dims[::3], self.dims[1::3])
 
     def _order(self) -> tuple[list[int], list[bool]]:
         return _order(self.window, self.blocks, self.cells)
@@ -186,62 +186,95 @@ class Cells:
 
 
 @_kept
-def _order(window: tuple[int, int], blocks: tuple[int, int], cells: tuple[int, int]) -> tuple[list[int], list[bool]]:
+def _places(blocks: tuple[int, ...], inner: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Places of the cells, see `Cells.places`, from the numbers of blocks and of cells in a block along each axis."""
+    return [
+        tuple(each * count + at for each, count, at in zip(block, inner, cell, strict=True))
+        for block in product(*map(range, blocks))
+        for cell in product(*map(range, inner))
+    ]
+
+
+@_kept
+def _neighbours(blocks: tuple[int, ...], inner: tuple[int, ...]) -> list[list[int]]:
+    """Numbers of neighbours, see `Cells.neighbours`; arguments as of `_places`."""
+    places = _places(blocks, inner)
+    number = {place: index for index, place in enumerate(places)}
+
+    def around(place: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        yield place
+        for axis, at in enumerate(place):
+            for beside in (at - 1, at + 1):
+                yield (*place[:axis], beside, *place[axis + 1 :])
+
+    return [[number[each] for each in around(place) if each in number] for place in places]
+
+
+@_kept
+def _order(window: tuple[int, ...], blocks: tuple[int, ...], cells: tuple[int, ...]) -> tuple[list[int], list[bool]]:
     """Numbers of the tokens, row by row, in the cells' order, and whether they are repeats."""
     axes = []
     for side, number in zip(window, cells, strict=True):
         inner = range(-(-side // number))
         begins = pairwise(parts(side, number))
         axes.append([[(min(first + i, until - 1), first + i >= until) for i in inner] for first, until in begins])
-    every = [
-        (row * window[1] + column, again or too)
-        for cell_row, cell_column in Cells(window, blocks, cells).places()
-        for row, again in axes[0][cell_row]
-        for column, too in axes[1][cell_column]
-    ]
-    return [number for number, _ in every], [repeated for _, repeated in every]
+    numbers, repeated = [], []
+    for place in Cells(window, blocks, cells).places():
+        for token in product(*(axis[at] for axis, at in zip(axes, place, strict=True))):
+            number = 0
+            for side, (at, _) in zip(window, token, strict=True):
+                number = number * side + at
+            numbers.append(number)
+            repeated.append(any(again for _, again in token))
+    return numbers, repeated
 
 
 @_kept
-def _nearest(window: tuple[int, int], blocks: int, cells: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the blocks and of the cells, see `Cells.nearest`."""
+def _nearest(window: tuple[int, ...], blocks: int, cells: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Numbers of the blocks and of the cells along each axis, see `Cells.nearest`."""
     tokens = math.prod(window)
     blocks, cells = min(blocks, tokens), min(cells, tokens)
     wanted = blocks, cells
 
-    def distance(layout: Cells) -> tuple[float, ...]:
+    def distance(layout: Cells) -> tuple[float | tuple[int, ...], ...]:
         numbers = layout.num_blocks, layout.num_cells
         shapes = [_elongation(window, grid) for grid in (layout.blocks, layout.cells)]
-        # Where a square is impossible, cells are rather tall than wide.
+        # Where a square is impossible, cells are rather tall than wide, and reach over frames.
         if layout.even and numbers == wanted:
-            return 0, shapes[0], layout.blocks[0], shapes[1], layout.cells[0]
+            return 0, shapes[0], layout.blocks[:-1], shapes[1], layout.cells[:-1]
         ratios = [abs(math.log(number / goal)) for number, goal in zip(numbers, wanted, strict=True)]
-        return 1, sum(ratios) + sum(shapes) / 2, layout.blocks[0], layout.cells[0]
+        return 1, sum(ratios) + sum(shapes) / 2, layout.blocks[:-1], layout.cells[:-1]
 
     def possible() -> Iterator[Cells]:
         if cells == tokens:
             # Exact attention, whatever the blocks.
             divisors = [[part for part in range(1, side + 1) if side % part == 0] for side in window]
-            yield from (Cells(window, (rows, columns), window) for rows in divisors[0] for columns in divisors[1])
+            yield from (Cells(window, grid, window) for grid in product(*divisors))
             return
         for grid in _grids(window, 2 * blocks):
-            inner_window = window[0] // grid[0], window[1] // grid[1]
+            if 2 * math.prod(grid) < blocks:
+                continue
+            inner_window = tuple(side // number for side, number in zip(window, grid, strict=True))
             most = 1 if blocks == cells else max(2 * cells // math.prod(grid), 1)
-            for rows, columns in _grids(inner_window, most):
-                if 2 * math.prod(grid) >= blocks:
-                    yield Cells(window, grid, (grid[0] * rows, grid[1] * columns))
+            for inner in _grids(inner_window, most):
+                yield Cells(window, grid, tuple(outer * each for outer, each in zip(grid, inner, strict=True)))
 
     best = min(possible(), key=distance)
     return best.blocks, best.cells
 
 
-def _grids(window: tuple[int, int], most: int) -> Iterator[tuple[int, int]]:
-    """Rows and columns of up to `most` cells in a window."""
-    for rows in range(1, min(window[0], most) + 1):
-        for columns in range(1, min(window[1], most // rows) + 1):
-            yield rows, columns
+def _grids(window: tuple[int, ...], most: int) -> Iterator[tuple[int, ...]]:
+    """Numbers along each axis of up to `most` cells in a window."""
+    if not window:
+        yield ()
+        return
+    for number in range(1, min(window[0], most) + 1):
+        for rest in _grids(window[1:], most // number):
+            yield number, *rest
 
 
-def _elongation(window: tuple[int, int], grid: tuple[int, int]) -> float:
-    """Logarithm of the ratio of a cell's sides; 0: a square."""
-    return abs(math.log(window[0] / grid[0] * grid[1] / window[1]))
+def _elongation(window: tuple[int, ...], grid: tuple[int, ...]) -> float:
+    """Logarithm of the largest ratio of two sides of a cell; 0: a square or cube."""
+    pairs = combinations(range(len(window)), 2)
+    ratios = (window[one] / grid[one] * grid[other] / window[other] for one, other in pairs)
+    return max((abs(math.log(ratio)) for ratio in ratios), default=0.0)

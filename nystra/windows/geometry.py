@@ -3,12 +3,16 @@
 A window of h×w tokens is a sequence of N = h·w tokens, row by row; the windows of a batch follow each other image by
 image, row by row: features (B, H, W, C) become (B·R·S, N, C) with R×S windows an image. Positions are (row, column) in
 tokens, within the window; they may be fractional, as those of landmarks are.
+
+Windows may have any number of axes. Those of films reach over t frames: (t, h, w), with positions (frame, row, column).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -30,8 +34,9 @@ class WindowKind:
     """Windows that have the same bias and mask: all of them, or those at one edge of a shifted feature map.
 
     Attributes:
-        window: h and w, in tokens.
-        split: first row and first column whose tokens come from the image's opposite edge; None where none do.
+        window: its sides, h and w, in tokens.
+        split: along each axis, the first row and the first column whose tokens come from the image's opposite edge;
+            None where none do.
         bias: of the site; None: none.
         device: on which positions and bias are made.
 
@@ -43,27 +48,27 @@ class WindowKind:
         [0.0, -100.0, 0.0, -100.0]
     """
 
-    window: tuple[int, int]
-    split: tuple[int | None, int | None]
+    window: tuple[int, ...]
+    split: tuple[int | None, ...]
     bias: PositionBias | None
     device: torch.device
 
     @property
     def has_bias(self) -> bool:
         """Whether any pair of tokens has a bias or is masked."""
-        return self.bias is not None or self.split != (None, None)
+        return self.bias is not None or bool(self.split_axes)
 
     def positions(self) -> Tensor:
-        """Positions of the tokens, shape (N, 2), float32."""
+        """Positions of the tokens, shape (N, axes), float32."""
         axes = [torch.arange(side, dtype=torch.float32, device=self.device) for side in self.window]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
 
     def logits(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Bias and mask between positions, to be added to scaled dot products.
 
         Args:
-            queries: positions, shape (n, 2).
-            keys: positions, shape (m, 2).
+            queries: positions, shape (n, axes).
+            keys: positions, shape (m, axes).
 
         Returns:
             Shape (heads, n, m), or (1, n, m) if there is a mask only; the bias' dtype, else float32.
@@ -80,15 +85,16 @@ class WindowKind:
         An offset's bias is computed once and laid out where it belongs, not computed for each pair of tokens.
 
         Args:
-            queries: positions of tokens, shape (n, 2).
-            keys: positions of tokens, shape (m, 2).
+            queries: positions of tokens, shape (n, axes).
+            keys: positions of tokens, shape (m, axes).
             offset_logits: what the method of that name gives.
         """
         if offset_logits is None:
             return self.logits(queries, keys)
-        height, width = self.window
-        rows, columns = (queries.unsqueeze(1) - keys).long().unbind(2)
-        return self._masked(offset_logits[:, rows + height - 1, columns + width - 1], queries, keys)
+        offsets = (queries.unsqueeze(1) - keys).long().unbind(2)
+        places = tuple(offset + side - 1 for offset, side in zip(offsets, self.window, strict=True))
+        which: tuple[slice | Tensor, ...] = (slice(None), *places)
+        return self._masked(offset_logits[which], queries, keys)
 
     def all_logits(self) -> Tensor:
         """Bias and mask between all tokens: (heads or 1, N, N), contiguous."""
@@ -96,7 +102,7 @@ class WindowKind:
         return self.token_logits(positions, positions, self.offset_logits())
 
     def offset_logits(self) -> Tensor | None:
-        """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first.
+        """Bias of all offsets from key to query, (heads, 2h - 1, 2w - 1) in an image, the lowest first.
 
         None: there is no bias, or it depends on more than the offset.
         """
@@ -106,7 +112,7 @@ class WindowKind:
         return self.bias.at(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))
 
     def _masked(self, logits: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-        if self.split == (None, None):
+        if not self.split_axes:
             return logits
         apart = torch.zeros(len(queries), len(keys), dtype=torch.bool, device=self.device)
         for axis in self.split_axes:
@@ -119,7 +125,7 @@ class WindowKind:
         return [axis for axis, split in enumerate(self.split) if split is not None]
 
     def regions(self, positions: Tensor, axis: int) -> Tensor:
-        """Whether positions (n, 2) lie beyond the border along one of `split_axes`: booleans, (n,)."""
+        """Whether positions (n, axes) lie beyond the border along one of `split_axes`: booleans, (n,)."""
         # Token `split` is the first beyond the border; a fractional position belongs to the nearer side.
         return positions[:, axis] > (self.split[axis] or 0) - 0.5
 
@@ -142,9 +148,10 @@ class WindowGeometry:
     """All windows of a batch of feature maps: their kinds, with bias and mask, and tables computed once of them.
 
     Args:
-        window: h and w of a window, in tokens.
-        grid: windows of a feature map, rows and columns.
+        window: sides of a window, h and w, in tokens.
+        grid: windows of a feature map along each axis, rows and columns; empty: one.
         shift: tokens by which the feature map was rolled (up, left) before it was cut; 0 along an axis: it was not.
+            Empty: along none.
         bias: the site's position bias; None: none.
         tables: dictionary in which kernels keep what they compute once for a kind of window; that of the site, so that
             it lives as long as the site. None: nothing is kept.
@@ -159,15 +166,15 @@ class WindowGeometry:
         >>> import torch
         >>> from nystra import WindowGeometry
         >>> geometry = WindowGeometry((4, 4), grid=(2, 2), shift=(2, 2))
-        >>> [kind.split for _, _, kind in geometry.kinds(torch.device("cpu"))]
+        >>> [kind.split for _, kind in geometry.kinds(torch.device("cpu"))]
         [(None, None), (None, 2), (2, None), (2, 2)]
     """
 
     def __init__(
         self,
-        window: tuple[int, int],
-        grid: tuple[int, int] = (1, 1),
-        shift: tuple[int, int] = (0, 0),
+        window: tuple[int, ...],
+        grid: tuple[int, ...] = (),
+        shift: tuple[int, ...] = (),
         bias: PositionBias | None = None,
         tables: dict[Any, Any] | None = None,
         extra: ExtraTokens | None = None,
@@ -175,8 +182,8 @@ class WindowGeometry:
         if extra is not None and any(shift):
             raise ValueError(f"shift ({shift}) must be (0, 0) where windows have tokens beside their map ({extra[:2]})")
         self.window = window
-        self.grid = grid
-        self.shift = shift
+        self.grid = grid or (1,) * len(window)
+        self.shift = shift or (0,) * len(window)
         self.bias = bias
         self.extra = extra
         self._tables = tables
@@ -195,19 +202,19 @@ class WindowGeometry:
     def sequences(self) -> WindowGeometry:
         """The windows with the tokens beside their maps, as single rows of tokens."""
         before, after, dense = self.extra or ExtraTokens(0, 0)
-        row = (1, before + self.window[0] * self.window[1] + after)
+        row = (*(1,) * (len(self.window) - 1), before + math.prod(self.window) + after)
         return WindowGeometry(
             row, self.grid, bias=None if dense is None else DenseBias(dense, row), tables=self._tables
         )
 
-    def kinds(self, device: torch.device) -> Iterator[tuple[slice, slice, WindowKind]]:
+    def kinds(self, device: torch.device) -> Iterator[tuple[tuple[slice, ...], WindowKind]]:
         """Yield rows and columns of the grid, and the kind of the windows there; together they are all windows.
 
         Where a feature map was rolled, the windows of its last row (column) hold tokens of its opposite edges.
         """
-        for rows, vertical in self._runs(0):
-            for columns, horizontal in self._runs(1):
-                yield rows, columns, WindowKind(self.window, (vertical, horizontal), self.bias, device)
+        for runs in product(*(list(self._runs(axis)) for axis in range(len(self.window)))):
+            places, split = zip(*runs, strict=True)
+            yield places, WindowKind(self.window, split, self.bias, device)
 
     def _runs(self, axis: int) -> Iterator[tuple[slice, int | None]]:
         count, shift = self.grid[axis], self.shift[axis]
@@ -219,10 +226,9 @@ class WindowGeometry:
         yield slice(count - 1, count), self.window[axis] - shift
 
     @property
-    def splits(self) -> tuple[int | None, int | None]:
+    def splits(self) -> tuple[int | None, ...]:
         """First row and first column of the last windows whose tokens come from the opposite edge; None: none do."""
-        vertical, horizontal = (list(self._runs(axis))[-1][1] for axis in (0, 1))
-        return vertical, horizontal
+        return tuple(list(self._runs(axis))[-1][1] for axis in range(len(self.window)))
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -230,10 +236,9 @@ class WindowGeometry:
         return () if self.bias is None else self.bias.parameters()
 
     @property
-    def kind_counts(self) -> tuple[int, int]:
+    def kind_counts(self) -> tuple[int, ...]:
         """Kinds of windows along each axis, which `kinds` combines: 2 where the last windows differ from the rest."""
-        vertical, horizontal = (len(list(self._runs(axis))) for axis in (0, 1))
-        return vertical, horizontal
+        return tuple(len(list(self._runs(axis))) for axis in range(len(self.window)))
 
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
         """Give the result of `make` for a kind of window; keep it until the bias changes, if no gradient must reach it.

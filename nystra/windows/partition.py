@@ -1,4 +1,4 @@
-"""Feature maps cut into windows of tokens and put together again, also rolled or extended before."""
+"""Feature maps and films cut into windows of tokens and put together again, also rolled or extended before."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from torch import Tensor
 class Cut:
     """A cut of feature maps (B, H, W, ...) into windows (B·R·S, N, ...), image by image, row by row.
 
+    Maps may have more axes, such as the features (B, T, H, W, ...) of films: all arguments then have as many sides.
+
     Args:
-        size: H and W of the maps.
-        window: h and w of a window; must divide the extended maps.
-        roll: tokens by which the maps are rolled (up, left) before they are cut.
-        margins: tokens by which reflection extends the maps: top, bottom, left, right; less than the map has.
+        size: sides of the maps, H and W.
+        window: sides of a window, h and w; must divide the extended maps.
+        roll: tokens by which the maps are rolled (up, left) before they are cut; empty: they are not.
+        margins: tokens by which reflection extends the maps before and after, axis by axis: top, bottom, left, right;
+            less than the map has. Empty: it does not.
 
     Raises:
         ValueError: if `window` does not divide the extended maps, reflection cannot extend them so far, or they are to
@@ -32,53 +35,66 @@ class Cut:
         ((2, 2), torch.Size([20, 6, 8]), True)
     """
 
-    size: tuple[int, int]
-    window: tuple[int, int]
-    roll: tuple[int, int] = (0, 0)
-    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    size: tuple[int, ...]
+    window: tuple[int, ...]
+    roll: tuple[int, ...] = ()
+    margins: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is no cut."""
+        """Fill in what is left out, and refuse what is no cut."""
+        axes = len(self.size)
+        object.__setattr__(self, "roll", self.roll or (0,) * axes)
+        object.__setattr__(self, "margins", self.margins or (0, 0) * axes)
+        if not len(self.window) == len(self.roll) == len(self.margins) / 2 == axes:
+            raise ValueError(f"window ({self.window}), roll and margins must have the {axes} axes of the maps")
         if any(self.roll) and any(self.margins):
-            raise ValueError(f"roll ({self.roll}) must be (0, 0) for maps that are extended, by {self.margins}")
-        for side, extended, window, margins in zip(
-            self.size, self.extended, self.window, (self.margins[:2], self.margins[2:]), strict=True
-        ):
+            raise ValueError(f"roll ({self.roll}) must be {(0,) * axes} for maps that are extended, by {self.margins}")
+        pairs = zip(self.margins[::2], self.margins[1::2], strict=True)
+        for side, extended, window, margins in zip(self.size, self.extended, self.window, pairs, strict=True):
             if max(margins) >= max(side, 1):
                 raise ValueError(f"margins ({self.margins}) must be less than the maps' sides ({self.size})")
             if extended % window:
                 raise ValueError(f"window ({self.window}) must divide the extended maps ({self.extended})")
 
     @property
-    def extended(self) -> tuple[int, int]:
-        """Height and width that are cut."""
-        top, bottom, left, right = self.margins
-        return self.size[0] + top + bottom, self.size[1] + left + right
+    def extended(self) -> tuple[int, ...]:
+        """Sides that are cut."""
+        before, after = self.margins[::2], self.margins[1::2]
+        return tuple(map(sum, zip(self.size, before, after, strict=True)))
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Windows of a map, R and S."""
-        height, width = self.extended
-        return height // self.window[0], width // self.window[1]
+    def grid(self) -> tuple[int, ...]:
+        """Windows of a map along each axis, R and S."""
+        return tuple(side // window for side, window in zip(self.extended, self.window, strict=True))
 
     def windows(self, features: Tensor) -> Tensor:
         """Cut features (B, H, W, ...) into windows (B·R·S, N, ...)."""
+        axes = len(self.size)
         if any(self.margins):
-            top, bottom, left, right = self.margins
-            channels_first = features.flatten(3).permute(0, 3, 1, 2)
-            padded = F.pad(channels_first, (left, right, top, bottom), mode="reflect").permute(0, 2, 3, 1)
-            features = padded.unflatten(3, features.shape[3:])
+            channels_first = features.flatten(1 + axes).movedim(-1, 1)
+            # The last axis comes first there.
+            margins = [side for axis in reversed(range(axes)) for side in self.margins[2 * axis : 2 * axis + 2]]
+            padded = F.pad(channels_first, margins, mode="reflect").movedim(1, -1)
+            features = padded.unflatten(1 + axes, features.shape[1 + axes :])
         if any(self.roll):
-            features = features.roll((-self.roll[0], -self.roll[1]), (1, 2))
-        (rows, columns), (height, width) = self.grid, self.window
-        cut = features.unflatten(2, (columns, width)).unflatten(1, (rows, height))
-        return cut.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+            features = features.roll([-side for side in self.roll], list(range(1, axes + 1)))
+        for axis in reversed(range(axes)):
+            features = features.unflatten(1 + axis, (self.grid[axis], self.window[axis]))
+        grid_first = [1 + 2 * axis + part for part in (0, 1) for axis in range(axes)]
+        cut = features.permute(0, *grid_first, *range(1 + 2 * axes, features.dim()))
+        return cut.flatten(0, axes).flatten(1, axes)
 
     def join(self, windows: Tensor) -> Tensor:
         """Put windows (B·R·S, N, ...) together again: (B, H, W, ...)."""
+        axes = len(self.size)
         cut = windows.unflatten(1, self.window).unflatten(0, (-1, *self.grid))
-        features = cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        pairs = [1 + axis + axes * part for axis in range(axes) for part in (0, 1)]
+        features = cut.permute(0, *pairs, *range(1 + 2 * axes, cut.dim()))
+        for axis in range(axes):
+            features = features.flatten(1 + axis, 2 + axis)
         if any(self.roll):
-            features = features.roll(self.roll, (1, 2))
-        top, _, left, _ = self.margins
-        return features[:, top : top + self.size[0], left : left + self.size[1]]
+            features = features.roll(self.roll, list(range(1, axes + 1)))
+        for axis, (before, side) in enumerate(zip(self.margins[::2], self.size, strict=True)):
+            if side != features.shape[1 + axis]:
+                features = features.narrow(1 + axis, before, side)
+        return features

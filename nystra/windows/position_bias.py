@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ class PositionBias(abc.ABC):
 
     @abc.abstractmethod
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Bias between positions (n, 2) and (m, 2), in tokens, fractional ones too: (heads, n, m)."""
+        """Bias between positions (n, axes) and (m, axes), in tokens, fractional ones too: (heads, n, m)."""
 
     @abc.abstractmethod
     def parameters(self) -> tuple[Tensor, ...]:
@@ -32,7 +33,7 @@ class OffsetBias(PositionBias):
 
     @abc.abstractmethod
     def at(self, offsets: Tensor) -> Tensor:
-        """Bias at offsets query - key, shape (..., 2), in tokens, fractional ones too: (heads, ...)."""
+        """Bias at offsets query - key, shape (..., axes), in tokens, fractional ones too: (heads, ...)."""
 
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
         """See base class."""
@@ -87,34 +88,36 @@ class TableBias(OffsetBias):
     """Swin's relative position bias: a table of one value per head and integer offset, interpolated in between.
 
     Args:
-        table: shape ((2h - 1)·(2w - 1), heads), rows of offsets first, as upstream stores it.
-        window: h and w of the table.
-        stretch: factors from an offset in tokens to one in the table; 1 leaves offsets as they are. Offsets beyond the
-            table take its edge's value.
+        table: shape ((2h - 1)·(2w - 1), heads), rows of offsets first, as upstream stores it; of windows over frames
+            ((2t - 1)·(2h - 1)·(2w - 1), heads).
+        window: sides of the windows that the table is of, h and w.
+        stretch: factors from an offset in tokens to one in the table; empty leaves offsets as they are. Offsets beyond
+            the table take its edge's value.
     """
 
     table: Tensor
-    window: tuple[int, int]
-    stretch: tuple[float, float] = (1.0, 1.0)
+    window: tuple[int, ...]
+    stretch: tuple[float, ...] = ()
 
     def at(self, offsets: Tensor) -> Tensor:
-        """Bias at offsets query - key, shape (..., 2), bilinear between the table's entries: (heads, ...)."""
-        rows, columns = (2 * side - 1 for side in self.window)
-        table = self.table.unflatten(0, (rows, columns))
-        lows, weights = [], []
-        for axis, count in enumerate((rows, columns)):
-            place = (offsets[..., axis] * self.stretch[axis] + (count - 1) / 2).clamp(0, count - 1)
+        """Bias at offsets query - key, shape (..., axes), linear between the table's entries: (heads, ...)."""
+        counts = [2 * side - 1 for side in self.window]
+        table = self.table.unflatten(0, counts)
+        lows, highs, weights = [], [], []
+        for axis, count in enumerate(counts):
+            factor = self.stretch[axis] if self.stretch else 1.0
+            place = (offsets[..., axis] * factor + (count - 1) / 2).clamp(0, count - 1)
             low = place.floor().long().clamp_max(max(count - 2, 0))
             lows.append(low)
+            highs.append((low + 1).clamp_max(count - 1))
             weights.append((place - low).to(table.dtype).unsqueeze(-1))
-        (top, left), (down, right) = lows, weights
         # Which way it is depends on values, which are not known while a program is traced.
-        if not torch.compiler.is_compiling() and bool((down == 0).all()) and bool((right == 0).all()):
-            return table[top, left].movedim(-1, 0)
-        bottom, far = (top + 1).clamp_max(rows - 1), (left + 1).clamp_max(columns - 1)
-        upper = torch.lerp(table[top, left], table[top, far], right)
-        lower = torch.lerp(table[bottom, left], table[bottom, far], right)
-        return torch.lerp(upper, lower, down).movedim(-1, 0)
+        if not torch.compiler.is_compiling() and all(bool((weight == 0).all()) for weight in weights):
+            return table[tuple(lows)].movedim(-1, 0)
+        corners = [table[places] for places in product(*zip(lows, highs, strict=True))]
+        for weight in reversed(weights):
+            corners = [torch.lerp(*pair, weight) for pair in zip(corners[::2], corners[1::2], strict=True)]
+        return corners[0].movedim(-1, 0)
 
     def parameters(self) -> tuple[Tensor, ...]:
         """The table, shape as given."""
@@ -136,7 +139,7 @@ class LogOffsetBias(OffsetBias):
     """
 
     network: torch.nn.Module
-    stretch: tuple[float, float] = (1.0, 1.0)
+    stretch: tuple[float, ...] = (1.0, 1.0)
 
     def at(self, offsets: Tensor) -> Tensor:
         """Bias at offsets query - key, shape (..., 2): (heads, ...), contiguous."""
@@ -161,11 +164,11 @@ class DenseBias(PositionBias):
 
     Args:
         dense: of queries to keys, (heads or 1, N, N), interpolated between tokens.
-        window: h and w, in tokens; N = h·w.
+        window: its sides, h and w, in tokens; N = h·w.
     """
 
     dense: Tensor
-    window: tuple[int, int]
+    window: tuple[int, ...]
 
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
         """See base class."""
@@ -184,15 +187,18 @@ class DenseBias(PositionBias):
         return (self.window,)
 
     def _numbers(self, positions: Tensor) -> Tensor | None:
-        """Numbers of tokens at positions (n, 2); None: not all of them are tokens'."""
+        """Numbers of tokens at positions (n, axes); None: not all of them are tokens'."""
         if not torch.equal(positions, positions.round()):
             return None
-        return (positions[:, 0] * self.window[1] + positions[:, 1]).long()
+        numbers = positions[:, 0]
+        for axis, side in enumerate(self.window[1:], 1):
+            numbers = numbers * side + positions[:, axis]
+        return numbers.long()
 
     def _weights(self, positions: Tensor) -> Tensor:
-        """Bilinear weights (n, N) of all tokens at positions (n, 2)."""
-        rows, columns = (
-            (1 - (positions[:, axis, None] - torch.arange(side, device=positions.device)).abs()).clamp_min(0)
-            for axis, side in enumerate(self.window)
-        )
-        return (rows.unsqueeze(2) * columns.unsqueeze(1)).flatten(1).to(self.dense)
+        """Linear weights (n, N) of all tokens at positions (n, axes)."""
+        weights = positions.new_ones(len(positions), 1)
+        for axis, side in enumerate(self.window):
+            along = 1 - (positions[:, axis, None] - torch.arange(side, device=positions.device)).abs()
+            weights = (weights.unsqueeze(2) * along.clamp_min(0).unsqueeze(1)).flatten(1)
+        return weights.to(self.dense)

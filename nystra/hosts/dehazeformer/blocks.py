@@ -43,7 +43,7 @@ class MetaWindowAttention(WindowAttention):
         """Channels d of a head."""
         return self.dim // self.num_heads
 
-    def position_bias(self, window: tuple[int, int] | None = None) -> LogOffsetBias:
+    def position_bias(self, window: tuple[int, ...] | None = None) -> LogOffsetBias:
         """Make the position bias of the present network; "keep" runs it at the true offsets, even if untrained.
 
         Args:

@@ -120,6 +120,6 @@ def shift_mask(resolution: tuple[int, int], side: int) -> Tensor:
         raise ValueError(f"img_size ({resolution[0]}×{resolution[1]}) must be a multiple of window_size ({side})")
     grid = (resolution[0] // side, resolution[1] // side)
     mask = torch.zeros(*grid, side**2, side**2)
-    for rows, columns, kind in WindowGeometry((side, side), grid, (side // 2, side // 2)).kinds(mask.device):
-        mask[rows, columns] = kind.logits(kind.positions(), kind.positions())
+    for places, kind in WindowGeometry((side, side), grid, (side // 2, side // 2)).kinds(mask.device):
+        mask[places] = kind.logits(kind.positions(), kind.positions())
     return mask.flatten(0, 1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Attention, Windows, outputs_and_masses, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Layout, Windows, outputs_and_masses, with_dense_channels
 from nystra.windows.clusters import splits
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
@@ -110,9 +110,9 @@ def attend(
     Returns:
         (B, H, W, heads, d), or with `masses` (B, H, W, heads, d + 1): the last channel is the masses.
     """
-    windows = list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid)
     channels = further or (None, None, 0, None)
-    return content_pooling(query, key, value, *channels, *windows, list(geometry.kind_counts), *sizes, masses)
+    layout, kinds = Layout.of(geometry, cut), list(geometry.kind_counts[-2:])
+    return content_pooling(query, key, value, *channels, *layout, kinds, *sizes, masses)
 
 
 @functools.partial(Operator, "nystra::content_pooling")
@@ -128,6 +128,7 @@ def content_pooling(
     roll: list[int],
     margins: list[int],
     grid: list[int],
+    frames: int,
     kinds: list[int],
     blocks: int,
     cells: int,
@@ -148,6 +149,7 @@ def content_pooling(
         roll: see `nystra.windows.Cut`.
         margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
+        frames: see `Layout`.
         kinds: kinds of windows along each axis, 2 where the last ones differ from the others.
         blocks: of queries, at most as many as tokens.
         cells: of keys, at most as many as tokens.
@@ -170,7 +172,7 @@ def content_pooling(
     if bias is not None:
         bias = bias.contiguous()
     arguments = Arguments.of(
-        Windows.of(query, window, roll, margins, grid),
+        Windows.of(query, window, roll, margins, grid, frames),
         (query, key, value, output[..., : query.shape[-1]]),
         kinds,
         *(None if further is None else further.data_ptr() for further in (further_query, further_key)),

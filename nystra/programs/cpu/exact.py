@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Library, Operator, load, threads
-from nystra.programs.cpu.maps import Attention, Pair, Windows, empty_outputs, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Layout, Pair, Windows, empty_outputs, with_dense_channels
 from nystra.windows.geometry import MASKED, WindowGeometry
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import DenseBias
@@ -34,7 +34,8 @@ class Arguments(Attention):
 
 def by_offset(geometry: WindowGeometry, library: Library) -> bool:
     """Whether the program takes the bias of offsets: that needs far less memory, but whole vectors in a row."""
-    return geometry.window[1] % library.lanes == 0 and not isinstance(geometry.bias, DenseBias)
+    of_images = len(geometry.window) == 2 and not isinstance(geometry.bias, DenseBias)
+    return of_images and geometry.window[1] % library.lanes == 0
 
 
 def bias_table(geometry: WindowGeometry, device: torch.device, library: Library) -> Tensor | None:
@@ -44,7 +45,7 @@ def bias_table(geometry: WindowGeometry, device: torch.device, library: Library)
         Of every offset, (heads or 1, 2h - 1, 2w - 1), see `by_offset`; the program adds the mask itself. Or of every
         pair of tokens, with the mask: (kinds, heads or 1, tiles, N, queries of a tile).
     """
-    kinds = [kind for _, _, kind in geometry.kinds(device)]
+    kinds = [kind for _, kind in geometry.kinds(device)]
     if by_offset(geometry, library):
         bias = kinds[-1].offset_logits()
         return None if bias is None else (bias.float() / math.log(2)).contiguous()
@@ -59,10 +60,8 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, geometry: WindowGeometry, cut: Cut
 ) -> Tensor:
     """Attend exactly within the windows of maps (B, H, W, heads, d), with `bias_table`'s result; see `Softmax`."""
-    splits = [-1 if split is None else split for split in geometry.splits]
-    return exact_attention(
-        query, key, value, bias, list(cut.window), list(cut.roll), list(cut.margins), list(geometry.grid), splits
-    )
+    splits = [-1 if split is None else split for split in geometry.splits[-2:]]
+    return exact_attention(query, key, value, bias, *Layout.of(geometry, cut), splits)
 
 
 @functools.partial(Operator, "nystra::exact_attention")
@@ -75,6 +74,7 @@ def exact_attention(
     roll: list[int],
     margins: list[int],
     grid: list[int],
+    frames: int,
     splits: list[int],
 ) -> Tensor:
     """Attend exactly within the windows of maps.
@@ -88,6 +88,7 @@ def exact_attention(
         roll: see `nystra.windows.Cut`.
         margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
+        frames: see `Layout`.
         splits: first row and column of the last windows whose tokens are masked from those before; -1: none.
 
     Returns:
@@ -97,11 +98,11 @@ def exact_attention(
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
     output = empty_outputs(query)
-    windows = Windows.of(query, window, roll, margins, grid)
-    count = windows.heads * windows.images * (windows.size[0] // window[0]) * (windows.size[1] // window[1])
+    windows = Windows.of(query, window, roll, margins, grid, frames)
+    count = windows.heads * windows.images * math.prod(windows.size) // math.prod(windows.window)
     if not count:
         return output
-    tiles = -(-window[0] * window[1] // library.tile)
+    tiles = -(-math.prod(windows.window) // library.tile)
     # Parts of a window take its keys together anew, so that there are only as many as threads need to share evenly.
     parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
     # Of all offsets, see `bias_table`; without a bias, the program adds masks to whole vectors.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Attention, Windows, outputs_and_masses, with_dense_channels
+from nystra.programs.cpu.maps import Attention, Layout, Windows, outputs_and_masses, with_dense_channels
 from nystra.windows.cells import Cells
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut
@@ -206,11 +206,8 @@ def attend(
         value,
         [table for plan in plans for table in plan],
         [layout.num_blocks, layout.num_cells],
-        list(cut.window),
-        list(cut.roll),
-        list(cut.margins),
-        list(geometry.grid),
-        list(geometry.kind_counts),
+        *Layout.of(geometry, cut),
+        list(geometry.kind_counts[-2:]),
         masses,
     )
 
@@ -226,6 +223,7 @@ def landmark_pooling(
     roll: list[int],
     margins: list[int],
     grid: list[int],
+    frames: int,
     kinds: list[int],
     masses: bool,
 ) -> Tensor:
@@ -241,6 +239,7 @@ def landmark_pooling(
         roll: see `nystra.windows.Cut`.
         margins: see `nystra.windows.Cut`.
         grid: windows of an image along each axis.
+        frames: see `Layout`.
         kinds: of windows, along each axis: 2 where the last ones differ from the others, else 1.
         masses: whether those of keys are wanted; of float32 only.
 
@@ -251,7 +250,7 @@ def landmark_pooling(
     assert library is not None, "the caller asks `usable` first"
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
     output = outputs_and_masses(query, masses)
-    windows = Windows.of(query, window, roll, margins, grid)
+    windows = Windows.of(query, window, roll, margins, grid, frames)
     if not output.numel():
         return output
     parts = [Plan(*plans[i : i + len(Plan._fields)]) for i in range(0, len(plans), len(Plan._fields))]

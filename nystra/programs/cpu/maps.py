@@ -3,10 +3,13 @@
 import ctypes
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from nystra.windows.geometry import WindowGeometry
+from nystra.windows.partition import Cut
 
 Pair = ctypes.c_int64 * 2
 Sources = ctypes.POINTER(ctypes.c_int32)
@@ -44,27 +47,60 @@ class Windows(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, maps: Tensor, window: list[int], roll: list[int], margins: list[int], grid: list[int]) -> "Windows":
-        """Describe the windows of maps.
+    def of(
+        cls, maps: Tensor, window: list[int], roll: list[int], margins: list[int], grid: list[int], frames: int
+    ) -> "Windows":
+        """Describe the windows of maps, see `Layout`.
 
         Args:
-            maps: any of queries, keys and values, (B, H, W, heads, d).
+            maps: any of queries, keys and values, (B, frames·H, W, heads, d).
             window: h and w of a window.
-            roll: see `nystra.windows.Cut`.
-            margins: see `nystra.windows.Cut`.
+            roll: of the maps.
+            margins: of the maps.
             grid: windows of an image along each axis.
+            frames: that a window reaches over.
         """
-        sides = maps.shape[1:3]
+        sides = maps.shape[1] // frames, maps.shape[2]
         axes = [sources(sides[axis], roll[axis], *margins[2 * axis : 2 * axis + 2]) for axis in (0, 1)]
+        if frames > 1:
+            axes[0] = in_frames(axes[0], window[0], frames)
         return cls(
             len(maps),
             *maps.shape[3:],
             Pair(*(len(axis) for axis in axes)),
-            Pair(*window),
+            Pair(frames * window[0], window[1]),
             (Sources * 2)(*(ctypes.cast(axis, Sources) for axis in axes)),
-            (Pair * 2)(*(Pair(margins[2 * axis], margins[2 * axis] + sides[axis]) for axis in (0, 1))),
+            (Pair * 2)(
+                Pair(margins[0], margins[0] + maps.shape[1]),
+                Pair(margins[2], margins[2] + sides[1]),
+            ),
             Pair(*grid),
         )
+
+
+class Layout(NamedTuple):
+    """What programs are told of geometry and cut: rows and columns, and how many frames lie below each other.
+
+    Attributes:
+        window: h and w of a window.
+        roll: see `nystra.windows.Cut`.
+        margins: see `nystra.windows.Cut`; none where there are frames.
+        grid: windows of an image along each axis.
+        frames: that a window reaches over; 1: it is of an image.
+    """
+
+    window: list[int]
+    roll: list[int]
+    margins: list[int]
+    grid: list[int]
+    frames: int
+
+    @classmethod
+    def of(cls, geometry: WindowGeometry, cut: Cut) -> "Layout":
+        """Describe maps that `nystra.kernels.Kernel.attend_natively` is given."""
+        frames = cut.window[0] if len(cut.window) == 3 else 1
+        window, roll, grid = (list(sides[-2:]) for sides in (cut.window, cut.roll, geometry.grid))
+        return cls(window, roll, list(cut.margins[-4:]), grid, frames)
 
 
 class Attention(ctypes.Structure):
@@ -113,6 +149,18 @@ def sources(side: int, roll: int, before: int, after: int) -> ctypes.Array[ctype
     """Row (column) of a map for each that is cut, after reflection at the edges and a roll."""
     reflected = (side - 1 - abs(side - 1 - abs(place)) for place in range(-before, side + after))
     return (ctypes.c_int32 * (before + side + after))(*((place + roll) % side for place in reflected))
+
+
+def in_frames(rows: ctypes.Array[ctypes.c_int32], window: int, frames: int) -> ctypes.Array[ctypes.c_int32]:
+    """Rows of maps of frames below each other, window by window: those of each of its frames, from those of one."""
+    height = len(rows)
+    order = (
+        frame * height + row
+        for first in range(0, height, window)
+        for frame in range(frames)
+        for row in rows[first : first + window]
+    )
+    return (ctypes.c_int32 * (frames * height))(*order)
 
 
 def with_dense_channels(maps: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ def laid_out(table, window):
 def shift_masks(window, grid):
     geometry = WindowGeometry(window, grid, (window[0] // 2, window[1] // 2))
     masks = torch.zeros(*grid, window[0] * window[1], window[0] * window[1])
-    for rows, columns, kind in geometry.kinds(masks.device):
-        masks[rows, columns] = kind.all_logits()[0]
+    for places, kind in geometry.kinds(masks.device):
+        masks[places] = kind.all_logits()[0]
     return masks.flatten(0, 1)
 
 

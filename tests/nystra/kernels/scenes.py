@@ -13,11 +13,11 @@ HEADS, CHANNELS = 3, 5
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Windows of two images: window, grid and shift, and whether there is a position bias."""
+    """Windows of two images or films: window, grid and shift, and whether there is a position bias."""
 
-    window: tuple[int, int] = (8, 8)
-    grid: tuple[int, int] = (2, 3)
-    shift: tuple[int, int] = (0, 0)
+    window: tuple[int, ...] = (8, 8)
+    grid: tuple[int, ...] = (2, 3)
+    shift: tuple[int, ...] = ()
     biased: bool = True
 
     def geometry(self, dtype: torch.dtype = torch.float64) -> WindowGeometry:
@@ -39,4 +39,6 @@ SCENES = [
     Scene(shift=(4, 4)),
     Scene(window=(4, 6), grid=(2, 1), shift=(2, 3)),
     Scene(shift=(4, 4), biased=False),
+    Scene(window=(2, 4, 6), grid=(2, 1, 2), shift=(1, 2, 3)),
+    Scene(window=(2, 4, 4), grid=(1, 2, 2), shift=(0, 2, 2), biased=False),
 ]

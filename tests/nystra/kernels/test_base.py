@@ -48,7 +48,22 @@ def test_kernels_are_exact_where_theory_says_so(make, scene):
 
 
 # Sides of released networks' windows, primes among them, that 16 does not divide, and less than 16 tokens.
-WINDOWS = [(6, 6), (7, 7), (12, 12), (14, 14), (4, 16), (8, 32), (5, 5), (11, 11), (13, 13), (3, 3), (1, 53), (9, 14)]
+WINDOWS = [
+    (6, 6),
+    (7, 7),
+    (12, 12),
+    (14, 14),
+    (4, 16),
+    (8, 32),
+    (5, 5),
+    (11, 11),
+    (13, 13),
+    (3, 3),
+    (1, 53),
+    (9, 14),
+    (2, 8, 8),
+    (3, 5, 4),
+]
 # As they come, and with numbers as targets.
 ANY_WINDOW = [
     LandmarkPooling(),
@@ -72,7 +87,7 @@ ANY_WINDOW = [
 @pytest.mark.parametrize("kernel", ANY_WINDOW, ids=str)
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_every_kernel_takes_every_window(window, kernel):
-    scene = Scene(window=window, grid=(1, 2), shift=(window[0] // 2, window[1] // 2))
+    scene = Scene(window=window, grid=(1,) * (len(window) - 1) + (2,), shift=tuple(side // 2 for side in window))
     inputs, geometry = scene.tokens(), scene.geometry()
     outputs = kernel(*inputs, geometry)
     fitted = kernel.fitted(window)
@@ -92,8 +107,9 @@ def test_every_kernel_takes_every_window(window, kernel):
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_every_token_counts_once(window, kernel):
     """Equal keys give the mean of the values, whatever the sizes of cells."""
-    query, key, value = Scene(window=window).tokens()
-    outputs = kernel(query, key[:, :, :1].expand_as(key), value, Scene(window=window, biased=False).geometry())
+    scene = Scene(window=window, grid=(2,) * len(window), biased=False)
+    query, key, value = scene.tokens()
+    outputs = kernel(query, key[:, :, :1].expand_as(key), value, scene.geometry())
     tolerance = 1e-5 if isinstance(kernel, IteratedNystrom) else 1e-9
     assert_close(outputs, value.mean(2, keepdim=True).expand_as(value), rtol=tolerance, atol=tolerance)
 
@@ -111,9 +127,11 @@ def test_every_token_counts_once(window, kernel):
         lambda tokens: PrintedNystrom(tokens, iterations=60),
     ],
 )
-@pytest.mark.parametrize("window", [(5, 5), (6, 6), (7, 7), (3, 11)], ids=str)
+@pytest.mark.parametrize("window", [(5, 5), (6, 6), (7, 7), (3, 11), (2, 3, 3)], ids=str)
 def test_as_many_landmarks_as_tokens_are_exact(window, make, more):
-    scene = Scene(window=window, grid=(1, 2), shift=(window[0] // 2, 0))
+    scene = Scene(
+        window=window, grid=(1,) * (len(window) - 1) + (2,), shift=(window[0] // 2,) + (0,) * (len(window) - 1)
+    )
     inputs, geometry = scene.tokens(), scene.geometry()
     kernel = make(math.prod(window) + more)
     tolerance = 1e-6 if isinstance(kernel, Nystromformer | PrintedNystrom) else 1e-9

@@ -48,7 +48,7 @@ def test_clusters_do_not_depend_on_how_a_bias_is_factorised():
     scene = Scene()
     kernel = ContentPooling(4, 8, 0)
     inputs = scene.tokens()
-    ((_, _, kind),) = scene.geometry().kinds(torch.device("cpu"))
+    ((_, kind),) = scene.geometry().kinds(torch.device("cpu"))
     tables = kernel.tables(kind, torch.float64)
     expected = kernel.attend(*inputs, tables)
     further = tables.further._replace(query=16 * tables.further.query, key=tables.further.key / 16)
@@ -66,7 +66,7 @@ def test_a_large_bias_is_factorised_as_well_as_by_all_its_singular_vectors(table
         "noise": torch.randn(len(offsets), generator=torch.Generator().manual_seed(0)),
     }
     geometry = WindowGeometry((16, 16), bias=TableBias(values[table].unsqueeze(1), (16, 16)))
-    ((_, _, kind),) = geometry.kinds(torch.device("cpu"))
+    ((_, kind),) = geometry.kinds(torch.device("cpu"))
     bias = kind.all_logits()
     further = ContentPooling(bias_rank=16).tables(kind, torch.float32).further
     left = (bias - further.query @ further.key.mT).norm()

@@ -41,8 +41,8 @@ def explicit(query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry
     """Softmax written out, window kind by window kind."""
     result = torch.empty_like(value)
     windows = [part.unflatten(0, (-1, *geometry.grid)) for part in (query, key, value, result)]
-    for rows, columns, kind in geometry.kinds(query.device):
-        q, k, v, to = (part[:, rows, columns] for part in windows)
+    for places, kind in geometry.kinds(query.device):
+        q, k, v, to = (part[(slice(None), *places)] for part in windows)
         to.copy_((q @ k.mT + kind.all_logits().to(q.dtype)).softmax(-1) @ v)
     return result
 

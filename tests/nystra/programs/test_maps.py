@@ -1,5 +1,7 @@
 """Native programs read windows from maps where they lie: rolled, reflected and strided, as if they had been cut out."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.skipif(load() is None, reason="there are no native prog
         Cut((14, 21), (7, 7), roll=(3, 0)),
         Cut((13, 19), (8, 8), margins=(4, 7, 4, 1)),
         Cut((8, 16), (8, 16)),
+        # Over frames.
+        Cut((2, 16, 24), (2, 8, 8), roll=(0, 4, 4)),
+        Cut((6, 14, 21), (3, 7, 7), roll=(0, 3, 0)),
+        Cut((4, 8, 16), (1, 8, 8)),
+        Cut((2, 8, 16), (2, 4, 16)),
     ],
     ids=str,
 )
@@ -28,10 +35,10 @@ def test_maps_are_attended_as_their_windows(cut, dtype):
     generator = torch.Generator().manual_seed(0)
     heads, channels = 3, 10
     maps = torch.randn(2, *cut.size, 3, heads, channels, generator=generator).to(dtype)
-    table = torch.randn((2 * cut.window[0] - 1) * (2 * cut.window[1] - 1), heads, generator=generator)
+    table = torch.randn(math.prod(2 * side - 1 for side in cut.window), heads, generator=generator)
     geometry = WindowGeometry(cut.window, cut.grid, cut.roll, TableBias(table, cut.window))
     with torch.inference_mode():
-        inputs = maps.unbind(3)
+        inputs = maps.unbind(-3)
         assert Softmax().reads_maps(inputs[0])
         result = Softmax().over_maps(*inputs, geometry, cut)
         with plain_torch():
@@ -40,6 +47,28 @@ def test_maps_are_attended_as_their_windows(cut, dtype):
     assert result.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     assert_close(result.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(
+    "kernel", [Softmax(), LandmarkPooling(), LandmarkPooling(4, 32, "block"), ContentPooling(16, 16, 3)], ids=str
+)
+@pytest.mark.parametrize(
+    "cut", [Cut((2, 16, 8), (2, 8, 8), roll=(0, 4, 4)), Cut((4, 8, 8), (2, 4, 8)), Cut((4, 6, 6), (2, 6, 6), (1, 0, 3))]
+)
+def test_films_are_attended_as_by_plain_torch(kernel, cut, biased):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(2, *cut.size, 3, 2, 8, generator=generator).unbind(-3)
+    table = torch.randn(math.prod(2 * side - 1 for side in cut.window), 2, generator=generator)
+    bias = TableBias(table, cut.window) if biased else None
+    geometry = WindowGeometry(cut.window, cut.grid, cut.roll, bias)
+    with torch.inference_mode():
+        result = kernel.over_maps(query, key, value, geometry, cut)
+        apart = kernel(*(cut.windows(maps).transpose(1, 2) for maps in (query, key, value)), geometry)
+        with plain_torch():
+            expected = kernel.over_maps(query, key, value, geometry, cut)
+    for attended in (result, cut.join(apart.transpose(1, 2))):
+        assert_close(attended, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_subclass_that_attends_in_its_own_way_does():

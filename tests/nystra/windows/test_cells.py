@@ -13,7 +13,7 @@ SIDES = [1, 3, 5, 6, 7, 8, 12, 13, 14]
 
 @pytest.mark.parametrize(("blocks", "cells"), [(1, 4), (4, 16), (16, 16), (16, 64), (7, 49), (13, 13), (32, 32)])
 def test_cells_hold_every_token_once(blocks, cells):
-    for window in itertools.product(SIDES, SIDES):
+    for window in [*itertools.product(SIDES, SIDES), (2, 8, 8), (3, 5, 7), (2, 2, 3, 4), (1, 6, 6), (13,)]:
         layout = Cells.nearest(window, blocks, cells)
         tokens = math.prod(window)
         assert all(number % block == 0 for number, block in zip(layout.cells, layout.blocks, strict=True))
@@ -52,6 +52,12 @@ def test_cells_hold_every_token_once(blocks, cells):
         # Exact attention.
         ((5, 5), (16, 64), ((5, 5), (5, 5))),
         ((3, 3), (16, 16), ((3, 3), (3, 3))),
+        # Over frames: as cubes, or at least not cut in time.
+        ((2, 8, 8), (16, 16), ((1, 4, 4), (1, 4, 4))),
+        ((2, 8, 8), (16, 32), ((1, 4, 4), (1, 4, 8))),
+        ((2, 64, 64), (16, 64), ((1, 4, 4), (1, 8, 8))),
+        ((8, 8, 8), (8, 64), ((2, 2, 2), (4, 4, 4))),
+        ((53,), (16, 16), ((16,), (16,))),
     ],
 )
 def test_numbers_are_kept_or_nearly(window, numbers, grids):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -21,12 +22,21 @@ def test_a_bias_between_offsets_is_interpolated_and_beyond_them_held():
     assert stretched.tolist() == [[14.0]]
 
 
-@pytest.mark.parametrize("window", [(4, 4), (2, 8), (3, 5)])
+def test_a_bias_over_frames_is_interpolated_along_every_axis():
+    table = torch.randn(3, 5, 3, dtype=torch.float64)
+    bias = TableBias(table.view(-1, 1), (2, 3, 2))
+    at = bias.at(torch.tensor([[1.0, -2.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.25, -0.5]]))
+    between = 0.5 * (0.75 * table[1, 2, :2] + 0.25 * table[1, 3, :2]).sum()
+    expected = torch.stack([table[2, 0, 1], (table[1, 2, 1] + table[2, 2, 1]) / 2, between])
+    torch.testing.assert_close(at[0], expected)
+
+
+@pytest.mark.parametrize("window", [(4, 4), (2, 8), (3, 5), (2, 3, 2)])
 def test_a_table_laid_out_is_the_same_bias(window):
-    rows, columns = (2 * side - 1 for side in window)
-    table = TableBias(torch.randn(rows * columns, 3, dtype=torch.float64), window)
-    kind = WindowKind(window, (None, 1), table, torch.device("cpu"))
-    dense = DenseBias(dataclasses.replace(kind, split=(None, None)).all_logits(), window)
+    offsets = math.prod(2 * side - 1 for side in window)
+    table = TableBias(torch.randn(offsets, 3, dtype=torch.float64), window)
+    kind = WindowKind(window, (None,) * (len(window) - 1) + (1,), table, torch.device("cpu"))
+    dense = DenseBias(dataclasses.replace(kind, split=(None,) * len(window)).all_logits(), window)
     other = dataclasses.replace(kind, bias=dense)
     torch.testing.assert_close(other.all_logits(), kind.all_logits())
     centres = kind.positions()[:-1] + 0.0

@@ -117,7 +117,7 @@ def run_bench_attention(
         TableBias((0.5 * torch.randn((2 * window - 1) ** 2, heads)).to(computing), (window, window)) if bias else None
     )
     geometry = nystra.WindowGeometry((window, window), bias=table, tables={})
-    ((_, _, kind),) = geometry.kinds(query.device)
+    ((_, kind),) = geometry.kinds(query.device)
     full = nystra.Softmax().tables(kind, query.dtype)
     timed_kernels = {FUSED: FusedSoftmax(), EXACT: nystra.Softmax(), **{str(kernel): kernel for kernel in chosen}}
     calls: dict[str, Callable[[], Tensor]] = {

@@ -76,7 +76,7 @@ class ExplicitSoftmax(nystra.Softmax):
 class Absent(nystra.Kernel):
     """The values themselves: what is left of a network without the attention product."""
 
-    def cost(self, window: tuple[int, int], channels: int) -> Cost:
+    def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Return no operations, because nothing is computed."""
         return Cost(0, 0)
 
