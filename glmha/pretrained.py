@@ -27,7 +27,7 @@ FAMILIES: Families[nn.Module] = Families(
         Family((MST_MARK,), MST, mst_arguments),
     ),
     refusal="{name} must be of Restormer, MST or MST++; its keys begin with {keys}. Window-attention models "
-    "(SwinIR, Uformer, DehazeFormer) belong to nystra",
+    "(SwinIR, Uformer, DehazeFormer, RVRT) belong to nystra",
 )
 
 

@@ -5,6 +5,7 @@ from .adoption.attend import attend as attend
 from .analysis.plan import Plan as Plan
 from .analysis.planning import plan as plan
 from .hosts.dehazeformer.network import DehazeFormer as DehazeFormer
+from .hosts.rvrt.network import RVRT as RVRT
 from .hosts.swinir.network import SwinIR as SwinIR
 from .hosts.uformer.network import Uformer as Uformer
 from .kernels.base import Kernel as Kernel
@@ -23,6 +24,7 @@ from .sites.substitution import substitute as substitute
 from .windows.geometry import WindowGeometry as WindowGeometry
 
 __all__ = [
+    "RVRT",
     "AdoptionReport",
     "ContentPooling",
     "DehazeFormer",

@@ -10,6 +10,8 @@ from glmha.shared.released.locate import locate
 from glmha.shared.state_dicts import unwrap
 from nystra.hosts.dehazeformer.checkpoint import infer_arguments as infer_dehazeformer
 from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.rvrt.checkpoint import infer_arguments as infer_rvrt
+from nystra.hosts.rvrt.network import RVRT
 from nystra.hosts.swinir.checkpoint import infer_arguments as infer_swinir
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.checkpoint import infer_arguments as infer_uformer
@@ -23,8 +25,9 @@ FAMILIES: Families[WindowHost] = Families(
         Family(("layers.0.residual_group.blocks.0.attn.qkv.weight",), SwinIR, infer_swinir),
         Family(("encoderlayer_0.blocks.0.attn.relative_position_bias_table",), Uformer, infer_uformer),
         Family(("patch_unembed.proj.0.weight",), DehazeFormer, infer_dehazeformer),
+        Family(("deform_align.backward_1.conv_offset.10.weight",), RVRT, infer_rvrt),
     ),
-    refusal="{name} must be a SwinIR, Uformer or DehazeFormer checkpoint; its first keys are {keys}. "
+    refusal="{name} must be a SwinIR, Uformer, DehazeFormer or RVRT checkpoint; its first keys are {keys}. "
     "Restormer, MST and MST++ are loaded by glmha.load_pretrained",
 )
 
@@ -56,8 +59,8 @@ def load_pretrained(
             Uformer's `shift_flag` or SwinIR's `img_range`.
 
     Returns:
-        SwinIR, Uformer or DehazeFormer, with exact attention where no other is recorded, in eval mode and float32, on
-        the CPU.
+        SwinIR, Uformer, DehazeFormer or RVRT, with exact attention where no other is recorded, in eval mode and
+        float32, on the CPU.
 
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but tensors in plain containers, belongs to

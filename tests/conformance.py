@@ -1,4 +1,4 @@
-"""The contract of a host, as functions that any network of images can be held to; `CHECKS` are all of them.
+"""The contract of a host, as functions that any network of images or films can be held to; `CHECKS` are all of them.
 
 A host is a small network with random weights and the function that loads its checkpoints: one of `glmha`, of `nystra`,
 or of another library. `tests/test_conformance.py` runs every check on every host of this package.
@@ -107,7 +107,7 @@ def check_sizes(host: Host, folder: Path) -> None:
     for height, width in host.taken:
         result = run(net, host.inputs((height, width), 2))
         assert len(result) == 2
-        assert result.shape[2:] == (rules.scale * height, rules.scale * width)
+        assert result.shape[-2:] == (rules.scale * height, rules.scale * width)
         assert result.isfinite().all()
         assert host.pads or (rules.fits(height) and rules.fits(width))
     for size in host.refused:

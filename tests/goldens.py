@@ -115,9 +115,10 @@ class OnWindows:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.attention, name)
 
-    def __call__(self, windows: Tensor, roll: tuple[int, int] = (0, 0)) -> Tensor:
-        """Attend in windows that come from maps rolled by `roll`."""
-        cut = Cut(self.attention.window_size, self.attention.window_size, roll)
+    def __call__(self, windows: Tensor, roll: tuple[int, ...] = (), window: tuple[int, ...] | None = None) -> Tensor:
+        """Attend in windows that come from maps rolled by `roll`, of other sides than the attention's where given."""
+        sides = window or self.attention.window_size
+        cut = Cut(sides, sides, roll)
         return cut.windows(self.attention(cut.join(windows), cut))
 
 

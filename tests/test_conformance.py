@@ -53,6 +53,21 @@ HOSTS = {
         name: Host(make, nystra.load_pretrained, lambda n, h, w: [(n, 3, h, w)], taken, refused)
         for name, (make, taken, refused) in WINDOWS.items()
     },
+    "RVRT": Host(
+        partial(
+            nystra.RVRT,
+            num_blocks=[1, 1, 1],
+            depths=[1, 2, 1],
+            embed_dims=[6, 6, 6],
+            num_heads=[2, 2, 2],
+            window_size=[2, 4, 4],
+            deformable_groups=2,
+            attention_heads=2,
+        ),
+        nystra.load_pretrained,
+        lambda n, h, w: [(n, 2, 3, h, w)],
+        taken=[(8, 12), (1, 1), (9, 6), (8, 8)],
+    ),
     "Restormer": Host(
         partial(glmha.Restormer, dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1),
         glmha.load_pretrained,

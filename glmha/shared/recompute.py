@@ -38,7 +38,7 @@ def set_recompute(net: nn.Module, recompute: bool) -> None:
     if recompute and not blocks:
         raise ValueError(
             f"checkpoint_activations ({recompute}) must be false for {type(net).__name__}: it has no blocks that can "
-            "recompute; Restormer, MST, MST++, SwinIR, Uformer and DehazeFormer have"
+            "recompute; Restormer, MST, MST++, SwinIR, Uformer, DehazeFormer and RVRT have"
         )
     for block in blocks:
         block.recompute = recompute  # type: ignore[assignment]  # no parameter or module, as mypy takes it for

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,9 @@ from nystra.programs.cpu import exact
 from nystra.programs.cpu.library import usable
 from nystra.windows.geometry import WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
+
+# In bytes: the bias of all pairs of tokens in larger windows is laid out piece by piece.
+LARGEST_BIAS = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +39,15 @@ class Softmax(Kernel):
         tokens = math.prod(window)
         return Cost(2 * tokens * channels, tokens * channels)
 
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Tensor | None:
-        """Bias and mask between all tokens, (1, heads, N, N); None where there are none."""
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "Tensor | OffsetTables | None":
+        """Bias and mask between all tokens, (1, heads, N, N), or what they are made of; None where there are none."""
         if not kind.has_bias:
             return None
-        return kind.all_logits().to(dtype).unsqueeze(0)
+        offsets = kind.offset_logits()
+        if offsets is not None and _bytes_of_pairs(offsets, kind.window) > LARGEST_BIAS:
+            return OffsetTables(kind, offsets)
+        positions = kind.positions()
+        return kind.token_logits(positions, positions, offsets).to(dtype).unsqueeze(0)
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
@@ -49,6 +57,12 @@ class Softmax(Kernel):
         if library is None:
             return None
         *_, (_, last) = geometry.kinds(query.device)
+        if len(geometry.window) > 2 and geometry.bias is not None:
+            offsets = last.offset_logits()
+            kinds = math.prod(geometry.kind_counts)
+            if offsets is not None and kinds * _bytes_of_pairs(offsets, geometry.window) > LARGEST_BIAS:
+                # The program knows the bias of the offsets of rows and columns alone, else that of all pairs.
+                return None
         table = geometry.table(
             (self, library.tile, geometry.kind_counts),
             last,
@@ -64,6 +78,32 @@ class Softmax(Kernel):
     def require_masses(self) -> None:
         """All windows will do."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Tensor | None) -> Tensor:
-        """Attend exactly: (W, h, N, d) by the fused product, with bias and mask (1, heads, N, N) or None."""
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "Tensor | OffsetTables | None") -> Tensor:
+        """Attend exactly: (W, h, N, d) by the fused product, with what `tables` made."""
+        if not isinstance(tables, OffsetTables):
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)
+        kind, offsets = tables
+        positions = kind.positions()
+        step = max(1, len(positions) * LARGEST_BIAS // (8 * _bytes_of_pairs(offsets, kind.window)))
+        pieces = []
+        for queries, places in zip(query.split(step, 2), positions.split(step), strict=True):
+            bias = kind.token_logits(places, positions, offsets).to(query.dtype).unsqueeze(0)
+            pieces.append(F.scaled_dot_product_attention(queries, key, value, attn_mask=bias, scale=1.0))
+        return torch.cat(pieces, 2)
+
+
+class OffsetTables(NamedTuple):
+    """Of windows so large that the bias of all pairs of tokens is not laid out at once.
+
+    Attributes:
+        kind: of the windows.
+        offsets: bias of all offsets, see `WindowKind.offset_logits`.
+    """
+
+    kind: WindowKind
+    offsets: Tensor
+
+
+def _bytes_of_pairs(offsets: Tensor, window: tuple[int, ...]) -> int:
+    """Bytes of the bias of all pairs of tokens."""
+    return len(offsets) * math.prod(window) ** 2 * offsets.element_size()

@@ -99,7 +99,7 @@ def find_sites(net: nn.Module, sites: Sites = None) -> dict[str, Site]:
     if not every:
         raise ValueError(
             f"net ({type(net).__name__}) must have attention whose kernel can be exchanged, found none: adopt a "
-            "network of another library first (nystra.adopt), or choose a SwinIR, Uformer or DehazeFormer"
+            "network of another library first (nystra.adopt), or choose a SwinIR, Uformer, DehazeFormer or RVRT"
         )
     if sites is None:
         return every

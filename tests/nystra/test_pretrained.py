@@ -39,5 +39,7 @@ def test_windows_and_bias_are_as_they_are_asked_for():
 
 def test_checkpoints_of_other_packages_name_where_they_are_loaded():
     net = glmha.Restormer(dim=8, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
-    with pytest.raises(CheckpointError, match=r"must be a SwinIR, Uformer or DehazeFormer .*glmha\.load_pretrained"):
+    with pytest.raises(
+        CheckpointError, match=r"must be a SwinIR, Uformer, DehazeFormer or RVRT .*glmha\.load_pretrained"
+    ):
         nystra.load_pretrained(net.state_dict())

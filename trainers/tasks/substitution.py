@@ -25,8 +25,8 @@ class SubstitutionTask(FineTuningTask):
     them, windows and kernels (`nystra.sites.attention_record`), which `nystra.load_pretrained` restores.
 
     Args:
-        pretrained: SwinIR, Uformer or DehazeFormer, or `network`, as released or as fine-tuned by this task; loaded
-            strictly.
+        pretrained: SwinIR, Uformer, DehazeFormer or RVRT, or `network`, as released or as fine-tuned by this task;
+            loaded strictly.
         kernel: for all window attentions, or by name or glob pattern, the first that matches counts; None: as recorded
             in `pretrained`, else exact attention.
         network: function or class that makes a network of another library, as package.module:name; its attention is

@@ -213,7 +213,7 @@ class Foreign(nystra.Softmax):
         ({"learning_rates": {"*": -1.0}}, ValueError, r"learning_rates \(\*: -1.0\) must be at least 0"),
         ({"trainable": "bias", "kernel": nystra.PublishedNystrom(4)}, ValueError, "must leave something to train"),
         ({"trainable": "bias", "position_bias": "drop"}, ValueError, "must leave something to train"),
-        ({"pretrained": not_a_window_network}, CheckpointError, "must be a SwinIR, Uformer or DehazeFormer"),
+        ({"pretrained": not_a_window_network}, CheckpointError, "must be a SwinIR, Uformer, DehazeFormer or RVRT"),
         ({"teacher": another_network}, ValueError, "must be of the size of pretrained"),
     ],
 )
