@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ class Softmax(Kernel):
         tokens = math.prod(window)
         return Cost(2 * tokens * channels, tokens * channels)
 
-    def tables(self, kind: WindowKind, dtype: torch.dtype) -> "Tensor | OffsetTables | None":
+    def tables(self, kind: WindowKind, dtype: torch.dtype) -> Any:
         """Bias and mask between all tokens, (1, heads, N, N), or what they are made of; None where there are none."""
         if not kind.has_bias:
             return None
@@ -78,7 +78,7 @@ class Softmax(Kernel):
     def require_masses(self) -> None:
         """All windows will do."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "Tensor | OffsetTables | None") -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: Any) -> Tensor:
         """Attend exactly: (W, h, N, d) by the fused product, with what `tables` made."""
         if not isinstance(tables, OffsetTables):
             return F.scaled_dot_product_attention(query, key, value, attn_mask=tables, scale=1.0)
