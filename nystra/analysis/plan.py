@@ -20,6 +20,17 @@ LARGEST_FILE = 2**20
 Precision = Literal["float32", "bf16"]
 
 
+def keep_channels_last(net: nn.Module) -> None:
+    """Keep the weights of a net's convolutions of images channels last; others, as those of films, have no such format.
+
+    Args:
+        net: changed in place; results are the same.
+    """
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """The kernel of one site.
@@ -103,7 +114,7 @@ class Plan:
         """
         report = substitute(net, self.kernels)
         if self.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+            keep_channels_last(net)
         return report
 
     def save(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glmha.shared import clock
 from nystra.adoption.site import AdoptedSite, as_host
-from nystra.analysis.plan import Choice, Plan, Precision
+from nystra.analysis.plan import Choice, Plan, Precision, keep_channels_last
 from nystra.kernels.base import Kernel
 from nystra.kernels.content_pooling import ContentPooling
 from nystra.kernels.landmark_pooling import LandmarkPooling
@@ -192,7 +192,7 @@ class _Planner:
         for precision, channels_last in itertools.product(dict.fromkeys(precisions), (False, True)):
             net = copy.deepcopy(self.net)
             if channels_last:
-                net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+                keep_channels_last(net)
             run = _Run(net, self.sample, precision)
             with run.context():
                 fidelities = self.fidelities(net)
