@@ -67,6 +67,7 @@ HOSTS = {
         nystra.load_pretrained,
         lambda n, h, w: [(n, 2, 3, h, w)],
         taken=[(8, 12), (1, 1), (9, 6), (8, 8)],
+        pads=True,
     ),
     "Restormer": Host(
         partial(glmha.Restormer, dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1),

@@ -30,7 +30,9 @@ class RVRT(WindowHost):
     clip before to the next; groups of window attention over both frames refine them.
 
     Films of any size and length are taken. In time, films of an odd number of frames are extended by their last but
-    one; in space, those that are not enlarged are mirrored at the bottom and right to a multiple of 4.
+    one; in space, those that are not enlarged are mirrored at the bottom and right to a multiple of 4. The published
+    figures are of films that were flipped at their edges to multiples of 2 frames and of 8 pixels, which
+    `frame_multiple` and `size_multiple` state.
 
     Upstream's buffers `relative_position_index` are saved for its sake; those of a checkpoint are not read. The
     gradients of the deformable attention are its own, where upstream's operator is wrong
@@ -55,6 +57,10 @@ class RVRT(WindowHost):
         attention_window: rows and columns of the deformable attention's window, odd.
         nonblind_denoising: whether films have a fourth channel with the noise's standard deviation.
 
+    Attributes:
+        frame_multiple: frames of a clip.
+        image_channels: 3, or 4 with `nonblind_denoising`.
+
     Raises:
         ValueError: if an argument is out of range or does not fit the others.
 
@@ -65,6 +71,8 @@ class RVRT(WindowHost):
         >>> net(torch.rand(1, 3, 3, 8, 12)).shape
         torch.Size([1, 3, 3, 32, 48])
     """
+
+    frame_multiple: int = CLIP_FRAMES
 
     def __init__(
         self,
@@ -119,7 +127,7 @@ class RVRT(WindowHost):
         ):
             if not correct:
                 raise ValueError(f"{name} ({value}) must be {rule}")
-        self.window_size = window_size[1]
+        self.window_size = self._trained_side = window_size[1]
         self.scale = upscale
         self.image_channels = 4 if nonblind_denoising else 3
         self.spynet = SpyNet()
@@ -172,6 +180,11 @@ class RVRT(WindowHost):
             {0: FrameConv(inner, 4 * inner), 5: FrameConv(inner, 4 * inner), 10: FrameConv(inner, inner)}
         )
         self.conv_last = FrameConv(inner, 3)
+
+    @property
+    def size_multiple(self) -> int:
+        """Side of the trained windows: published figures are of frames whose sides are multiples of it."""
+        return self._trained_side
 
     def forward(self, film: Tensor) -> Tensor:
         """Restore a film.

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 import nystra
 from glmha.shared.checkpoint_files import CheckpointError
+from glmha.shared.image_network import image_rules
 from nystra import RVRT, load_pretrained
 from nystra.hosts.rvrt.blocks import ClipBlock
 from nystra.hosts.rvrt.checkpoint import infer_arguments
@@ -61,6 +62,11 @@ def test_a_released_network_is_loaded_strictly():
     weights = small(upscale=1, nonblind_denoising=True, inputconv_groups=[1, 3, 4, 6, 4, 4]).state_dict()
     net = load_pretrained({"params": weights})
     assert isinstance(net, RVRT)
+    rules = image_rules(net)
+    assert (rules.frame_multiple, rules.size_multiple, rules.scale, net.image_channels) == (2, 4, 1, 4)
+    net.set_window(8, "keep")
+    assert image_rules(net) == rules
+    net.set_window(4)
     clip = film(1, 2, 4, 16, 16)
     with torch.inference_mode():
         assert torch.equal(
