@@ -44,8 +44,7 @@ class ContentPooling(Kernel):
 
     A position bias enters exactly where cells are attended exactly. In summaries it enters by a low-rank factorisation
     of its table, as further channels of queries and keys. These count in the trees by how much they move logits: where
-    the bias is strong, clusters are neighbours, and where it is weak, they are alike. The mask of shifted windows
-    enters exactly.
+    the bias is strong, clusters are neighbours, and where it is weak, they are alike. Masks of windows enter exactly.
 
     Args:
         landmarks: m, blocks of queries. None: 16.
@@ -238,8 +237,8 @@ class BiasChannels(NamedTuple):
         query: (heads or 1, N, masks + r), those of the mask first.
         key: as queries.
         masks: number of channels for the mask.
-        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1) in an image, the lowest first; of all pairs of
-            tokens, (heads, N, N), where it depends on more than the offset; None: there is none.
+        bias: of all offsets from key to query, (heads, 2h - 1, 2w - 1), the lowest first; of all pairs, (heads, N, N),
+            where it depends on more than the offset; None: there is none.
         by_offset: whether `bias` is of offsets.
     """
 
@@ -316,8 +315,7 @@ def _places(further: BiasChannels) -> tuple[Tensor, Tensor]:
         return bias.shape[1] * tokens, tokens
     places = torch.zeros(1, dtype=torch.long, device=bias.device)
     for offsets in bias.shape[1:]:
-        along = torch.arange((offsets + 1) // 2, device=bias.device)
-        places = (offsets * places.unsqueeze(1) + along).flatten()
+        places = (offsets * places.unsqueeze(1) + torch.arange((offsets + 1) // 2, device=bias.device)).flatten()
     return places + places[-1], -places
 
 

@@ -7,6 +7,7 @@ import torch
 
 import glmha
 from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.rvrt.network import RVRT
 from nystra.hosts.swinir.network import SwinIR
 
 
@@ -20,6 +21,12 @@ def dehazeformer() -> DehazeFormer:
     return DehazeFormer(
         embed_dims=(4, 8, 8, 8, 4), depths=(1, 2, 1, 1, 1), num_heads=(1, 2, 2, 1, 1), attn_ratio=(0, 0.5, 1, 0, 0)
     )
+
+
+def rvrt() -> RVRT:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"num_blocks": [1, 1, 1], "depths": [1, 1, 1], "embed_dims": [6] * 3, "num_heads": [1] * 3}
+    return RVRT(**sizes, window_size=[2, 4, 4], upscale=1, deformable_groups=2, attention_heads=2)
 
 
 def restormer(attention: Any = glmha.ChannelAttention) -> glmha.Restormer:

@@ -10,6 +10,7 @@ from torch import nn
 import nystra
 from nystra import LandmarkPooling, Nystrom, Plan, Softmax, SwinIR
 from nystra.analysis import Choice
+from nystra.analysis.plan import keep_channels_last
 from nystra.analysis.planning import CANDIDATES
 
 
@@ -148,3 +149,12 @@ def test_adopted_nets_are_held_against_their_own_arithmetic():
     assert plan.host_seconds is not None
     assert set(plan.choices) == {"0", "1"}
     torch.testing.assert_close(net(tokens), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_images_are_kept_channels_last_and_those_of_films_as_they_are():
+    net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv3d(4, 4, 3), nn.Linear(4, 4))
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    keep_channels_last(net)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net[1].weight.is_contiguous()
+    assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())

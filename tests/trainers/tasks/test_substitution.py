@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import nystra
 from glmha.shared.checkpoint_files import CheckpointError, read
 from nystra.sites import attention_record
-from tests.trainers.small_networks import batch, dehazeformer, last, objective, restormer, swinir
+from tests.trainers.small_networks import batch, dehazeformer, last, objective, restormer, rvrt, swinir
 from trainers import RestorationTask, SubstitutionTask
 from trainers.checkpoints import BestCheckpoint
 from trainers.networks import load_network
@@ -86,6 +86,16 @@ def test_an_unchanged_student_has_nothing_to_learn_of_its_teacher(make, tmp_path
     assert 0 < other.logged["train/teacher_attention"] < 10
     loss.backward()
     assert len(attentions(other.net)) == len(nystra.find_sites(other.net))
+
+
+def test_a_network_of_clips_learns_of_its_teacher_too(tmp_path):
+    torch.save(rvrt().state_dict(), tmp_path / "net.pth")
+    task = SubstitutionTask(tmp_path / "net.pth", nystra.LandmarkPooling(4, 4), window_size=8, teacher_attention=1.0)
+    clips = torch.rand(2, 1, 2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    loss = objective(task, {"input": clips[0], "target": clips[1], "name": ["clip"]})
+    assert task.logged["train/teacher_attention"] > 0
+    loss.backward()
+    assert len(attentions(task.net)) == len(nystra.find_sites(task.net)) == 6
 
 
 def test_weights_weigh_the_losses(released):
