@@ -19,7 +19,9 @@ ATTENTIONS = sorted((CONFIGS / "attention").glob("*.yaml"))
 RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - set(PARTS) - set(COMPARISONS) - set(ATTENTIONS))
 FINETUNING = sorted((CONFIGS / "finetune").glob("*.yaml"))
 OWN = sorted((CONFIGS / "train").glob("*.yaml"))
-TRAINING = [path for path in RECIPES if "eval" not in path.parts and path not in (*FINETUNING, *OWN)]
+# Networks of clips.
+VIDEO = sorted((CONFIGS / "video").glob("*.yaml"))
+TRAINING = [path for path in RECIPES if "eval" not in path.parts and path not in (*FINETUNING, *OWN, *VIDEO)]
 
 # One block a level, four channels: the structure stays the recipe's.
 SHRUNK_NET = {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}

@@ -29,6 +29,9 @@ Lowrank = Callable[..., int]
 # one), landmarks and iterations.
 PUBLISHED = {
     "dehazeformer_sots": (None, 16, 6),
+    "rvrt_davis": (64, 32, 6),
+    "rvrt_gopro": (64, 32, 6),
+    "rvrt_reds": (64, 32, 6),
     "swinir_sr": (32, 16, 2),
     "uformer_bsds200": (64, 32, 6),
     "uformer_realblur": (32, 16, 3),
@@ -112,7 +115,11 @@ def test_comparisons_are_what_the_paper_says_and_their_kernels_fit(recipe: Path)
             assert kernel.cost((side, side), 32).macs > 0
 
 
-@pytest.mark.parametrize("recipe", slow(COMPARISONS, "swinir_sr", "uformer_bsds200", "uformer_sidd"), ids=name)
+# Those of clips run in a file of their own.
+OF_IMAGES = [path for path in COMPARISONS if not path.stem.startswith("rvrt")]
+
+
+@pytest.mark.parametrize("recipe", slow(OF_IMAGES, "swinir_sr", "uformer_bsds200", "uformer_sidd"), ids=name)
 def test_comparisons_run(lowrank: Lowrank, recipe: Path, benchmarks: Path, tmp_path: Path):
     torch.save({"params": released(recipe)}, tmp_path / "net.pth")
     arguments = ["--config", name(recipe), "--pretrained", tmp_path / "net.pth", "--data.root", benchmarks]
