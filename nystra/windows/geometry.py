@@ -187,6 +187,7 @@ class WindowGeometry:
         self.bias = bias
         self.extra = extra
         self._tables = tables
+        self._runs = [_runs(*axis) for axis in zip(self.window, self.grid, self.shift, strict=True)]
 
     @property
     def maps(self) -> WindowGeometry:
@@ -212,23 +213,14 @@ class WindowGeometry:
 
         Where a feature map was rolled, the windows of its last row (column) hold tokens of its opposite edges.
         """
-        for runs in product(*(list(self._runs(axis)) for axis in range(len(self.window)))):
+        for runs in product(*self._runs):
             places, split = zip(*runs, strict=True)
             yield places, WindowKind(self.window, split, self.bias, device)
-
-    def _runs(self, axis: int) -> Iterator[tuple[slice, int | None]]:
-        count, shift = self.grid[axis], self.shift[axis]
-        if not shift:
-            yield slice(None), None
-            return
-        if count > 1:
-            yield slice(0, count - 1), None
-        yield slice(count - 1, count), self.window[axis] - shift
 
     @property
     def splits(self) -> tuple[int | None, ...]:
         """First row and first column of the last windows whose tokens come from the opposite edge; None: none do."""
-        return tuple(list(self._runs(axis))[-1][1] for axis in range(len(self.window)))
+        return tuple([runs[-1][1] for runs in self._runs])
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -238,7 +230,7 @@ class WindowGeometry:
     @property
     def kind_counts(self) -> tuple[int, ...]:
         """Kinds of windows along each axis, which `kinds` combines: 2 where the last windows differ from the rest."""
-        return tuple(len(list(self._runs(axis))) for axis in range(len(self.window)))
+        return tuple([len(runs) for runs in self._runs])
 
     def table(self, key: Any, kind: WindowKind, dtype: torch.dtype, make: Callable[[], Result]) -> Result:
         """Give the result of `make` for a kind of window; keep it until the bias changes, if no gradient must reach it.
@@ -275,3 +267,11 @@ def _may_compare(device: torch.device) -> bool:
     """Whether values may decide what is computed: not where operations are traced, or recorded for a GPU."""
     recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
     return not (recorded or torch.compiler.is_compiling())
+
+
+def _runs(window: int, count: int, shift: int) -> list[tuple[slice, int | None]]:
+    """Windows along an axis that are alike: which of the grid, and the first token from the opposite edge."""
+    if not shift:
+        return [(slice(None), None)]
+    last = (slice(count - 1, count), window - shift)
+    return [(slice(0, count - 1), None), last] if count > 1 else [last]

@@ -99,10 +99,10 @@ def exact_attention(
     query, key, value = (with_dense_channels(maps) for maps in (query, key, value))
     output = empty_outputs(query)
     windows = Windows.of(query, window, roll, margins, grid, frames)
-    count = windows.heads * windows.images * math.prod(windows.size) // math.prod(windows.window)
+    count = windows.heads * windows.images * (windows.size[0] // (frames * window[0])) * (windows.size[1] // window[1])
     if not count:
         return output
-    tiles = -(-math.prod(windows.window) // library.tile)
+    tiles = -(-frames * window[0] * window[1] // library.tile)
     # Parts of a window take its keys together anew, so that there are only as many as threads need to share evenly.
     parts = max(1, min(tiles // TILES, 4 * threads(library) // count))
     # Of all offsets, see `bias_table`; without a bias, the program adds masks to whole vectors.

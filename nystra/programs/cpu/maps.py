@@ -99,8 +99,7 @@ class Layout(NamedTuple):
     def of(cls, geometry: WindowGeometry, cut: Cut) -> "Layout":
         """Describe maps that `nystra.kernels.Kernel.attend_natively` is given."""
         frames = cut.window[0] if len(cut.window) == 3 else 1
-        window, roll, grid = (list(sides[-2:]) for sides in (cut.window, cut.roll, geometry.grid))
-        return cls(window, roll, list(cut.margins[-4:]), grid, frames)
+        return cls(list(cut.window[-2:]), list(cut.roll[-2:]), list(cut.margins[-4:]), list(geometry.grid[-2:]), frames)
 
 
 class Attention(ctypes.Structure):
