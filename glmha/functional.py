@@ -17,10 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glmha.shared.graphs import is_recorded
 from glmha.shared.precision import at_least_float32, computes_in_float16
 
 # A channel whose norm is below this is treated as zero, as torch.nn.functional.normalize does upstream.
 NORM_EPSILON = 1e-12
+# Of an image, the largest for which a route is chosen.
+MANY_PIXELS = 2**20
 
 
 def head_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
@@ -36,6 +39,8 @@ def head_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
     Returns:
         Shape (B, h, C/h, C'/h), dtype of the inputs.
     """
+    if is_recorded():
+        return by_head(left, heads) @ by_head(right, heads).transpose(2, 3)
     batch, tokens, channels = left.shape
     if batch == 1:
         # One batched product over heads: strides express it, nothing is copied.
@@ -46,6 +51,11 @@ def head_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
     return torch.stack(
         [torch.bmm(a.transpose(1, 2), b) for a, b in zip(left.chunk(heads, 2), right.chunk(heads, 2), strict=True)], 1
     )
+
+
+def by_head(tokens: Tensor, heads: int) -> Tensor:
+    """View tokens (B, N, C) as channels by head, (B, h, C/h, N)."""
+    return tokens.transpose(1, 2).unflatten(1, (heads, -1))
 
 
 def cosine(products: Tensor, left_norm: Tensor, right_norm: Tensor) -> Tensor:
@@ -69,6 +79,8 @@ def cosine(products: Tensor, left_norm: Tensor, right_norm: Tensor) -> Tensor:
 def channel_norms(tokens: Tensor, heads: int) -> Tensor:
     """Compute every channel's L2 norm over the pixels, by head: (B, N, C) → (B, h, C/h), float32 at least."""
     dtype = torch.promote_types(tokens.dtype, torch.float32)
+    if is_recorded():
+        return torch.linalg.vector_norm(by_head(tokens, heads), dim=3, dtype=dtype)
     return torch.linalg.vector_norm(tokens, dim=1, dtype=dtype).unflatten(1, (heads, -1))
 
 
@@ -161,16 +173,29 @@ def attend(attention: Tensor, value: Tensor, output_weight: Tensor, output_bias:
         Tokens (B, N, C_out), dtype of `value`.
     """
     channels = attention.shape[1] * attention.shape[2]
-    route = output_route(value.shape[1], output_weight.shape[0], channels, value.shape[2], attention.shape[1])
+    route = output_route(
+        pixels_to_choose_by(value.shape[1]), output_weight.shape[0], channels, value.shape[2], attention.shape[1]
+    )
     if route == "absorbed":
         weight = absorb(attention, output_weight)
+        if is_recorded():
+            result = (weight @ value.transpose(1, 2)).transpose(1, 2)
+            return result if output_bias is None else result + output_bias
         if value.shape[0] == 1:
             return F.linear(value, weight[0], output_bias)
         result = torch.bmm(value, weight.transpose(1, 2))
         return result if output_bias is None else result + output_bias
+    if is_recorded():
+        mixed = (attention.to(value.dtype) @ by_head(value, attention.shape[1])).flatten(1, 2)
+        return F.linear(mixed.transpose(1, 2), output_weight, output_bias)
     values = value.unflatten(2, (attention.shape[1], -1)).transpose(1, 2)
     mixed = (values @ attention.to(value.dtype).transpose(2, 3)).transpose(1, 2).flatten(2)
     return F.linear(mixed, output_weight, output_bias)
+
+
+def pixels_to_choose_by(count: int) -> int:
+    """Number of pixels by which a route is chosen: a graph has one route for all images, that of large ones."""
+    return MANY_PIXELS if is_recorded() else count
 
 
 def output_route(tokens: int, output_channels: int, channels: int, key_channels: int, heads: int) -> str:
@@ -247,9 +272,19 @@ def low_rank(head_channels: int, reduction: float) -> int:
     return max(1, round((1 - reduction) * head_channels))
 
 
-@functools.lru_cache(maxsize=8)
+@torch.compiler.assume_constant_result
 def random_directions(pixels: int, count: int, seed: int, device: torch.device) -> Tensor:
-    """Draw Gaussian directions over the pixels, (pixels, count): the same for the same arguments on every device."""
+    """Draw Gaussian directions over the pixels, (pixels, count): the same for the same arguments on every device.
+
+    A graph has them as a constant, and so takes images of one size.
+    """
+    # A number, also where `torch.jit.trace` gives a tensor.
+    return drawn_directions(int(pixels), count, seed, device)
+
+
+@functools.lru_cache(maxsize=8)
+def drawn_directions(pixels: int, count: int, seed: int, device: torch.device) -> Tensor:
+    """Draw what `random_directions` gives, and keep it."""
     generator = torch.Generator().manual_seed(seed)
     # A tensor made in inference mode stays in the cache, and training cannot save it for its backward pass.
     with torch.inference_mode(False):

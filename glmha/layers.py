@@ -13,15 +13,20 @@ from torch import Tensor, nn
 
 from glmha.cpu import gradients
 from glmha.cpu.row_bands import bands, streams, trains_plainly
+from glmha.shared.graphs import is_recorded
 
 
 def to_tokens(image: Tensor) -> Tensor:
     """View a channels-last image (B, C, H, W) as tokens (B, H·W, C); copies other memory formats."""
+    if is_recorded():
+        return image.flatten(2).transpose(1, 2)
     return image.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def to_image(tokens: Tensor, like: Tensor) -> Tensor:
     """View tokens (B, H·W, C') as a channels-last image of the height and width of `like`: (B, C', H, W)."""
+    if is_recorded():
+        return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
     return tokens.unflatten(1, like.shape[-2:]).permute(0, 3, 1, 2)
 
 
@@ -40,10 +45,26 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a 1×1 convolution whose weights differ per image: (B, C, H, W), weight (B, C', C) → (B, C', H, W)."""
+    if is_recorded():
+        result = (weight @ x.flatten(2)).unflatten(2, x.shape[-2:])
+        return result if bias is None else result + bias[:, None, None]
     if x.shape[0] == 1:
         return F.conv2d(x, weight[0, :, :, None, None], bias)
     tokens = torch.bmm(to_tokens(x), weight.transpose(1, 2))
     return to_image(tokens if bias is None else tokens + bias, x)
+
+
+def adaptive_max_pool(x: Tensor, bins: int) -> Tensor:
+    """Take the largest value of bins×bins parts of an image, which overlap where its sides are no multiples."""
+    if not is_recorded():
+        return F.adaptive_max_pool2d(x, bins)
+    # Few runtimes have that operation for images of any size; all can cut and compare.
+    for axis in (2, 3):
+        side = x.shape[axis]
+        # Of positive numbers only: some runtimes round quotients towards zero.
+        parts = [(number * side // bins, ((number + 1) * side + bins - 1) // bins) for number in range(bins)]
+        x = torch.stack([x.narrow(axis, first, until - first).amax(axis) for first, until in parts], axis)
+    return x
 
 
 def channels_read(count: int, source: int) -> list[int]:
@@ -56,6 +77,8 @@ def take_channels(x: Tensor, count: int) -> Tensor:
     source = x.shape[1]
     if count == source:
         return x
+    if is_recorded():
+        return x.index_select(1, torch.tensor(channels_read(count, source), device=x.device))
     pixels = x.permute(0, 2, 3, 1)
     # The index is made on the device, without a wait. `gather` takes a quarter of indexing's time and is channels-last.
     index = torch.arange(count, device=x.device) * source // count

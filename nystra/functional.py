@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from glmha.shared.graphs import is_recorded
 from glmha.shared.precision import at_least_float32
 
 # Keeps every feature above zero, as Performer's code does.
@@ -81,8 +82,29 @@ def ridge_solve(core: Tensor, target: Tensor, ridge: float) -> Tensor:
     gram = core @ core.transpose(-1, -2)
     mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky(gram + (ridge * mean)[..., None, None] * identity)
+    regular = gram + (ridge * mean)[..., None, None] * identity
+    if is_recorded():
+        return core.transpose(-1, -2) @ eliminate(regular, target)
+    factor = torch.linalg.cholesky(regular)
     return core.transpose(-1, -2) @ torch.cholesky_solve(target, factor)
+
+
+def eliminate(matrix: Tensor, target: Tensor) -> Tensor:
+    """Solve A X = B by Gauss-Jordan elimination without exchanges, in operations that every runtime has.
+
+    Args:
+        matrix: A, (..., m, m), positive definite.
+        target: B, (..., m, d).
+
+    Returns:
+        X, (..., m, d).
+    """
+    units = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    rest = torch.cat([matrix, target], -1)
+    for row in range(matrix.shape[-1]):
+        pivot = rest[..., row : row + 1, :]
+        rest = rest[..., 1:] - (rest[..., :1] - units[:, row : row + 1]) * (pivot[..., 1:] / pivot[..., :1])
+    return rest
 
 
 def weighted_cells(weights: Tensor, tokens: Tensor) -> Tensor:

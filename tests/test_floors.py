@@ -53,6 +53,7 @@ FLOORS = {
     "trainers": """
         errors losses schedules names
         networks metrics evaluation tuning devices
+        runtimes
         tiling checkpoints
         reports
         tasks

@@ -167,7 +167,9 @@ def input_channels(net: nn.Module) -> int:
     Raises:
         ValueError: if it takes something else than images.
     """
-    taken = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), 0)
+    stated = getattr(net, "in_channels", None)
+    found = (module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d))
+    taken = stated if isinstance(stated, int) else next(found, 0)
     if taken not in (1, 3):
         raise ValueError(
             f"the network must restore images of 1 or 3 channels, got a network that takes {taken}; "

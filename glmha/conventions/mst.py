@@ -78,7 +78,7 @@ class MSTConvention(Convention):
         The Gram matrix of x gives them where it costs less than keys (and queries). Half precision always forms keys
         and queries, because the Gram matrix gets squares of small queries out of large sums.
         """
-        pixels = x.shape[-2] * x.shape[-1]
+        pixels = functional.pixels_to_choose_by(x.shape[-2] * x.shape[-1])
         shape = (pixels, module.channels, module.key_channels, module.heads)
         route = functional.similarity_route(*shape, query_needed=calibrate is not None)
         device = x.device.type

@@ -33,7 +33,12 @@ class Band(NamedTuple):
 
 def streams(x: Tensor) -> bool:
     """Return whether an image (B, C, H, W) is to be processed in bands."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
 
 
 def trains_plainly(x: Tensor) -> bool:

@@ -14,6 +14,7 @@ from glmha.attention.recorded import RecordedAttention
 from glmha.conventions.base import Convention
 from glmha.conventions.restormer import RestormerConvention
 from glmha.functional import low_rank
+from glmha.layers import adaptive_max_pool
 from glmha.low_rank import closed_form
 
 
@@ -32,12 +33,13 @@ class Calibration(nn.Module):
     def __init__(self, channels: int, heads: int, kernel_size: int) -> None:
         super().__init__()
         self.heads = heads
+        self.kernel_size = kernel_size
         self.pool = nn.Conv2d(channels, channels, kernel_size, groups=channels, bias=False)
         self.mix = nn.Linear(channels // heads, channels // heads, bias=False)
 
     def forward(self, query: Tensor) -> Tensor:
         """Map queries (B, C, H, W) to calibration weights (B, C)."""
-        pooled = self.pool(F.adaptive_max_pool2d(query, self.pool.kernel_size))
+        pooled = self.pool(adaptive_max_pool(query, self.kernel_size))
         per_head = F.gelu(pooled.flatten(1)).unflatten(1, (self.heads, -1))
         return torch.tanh(self.mix(per_head)).flatten(1)
 

@@ -19,6 +19,7 @@ class ImageRules:
         frame_multiple: what a clip's number of frames must be a multiple of; 0: the network takes single images.
         takes: whether the network takes images of a height (width) that is a multiple of `size_multiple`; None: it
             takes all multiples.
+        largest_side: largest height and width that the network takes; None: any.
 
     Examples:
         >>> from glmha.shared.image_network import ImageRules
@@ -32,6 +33,7 @@ class ImageRules:
     value_range: tuple[float, float] = (0.0, 1.0)
     takes: Callable[[int], bool] | None = None
     frame_multiple: int = 0
+    largest_side: int | None = None
 
     def fits(self, side: int) -> bool:
         """Return whether images of this height (width) go into the network as they are."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glmha.shared.graphs import is_recorded
 from glmha.shared.precision import at_least_float32
 from nystra.functional import add
 from nystra.kernels.projections import Projections
@@ -175,6 +176,10 @@ class Kernel(abc.ABC):
             return self.attend(query, key, value, self._tables(kinds[0][1], geometry, query))
         shape = query.shape[1:]
         inputs = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]
+        if is_recorded():
+            return geometry.by_kinds(
+                lambda kind, *windows: self.attend(*windows, self._tables(kind, geometry, query)), *inputs
+            ).flatten(0, -4)
         result = value.new_empty(inputs[2].shape)
         for places, kind in kinds:
             which = (slice(None), *places)

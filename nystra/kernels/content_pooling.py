@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from glmha.shared.precision import at_least_float32
@@ -182,7 +183,7 @@ class ContentPooling(Kernel):
         channels = query.shape[3]
         if further is not None:
             query, key = (
-                torch.cat([tokens, more.expand(len(tokens), tokens.shape[1], -1, -1)], 3)
+                torch.cat([tokens, more.expand(*tokens.shape[:2], -1, -1)], 3)
                 for tokens, more in ((query, further.query), (key, further.key))
             )
         block_groups, cell_groups = (Groups(query.shape[2], number) for number in (landmarks, cells))
@@ -303,7 +304,7 @@ def _comparable_pairs(query: Tensor, key: Tensor, value: Tensor, own: int) -> Te
 def _weights(power: Tensor, own: int) -> Tensor:
     """Weights of channels, 1 for a head's own, by the power of those that they meet: (W, h, c) → (W, h, 1, c)."""
     further = power[..., own:] / power[..., :own].mean(2, keepdim=True).clamp_min(SPREAD_EPSILON)
-    return torch.cat([torch.ones_like(power[..., :own]), further.sqrt()], 2).unsqueeze(2)
+    return F.pad(further.sqrt(), (own, 0), value=1.0).unsqueeze(2)
 
 
 def _places(further: BiasChannels) -> tuple[Tensor, Tensor]:

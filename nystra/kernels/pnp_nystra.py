@@ -81,7 +81,7 @@ class PublishedNystrom(IteratedNystrom):
         """Attend as `absorbed` does, outside autocast."""
         marks = Cells.nearest(geometry.window, self.landmarks).means(tokens.unsqueeze(1)).squeeze(1)
         query_mark, key_mark, _ = projections.heads(marks)
-        core = self._kernel(query_mark @ key_mark.mT)
+        core = self._kernel(query_mark @ key_mark.transpose(2, 3))
         inverse = iterative_pseudo_inverse(core, self.iterations, start=transposed_over_norms(core, whole_batch=True))
         both = self._kernel(projections.logits(tokens, (QUERY, key_mark), (KEY, query_mark)))
         cross, landmarks = both.chunk(2, 2)
@@ -89,7 +89,7 @@ class PublishedNystrom(IteratedNystrom):
         masses = landmarks.sum(1).unflatten(1, (heads, -1))
         # Large products in bfloat16 lose nothing beside the rounding of the tokens; sums would overflow in float16.
         wide = torch.float32 if tokens.dtype == torch.float16 else tokens.dtype
-        sums = landmarks.to(wide).mT @ tokens.to(wide)
+        sums = landmarks.to(wide).transpose(1, 2) @ tokens.to(wide)
         values = projections.sums(VALUE, sums.to(core.dtype).unflatten(1, (heads, -1)), masses)
         # Head by head, by one product: (W, h·m, h) with zeros between heads.
         own = (inverse @ masses.unsqueeze(3)) * torch.eye(heads, dtype=core.dtype, device=core.device).unsqueeze(1)

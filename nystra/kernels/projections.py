@@ -69,7 +69,7 @@ class Projections(NamedTuple):
         Returns:
             Those of the first pair, head by head, then those of the next: (W, N, pairs·h·m).
         """
-        maps = torch.cat([(vectors @ self.weight[part]).flatten(1, 2) for part, vectors in pairs], 1).mT
+        maps = torch.cat([(vectors @ self.weight[part]).flatten(1, 2) for part, vectors in pairs], 1).transpose(1, 2)
         if self.bias is None:
             return tokens @ maps
         offsets = [(vectors @ self.bias[part].unsqueeze(2)).flatten(1) for part, vectors in pairs]
@@ -86,7 +86,7 @@ class Projections(NamedTuple):
         Returns:
             Shape (W, h, m, d).
         """
-        result = sums @ self.weight[part].mT.to(sums.dtype)
+        result = sums @ self.weight[part].transpose(1, 2).to(sums.dtype)
         return result if self.bias is None else result + masses.unsqueeze(3) * self.bias[part].unsqueeze(1)
 
     def mix(self, weights: Tensor, vectors: Tensor) -> Tensor:

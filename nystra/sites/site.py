@@ -99,10 +99,11 @@ class WindowAttention(nn.Module):
         self.kernel: Kernel = Softmax()
         self.bias_mode: BiasMode = "keep"
         self._tables: dict[Any, Any] = {}
+        self._frozen: dict[tuple[int | None, ...], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the kept tables out of copies and files: calls make them again."""
-        return {**super().__getstate__(), "_tables": {}}
+        return {**super().__getstate__(), "_tables": {}, "_frozen": None}
 
     @property
     def head_channels(self) -> int:
@@ -138,6 +139,15 @@ class WindowAttention(nn.Module):
     def forget_tables(self) -> None:
         """Free the tables that kernels kept of bias and masks; the next calls make anew what they need."""
         self._tables.clear()
+        self._frozen = None
+
+    def freeze_tables(self) -> None:
+        """Hold the tables that calls have kept until now, and none that changes with the bias: for graphs of a network.
+
+        In a graph the bias is then no parameter any more. `forget_tables` ends it.
+        """
+        kept = self._tables.items()
+        self._frozen = {split: table for (key, _, split, *_), (_, table) in kept if key == self.kernel}
 
     def geometry(
         self, grid: tuple[int, ...], shift: tuple[int, ...] = (), window: tuple[int, ...] | None = None
@@ -152,8 +162,8 @@ class WindowAttention(nn.Module):
         """
         window = window or self.window_size
         if self.bias_mode == "drop":
-            return WindowGeometry(window, grid, tables=self._tables)
-        return WindowGeometry(window, grid, shift, self.position_bias(window), self._tables)
+            return WindowGeometry(window, grid, tables=self._tables, frozen=self._frozen)
+        return WindowGeometry(window, grid, shift, self.position_bias(window), self._tables, frozen=self._frozen)
 
 
 class AttendedMap(nn.Identity):

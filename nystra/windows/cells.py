@@ -101,7 +101,7 @@ class Cells:
             return tokens.index_select(2, torch.tensor(self._order()[0], device=tokens.device))
         # Blocks of all axes, then cells, then tokens.
         places = [2 + level + 3 * axis for level in range(3) for axis in range(len(self.window))]
-        return tokens.unflatten(2, self.dims).permute(0, 1, *places, -1).reshape(tokens.shape)
+        return tokens.unflatten(2, self.dims).permute(0, 1, *places, 2 + len(self.dims)).flatten(2, 1 + len(self.dims))
 
     def means(self, tokens: Tensor) -> Tensor:
         """Mean of the tokens of every block, (W, h, N, d) row by row → (W, h, m, d)."""
@@ -129,7 +129,7 @@ class Cells:
         axes = len(self.window)
         sides = [self.dims[level + 3 * axis] for level in range(3) for axis in range(axes)]
         places = [2 + axis + axes * level for axis in range(axes) for level in range(3)]
-        return tokens.unflatten(2, sides).permute(0, 1, *places, -1).reshape(tokens.shape)
+        return tokens.unflatten(2, sides).permute(0, 1, *places, 2 + len(self.dims)).flatten(2, 1 + len(self.dims))
 
     def order(self, positions: Tensor) -> Tensor:
         """Bring positions (N, axes) into the cells' order."""

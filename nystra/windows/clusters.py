@@ -79,7 +79,7 @@ def balanced_order(tokens: Tensor, leaves: int, ways: int = 2) -> Tensor:
         Numbers of the tokens, shape (W, h, N).
     """
     tokens = tokens.detach().to(torch.promote_types(tokens.dtype, torch.float32))
-    order = torch.arange(tokens.shape[2], device=tokens.device).expand(tokens.shape[:3])
+    order = torch.arange(tokens.shape[2], device=tokens.device).expand(*tokens.shape[:2], -1)
     nodes = 1
     for children in splits(leaves, ways):
         groups = Groups(tokens.shape[2], nodes)

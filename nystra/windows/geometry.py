@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from glmha.shared.graphs import is_recorded
 from nystra.functional import differentiated
 from nystra.windows.position_bias import BiasState, DenseBias, OffsetBias, PositionBias
 
@@ -116,7 +117,7 @@ class WindowKind:
             return logits
         apart = torch.zeros(len(queries), len(keys), dtype=torch.bool, device=self.device)
         for axis in self.split_axes:
-            apart |= self.regions(queries, axis).unsqueeze(1) != self.regions(keys, axis)
+            apart = apart | (self.regions(queries, axis).unsqueeze(1) != self.regions(keys, axis))
         return logits + MASKED * apart.to(logits.dtype)
 
     @property
@@ -156,6 +157,8 @@ class WindowGeometry:
         tables: dictionary in which kernels keep what they compute once for a kind of window; that of the site, so that
             it lives as long as the site. None: nothing is kept.
         extra: tokens that each window has beside its h×w; only where maps are not rolled. None: there are none.
+        frozen: tables by `WindowKind.split` that hold whatever the bias is now; a kind that is not there has its table
+            made. None: there are none.
 
     Raises:
         ValueError: if windows of rolled maps are to have further tokens.
@@ -178,6 +181,7 @@ class WindowGeometry:
         bias: PositionBias | None = None,
         tables: dict[Any, Any] | None = None,
         extra: ExtraTokens | None = None,
+        frozen: Mapping[tuple[int | None, ...], Any] | None = None,
     ) -> None:
         if extra is not None and any(shift):
             raise ValueError(f"shift ({shift}) must be (0, 0) where windows have tokens beside their map ({extra[:2]})")
@@ -188,11 +192,12 @@ class WindowGeometry:
         self.extra = extra
         self._tables = tables
         self._runs = [_runs(*axis) for axis in zip(self.window, self.grid, self.shift, strict=True)]
+        self._frozen = frozen
 
     @property
     def maps(self) -> WindowGeometry:
         """The windows without the tokens beside their maps."""
-        return WindowGeometry(self.window, self.grid, self.shift, self.bias, self._tables)
+        return WindowGeometry(self.window, self.grid, self.shift, self.bias, self._tables, frozen=self._frozen)
 
     def of_maps(self, tokens: Tensor) -> Tensor:
         """The tokens of the maps among those of the windows, (W, h, T, d): (W, h, N, d)."""
@@ -216,6 +221,30 @@ class WindowGeometry:
         for runs in product(*self._runs):
             places, split = zip(*runs, strict=True)
             yield places, WindowKind(self.window, split, self.bias, device)
+
+    def by_kinds(self, function: Callable[..., Tensor], *windows: Tensor) -> Tensor:
+        """Apply a function to the windows of each kind and put the results side by side, without numbers of windows.
+
+        Args:
+            function: maps a kind and tensors (W, ...) of its windows to one tensor (W, ...).
+            *windows: shape (B, *grid, ...).
+
+        Returns:
+            Shape (B, *grid, ...).
+        """
+        cuts = [
+            [(slice(None), side)] if count == 1 else [(slice(-1), side - 1), (slice(-1, None), 1)]
+            for count, side in zip(self.kind_counts, self.grid, strict=True)
+        ]
+        kinds = [kind for _, kind in self.kinds(windows[0].device)]
+        results = []
+        for number, runs in enumerate(product(*cuts)):
+            which = (slice(None), *(place for place, _ in runs))
+            parts = [tensor[which].flatten(0, len(cuts)) for tensor in windows]
+            results.append(function(kinds[number], *parts).unflatten(0, (-1, *(side for _, side in runs))))
+        for axis, cut in reversed(list(enumerate(cuts, 1))):
+            results = [torch.cat(results[i : i + len(cut)], axis) for i in range(0, len(results), len(cut))]
+        return results[0]
 
     @property
     def splits(self) -> tuple[int | None, ...]:
@@ -243,6 +272,8 @@ class WindowGeometry:
             dtype: of the result.
             make: computes the result.
         """
+        if self._frozen is not None and kind.split in self._frozen:
+            return self._frozen[kind.split]
         if self._tables is None or differentiated(self.parameters) or not _may_compare(kind.device):
             return make()
         place = (key, kind.window, kind.split, str(kind.device), dtype)
@@ -266,7 +297,7 @@ class WindowGeometry:
 def _may_compare(device: torch.device) -> bool:
     """Whether values may decide what is computed: not where operations are traced, or recorded for a GPU."""
     recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    return not (recorded or torch.compiler.is_compiling())
+    return not (recorded or torch.compiler.is_compiling() or is_recorded())
 
 
 def _runs(window: int, count: int, shift: int) -> list[tuple[slice, int | None]]:

@@ -71,10 +71,10 @@ class Cut:
         """Cut features (B, H, W, ...) into windows (B·R·S, N, ...)."""
         axes = len(self.size)
         if any(self.margins):
-            channels_first = features.flatten(1 + axes).movedim(-1, 1)
+            channels_first = features.flatten(1 + axes).movedim(1 + axes, 1)
             # The last axis comes first there.
             margins = [side for axis in reversed(range(axes)) for side in self.margins[2 * axis : 2 * axis + 2]]
-            padded = F.pad(channels_first, margins, mode="reflect").movedim(1, -1)
+            padded = F.pad(channels_first, margins, mode="reflect").movedim(1, 1 + axes)
             features = padded.unflatten(1 + axes, features.shape[1 + axes :])
         if any(self.roll):
             features = features.roll([-side for side in self.roll], list(range(1, axes + 1)))

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glmha.shared.graphs import is_recorded
+
 
 class PositionBias(abc.ABC):
     """A bias of the logits that depends on the positions of query and key."""
@@ -38,6 +40,11 @@ class OffsetBias(PositionBias):
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
         """See base class."""
         return self.at(queries.unsqueeze(1) - keys.unsqueeze(0))
+
+
+def _heads_first(bias: Tensor) -> Tensor:
+    # Exporters know no negative dimension here.
+    return bias.movedim(bias.dim() - 1, 0)
 
 
 class BiasState:
@@ -112,12 +119,13 @@ class TableBias(OffsetBias):
             highs.append((low + 1).clamp_max(count - 1))
             weights.append((place - low).to(table.dtype).unsqueeze(-1))
         # Which way it is depends on values, which are not known while a program is traced.
-        if not torch.compiler.is_compiling() and all(bool((weight == 0).all()) for weight in weights):
-            return table[tuple(lows)].movedim(-1, 0)
+        traced = torch.compiler.is_compiling() or is_recorded()
+        if not traced and all(bool((weight == 0).all()) for weight in weights):
+            return _heads_first(table[tuple(lows)])
         corners = [table[places] for places in product(*zip(lows, highs, strict=True))]
         for weight in reversed(weights):
             corners = [torch.lerp(*pair, weight) for pair in zip(corners[::2], corners[1::2], strict=True)]
-        return corners[0].movedim(-1, 0)
+        return _heads_first(corners[0])
 
     def parameters(self) -> tuple[Tensor, ...]:
         """The table, shape as given."""
@@ -146,7 +154,7 @@ class LogOffsetBias(OffsetBias):
         first = next(self.network.parameters())
         scaled = offsets * offsets.new_tensor(self.stretch)
         bias = self.network((scaled.sign() * torch.log1p(scaled.abs())).to(first.dtype))
-        return bias.movedim(-1, 0).contiguous()
+        return _heads_first(bias).contiguous()
 
     def parameters(self) -> tuple[Tensor, ...]:
         """Weights and biases of the network, and its buffers."""
@@ -188,7 +196,7 @@ class DenseBias(PositionBias):
 
     def _numbers(self, positions: Tensor) -> Tensor | None:
         """Numbers of tokens at positions (n, axes); None: not all of them are tokens'."""
-        if not torch.equal(positions, positions.round()):
+        if is_recorded() or not torch.equal(positions, positions.round()):
             return None
         numbers = positions[:, 0]
         for axis, side in enumerate(self.window[1:], 1):

@@ -124,6 +124,12 @@ FUNCTION_VERBS = {
         "trainers.commands.bench.loop",
         "run_bench_loop",
     ),
+    "bench runtimes": FunctionVerb(
+        "time of one network in PyTorch, ONNX Runtime and OpenVINO, dense and low-rank",
+        ("lowrank bench runtimes", "lowrank bench runtimes --network dehazeformer-t --size 256 --output runtimes.json"),
+        "trainers.commands.bench.runtimes",
+        "run_bench_runtimes",
+    ),
     "bench windows": FunctionVerb(
         "time of whole window-attention networks, kernel by kernel",
         ("lowrank bench windows", "lowrank bench windows --network uformer-b --window 16 --height 128 --width 128"),
@@ -164,13 +170,13 @@ FUNCTION_VERBS = {
         positional="results",
     ),
     "export": FunctionVerb(
-        "write a checkpoint's weights and card alone, for the original code and other tools to read",
+        "write a checkpoint's weights and card, or its network for ONNX Runtime, OpenVINO or torch.export",
         (
             "lowrank export --checkpoint last.ckpt --output weights.pth",
-            "lowrank export --checkpoint logs/my_run/version_0/checkpoints/last.ckpt --output my_run.safetensors",
+            "lowrank export --checkpoint last.ckpt --output net.onnx --pad",
         ),
         "trainers.commands.export",
-        "export_weights",
+        "export_network",
     ),
     "info": FunctionVerb(
         "what this installation has (versions, devices, native programs), or what a checkpoint is",

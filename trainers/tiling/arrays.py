@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from datamodules.errors import DataError
 from datamodules.files.images import read_image, to_array, to_tensor
 from trainers.networks import in_unit_range, input_channels, load_network
+from trainers.runtimes.running import GRAPH_SUFFIXES, load_graph
 from trainers.tiling.layout import TileLayout, layout_of
 from trainers.tiling.restoration import restore as restore_tensor
 from trainers.tiling.restoration import restore_bands
@@ -88,7 +89,8 @@ def restore(
     Args:
         images: an array (H, W, C) with C = 1, 3 (RGB) or 4 (RGBA) of uint8, uint16 or float32 in [0, 1]; a float tensor
             (C, H, W) or (B, C, H, W), in [0, 1]; the path of an image file; or a list of those.
-        net: the network, which runs in eval mode where its parameters are, or the path of a checkpoint.
+        net: the network, which runs in eval mode where its parameters are, or the path of a checkpoint or of a graph
+            (`trainers.export`).
         tile: largest side in pixels of what the network sees at once, which bounds memory; None: the whole image.
         overlap: pixels that neighbouring tiles share at least; they are blended there.
         self_ensemble: average over the eight flips and quarter turns; eight times the time.
@@ -114,7 +116,7 @@ def restore(
         >>> [tuple(image.shape) for image in trainers.restore([torch.zeros(3, 20, 30)], net, tile=16, overlap=4)]
         [(3, 20, 30)]
     """
-    host = net if isinstance(net, nn.Module) else load_network(Path(net), argument="net")
+    host = net if isinstance(net, nn.Module) else _load(Path(net))
     options = RestoreOptions(tile, overlap, autocast, self_ensemble)
     training = host.training
     host.eval()
@@ -124,6 +126,10 @@ def restore(
         return [_restore_one(host, image, options) for image in images]
     finally:
         host.train(training)
+
+
+def _load(path: Path) -> nn.Module:
+    return load_graph(path, "net") if path.suffix in GRAPH_SUFFIXES else load_network(path, argument="net")
 
 
 def _restore_one(net: nn.Module, image: Image, options: RestoreOptions) -> NDArray[Any] | Tensor:

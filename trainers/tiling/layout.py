@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from glmha.shared.image_network import image_rules
+from glmha.shared.image_network import ImageRules, image_rules
 
 # Weights are multiples of 2⁻¹², so products of two of them, and all sums up to 1, are exact in float32.
 _WEIGHT_LEVELS = 4096
@@ -136,7 +136,14 @@ def tile_side(net: nn.Module, tile: int | None) -> int | None:
         ValueError: if the network takes no image as small.
     """
     rules = image_rules(net)
+    tile = _bounded(tile, rules)
     return None if tile is None else _largest_side(tile, rules.size_multiple, rules.takes)
+
+
+def _bounded(tile: int | None, rules: ImageRules) -> int | None:
+    """The largest side of tiles, also where whole images are asked for, of a network that takes none above a size."""
+    sides = [side for side in (tile, rules.largest_side) if side is not None]
+    return min(sides, default=None)
 
 
 def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, overlap: int) -> TileLayout:
@@ -159,7 +166,7 @@ def layout_of(net: nn.Module, height: int, width: int, *, tile: int | None, over
     return lay_out_tiles(
         height,
         width,
-        tile=tile,
+        tile=_bounded(tile, rules),
         overlap=overlap,
         size_multiple=rules.size_multiple,
         scale=rules.scale,

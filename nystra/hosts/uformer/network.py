@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from glmha.shared.graphs import is_recorded
 from nystra.hosts.layers import mlp
 from nystra.hosts.uformer.blocks import Block, Level, LocallyEnhanced, UformerAttention
 from nystra.sites.host import WindowHost
@@ -177,7 +178,7 @@ class Uformer(WindowHost):
             ValueError: if H or W is no such multiple.
         """
         height, width = image.shape[-2:]
-        if not (self.takes(height) and self.takes(width)):
+        if not is_recorded() and not (self.takes(height) and self.takes(width)):
             raise ValueError(
                 f"image ({height}×{width}) must have sides that are multiples of {self.size_multiple} and that every "
                 f"level cuts into windows of {self.window_size} tokens: pad it, as trainers.tiling.restore does"

@@ -3,7 +3,7 @@
 import torch
 
 import glmha
-from glmha.functional import random_directions
+from glmha.functional import drawn_directions
 from tests.glmha.randomised import exactly, features, randomise
 
 
@@ -24,7 +24,7 @@ def test_performer_tends_to_softmax_with_many_features():
 def test_directions_made_in_inference_mode_can_be_trained_with():
     module = glmha.PerformerChannelAttention(8, 2, features=5)
     x = features(1).float()
-    random_directions.cache_clear()
+    drawn_directions.cache_clear()
     with torch.inference_mode():
         module(x)
     module(x.requires_grad_()).sum().backward()

@@ -120,6 +120,18 @@ def named_network(path: object, network: str | None = None, **options: object) -
     return Convolution(len(f"{path}{network or ''}"))
 
 
+# What a graph's export tells of it.
+EXPORTED = SimpleNamespace(
+    path="a.onnx",
+    format="onnx",
+    description=SimpleNamespace(
+        family="SwinIR", precision="float32", size=None, size_multiple=8, least=16, value_range=(0, 1)
+    ),
+    sizes=[(1, 16, 24)],
+    difference=0.0,
+)
+
+
 def timings(groups: Any, **_: object) -> dict[str, dict[str, float]]:
     return {name: {"seconds": 1.0, "bytes": 1.0} for group in groups for name in group}
 
@@ -173,7 +185,14 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("diff", _draw=nothing)
     replace("bench.windows", published_structure=lambda *_: swinir(), compiled_blocks=lambda net: net)
     makers = {name: functools.partial(Gained, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
-    patch.setattr(import_module("trainers.commands.bench.windows"), "NETWORKS", makers)
+    for module in ("bench.windows", "bench.runtimes"):
+        patch.setattr(import_module(f"trainers.commands.{module}"), "NETWORKS", makers)
+    writers = dict.fromkeys(("onnx", "openvino"), nothing)
+    patch.setattr(import_module("trainers.commands.bench.runtimes"), "WRITERS", writers)
+    replace("bench.runtimes", profile=timings, write_results=nothing, ImageGraph=nothing)
+    replace("bench.runtimes", load_baseline=lambda *_, **__: swinir())
+    # Called with the name of a temporary file, another one each time.
+    patch.setattr(import_module("trainers.commands.bench.runtimes"), "read_graph", lambda *_: lambda image: image)
     replace("analyze.spectrum", _draw_spectrum=nothing, spectrum=spectrum_of)
     replace("analyze.plan", load_network=named_network)
     patch.setattr(nystra, "plan", recorder("plan", lambda *_, **__: nystra.Plan({}, 50.0, 1.0, 1.0)))
@@ -197,6 +216,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
         replace(module, make_card=lambda net, file: {"architecture": str(file), "parameters": 1, "licence": None})
     replace("data_sets", fetch=nothing)
     patch.setattr("huggingface_hub.HfApi", lambda: Hub(recorder))
+    replace("export", export=lambda *_, **__: EXPORTED)
     replace("restore.command", load_network=named_network)
     patch.setattr(nystra, "substitute", recorder("substitute"))
     faults = SimpleNamespace(errors=[], shortfalls=[])

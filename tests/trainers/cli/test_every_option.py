@@ -115,6 +115,19 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "output": {"output": "a.json"},
         },
     ),
+    "bench runtimes": (
+        {"network": "small", "size": 16, "repeats": 1},
+        {
+            "network": {"network": "other"},
+            "size": {"size": 24},
+            "repeats": {"repeats": 2},
+            "threads": {"threads": 1},
+            "baseline": {"baseline": "tests.trainers.cli.stand_ins.Gained"},
+            "compiled": {"compiled": True},
+            "memory": {"memory": True},
+            "output": {"output": "a.json"},
+        },
+    ),
     "bench windows": (
         {"network": "small", "window": 4, "height": 8, "width": 8, "kernels": [KERNEL]},
         {
@@ -174,6 +187,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "checkpoint": {"checkpoint": "other.pth"},
             "output": {"output": "b.pth"},
             "format": {"format": "safetensors"},
+            "size": {"size": (16, 16)},
+            "precision": {"precision": "float16"},
+            "pad": {"pad": True},
+            "freeze_bias": {"freeze_bias": False},
         },
     ),
     "info": ({}, {"files": {"files": ["net.pth"]}, "json": {"json": True}}),
@@ -257,6 +274,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("data", "output"): {"names": ["div2k"]},
     ("diff", "common"): {"results": ["first", "third"]},
     ("prepare", "seed"): {"dataset": "sidd"},
+    **{("export", name): {"output": "a.onnx"} for name in ("size", "precision", "pad", "freeze_bias")},
     ("restore", "exif"): {"images": ["camera.jpg"]},
     ("restore", "overwrite"): {"output": "full"},
     ("restore", "quality"): {"format": "jpg"},

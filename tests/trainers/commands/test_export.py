@@ -12,7 +12,7 @@ import glmha
 import nystra
 from glmha.shared.checkpoint_files import CARD, read
 from tests.trainers.small_networks import dehazeformer, restormer, swinir
-from trainers.commands.export import export_weights
+from trainers.commands.export import export_network
 from trainers.commands.push import push_model
 from trainers.networks import load_network
 from trainers.runs import cards
@@ -33,7 +33,7 @@ OFFICIAL = (
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("net.onnx", [], r"must end in .pth or .pt or .safetensors"),
+        ("net.tflite", [], r"must end in .pth or .pt or .safetensors"),
         ("net.pth", ["--format", "safetensors"], r"must end in .safetensors"),
         ("net.safetensors", ["--format", "pth"], r"must end in .pth or .pt"),
     ],
@@ -52,7 +52,7 @@ def test_a_checkpoint_is_not_replaced_by_its_weights(tmp_path, link):
         output = tmp_path / "other.pth"
         link(output, checkpoint)
     with pytest.raises(ValueError, match="must not be the checkpoint itself"):
-        export_weights(checkpoint, output=output)
+        export_network(checkpoint, output=output)
     assert "optimizer" in torch.load(checkpoint, weights_only=True)
 
 
@@ -63,7 +63,7 @@ def test_dense_networks_have_upstream_s_keys_and_values_in_every_format(tmp_path
     official |= {key[2:]: value for key, value in golden.items() if key.startswith("b.")}
     torch.save({"params": official}, tmp_path / "official.pth")
     for ending in ("pth", "safetensors"):
-        export_weights(tmp_path / "official.pth", output=tmp_path / f"ours.{ending}")
+        export_network(tmp_path / "official.pth", output=tmp_path / f"ours.{ending}")
         ours = read(tmp_path / f"ours.{ending}")["state_dict"]
         parameters = {key for key in ours if key in official}
         # Buffers, such as tables of indices, are made anew by every constructor, and not every reference holds them.
@@ -85,7 +85,7 @@ def test_networks_come_back_with_attention_windows_and_card(tmp_path, make, endi
         first["attention"] = record
     torch.save(first, tmp_path / "net.pth")
     output = tmp_path / f"out.{ending}"
-    export_weights(tmp_path / "net.pth", output=output)
+    export_network(tmp_path / "net.pth", output=output)
     again, image = load_network(output), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(again(image), net.eval()(image), rtol=0, atol=0)
@@ -98,7 +98,7 @@ def test_networks_come_back_with_attention_windows_and_card(tmp_path, make, endi
 
 def test_other_libraries_read_the_tensors_of_a_safetensors_file(tmp_path):
     torch.save({"params": restormer().state_dict()}, tmp_path / "net.pth")
-    export_weights(tmp_path / "net.pth", output=tmp_path / "net.safetensors")
+    export_network(tmp_path / "net.pth", output=tmp_path / "net.safetensors")
     assert load_file(tmp_path / "net.safetensors").keys() == restormer().state_dict().keys()
     with safetensors.safe_open(tmp_path / "net.safetensors", "pt") as file:
         assert file.metadata()["format"] == "pt"
@@ -109,8 +109,8 @@ def test_the_licence_of_the_first_weights_travels_from_file_to_file(tmp_path, mo
     torch.save({"params": restormer().state_dict()}, tmp_path / "net.pth")
     entry = cards.released()["restormer-deraining"]
     monkeypatch.setattr(cards, "released_as", lambda file: entry if file.name == "net.pth" else None)
-    export_weights(tmp_path / "net.pth", output=tmp_path / "first.safetensors")
-    export_weights(tmp_path / "first.safetensors", output=tmp_path / "second.pth")
+    export_network(tmp_path / "net.pth", output=tmp_path / "first.safetensors")
+    export_network(tmp_path / "first.safetensors", output=tmp_path / "second.pth")
     for name in ("first.safetensors", "second.pth"):
         card = card_of(tmp_path / name)
         assert card["licence"] == f"{entry.licence} ({entry.upstream})"

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from torch import nn
 
 import nystra
 from datamodules.clips.film_writer import FilmOptions
@@ -27,6 +28,7 @@ from trainers.commands.restore.targets import Format, check_name, identity, name
 from trainers.devices.choice import choose_device
 from trainers.errors import printable
 from trainers.networks import load_network
+from trainers.runtimes.running import GRAPH_SUFFIXES, GraphNetwork, load_graph
 from trainers.tiling.arrays import RestoreOptions
 from trainers.tiling.clips import ClipTiles
 
@@ -123,7 +125,11 @@ def restore_images(
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
     chosen = choose_device(device)
     windows: dict[str, Any] = {} if window_size is None else {"window_size": window_size}
-    net = load_network(pretrained, network, **windows).to(chosen)
+    if Path(pretrained).suffix in GRAPH_SUFFIXES:
+        given = {"network": network, "kernel": kernel, "plan": plan, "window_size": window_size}
+        net: nn.Module = _load_graph(Path(pretrained), chosen, device, precision, given)
+    else:
+        net = load_network(pretrained, network, **windows).to(chosen)
     if kernel is not None:
         nystra.substitute(net, kernel)
     if plan is not None:
@@ -208,6 +214,24 @@ def _refuse_for_images(**options: object) -> None:
     for name, value in options.items():
         if value is not None:
             raise ValueError(f"{name} ({value}) must be left out for images; it is an option of clips")
+
+
+def _load_graph(path: Path, chosen: torch.device, device: str, precision: str, given: dict[str, Any]) -> GraphNetwork:
+    """Load an exported graph, which is as it is and runs on the processor.
+
+    Raises:
+        ValueError: if an option asks for something else.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} ({value}) must be null with an exported graph ({path}): it is chosen at its export"
+            )
+    if precision != "float32":
+        raise ValueError(f"precision ({precision}) must be float32 with an exported graph ({path}), which has its own")
+    if chosen.type != "cpu" and device != "auto":
+        raise ValueError(f"device ({device}) must be auto or cpu with an exported graph ({path})")
+    return load_graph(path)
 
 
 def _check_quality(quality: int | None, targets: dict[Path, Path]) -> None:

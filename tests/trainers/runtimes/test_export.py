@@ -1,0 +1,134 @@
+"""Networks written for other runtimes, and what runs there."""
+
+import itertools
+import json
+
+import pytest
+import torch
+
+import trainers
+from tests.trainers.runtimes.networks import CHANNEL, KERNELS, ONE_SIZE, make
+from trainers.runtimes import export as module
+from trainers.runtimes.description import KEY, Description
+from trainers.runtimes.graph import checked_sizes, recorded_size, sample
+from trainers.runtimes.running import load_graph
+
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "aot": ".pt2"}
+EVERY = [
+    *itertools.product(("Restormer", "MST", "MST++"), CHANNEL),
+    *itertools.product(("SwinIR", "Uformer", "DehazeFormer"), KERNELS),
+]
+# Of each kind of network one, and each way of a kernel's.
+FEW = [
+    ("MST++", "GLMHA", "onnx", {"pad": True}),
+    ("SwinIR", "LandmarkPooling", "openvino", {}),
+    ("DehazeFormer", "Softmax", "onnx", {"freeze_bias": False}),
+]
+
+
+def exported(net, folder, format, **options):
+    return trainers.export(net, folder / f"net{SUFFIX[format]}", format=format, **options)
+
+
+@pytest.mark.parametrize(("host", "attention", "format", "options"), FEW)
+def test_a_graph_takes_images_of_sizes_that_were_not_recorded(host, attention, format, options, tmp_path):
+    net = make(host, attention)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    graph = exported(net, tmp_path, format, **options)
+    assert graph.difference <= 1e-5
+    assert recorded_size(graph.description) not in [size[1:] for size in graph.sizes]
+    assert {path.suffix for path in tmp_path.iterdir()} == ({".xml", ".bin"} if format == "openvino" else {".onnx"})
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+    loaded = load_graph(graph.path)
+    assert loaded.description == graph.description
+    image = sample(graph.description, graph.sizes[0][1:], 1, seed=7)
+    if not options.get("pad"):
+        with torch.no_grad():
+            expected = net(image)
+        assert (loaded(image) - expected).abs().max() <= 1e-5 * (expected.max() - expected.min())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize(("host", "attention"), EVERY)
+def test_every_network_is_written_with_every_attention(host, attention, format, tmp_path):
+    if attention == "ContentPooling" and host == "Uformer":
+        pytest.skip("a minute each; SwinIR and DehazeFormer have it")
+    options = {"size": (64, 32)} if attention in ONE_SIZE else {}
+    assert exported(make(host, attention), tmp_path, format, **options).difference <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("host", "attention"), [("Restormer", "GLMHA"), ("MST++", "CSA"), ("SwinIR", "LandmarkPooling")]
+)
+def test_a_program_of_torch_takes_every_size(host, attention, tmp_path):
+    assert exported(make(host, attention), tmp_path, "torch-export").difference <= 1e-5
+
+
+@pytest.mark.slow
+def test_a_program_of_one_size_is_restored_from(tmp_path):
+    net = make("MST++", "Performer")
+    path = tmp_path / "net.pt2"
+    assert trainers.export(net, path, size=(16, 16)).difference <= 1e-5
+    loaded = load_graph(path)
+    assert loaded.takes(16)
+    assert not loaded.takes(24)
+    assert loaded.largest_side == 16
+
+
+@pytest.mark.parametrize("attention", ONE_SIZE)
+def test_random_directions_are_of_one_size(attention, tmp_path):
+    with pytest.raises(ValueError, match="must be given"):
+        exported(make("MST++", attention), tmp_path, "onnx")
+
+
+@pytest.mark.parametrize("broken", [lambda run: lambda x: run(x) * 1.001, lambda run: lambda x: run(x) / 0])
+def test_a_graph_that_differs_leaves_no_file(broken, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "read_graph", lambda path: broken(load_graph(path)))
+    with pytest.raises(ValueError, match="was not written: in its runtime the graph differs"):
+        exported(make("MST++", "CSA"), tmp_path, "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("library", ["onnxruntime", "onnx", "openvino"])
+def test_a_missing_library_is_named(library, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.runtimes.running.find_spec", lambda name: None if name == library else name)
+    format = "openvino" if library == "openvino" else "onnx"
+    with pytest.raises(ValueError, match=rf"{library}, not found .* pip install lowrank-attention\[export\]"):
+        exported(make("MST++", "CSA"), tmp_path, format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onnx"}, "must end in .onnx"),
+        ({"size": (63, 64)}, "must be of multiples of 8"),
+        ({"format": "tflite"}, "must be one of torch-export"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trainers.export(make("MST++", "CSA"), tmp_path / "net.pt2", **options)
+
+
+@pytest.mark.parametrize(("host", "attention"), EVERY)
+def test_a_description_tells_of_the_network(host, attention):
+    description = Description.of(make(host, attention), size=None, precision="float32", pad=False)
+    assert Description.decoded(description.encoded()) == description
+    assert description.least >= 2 * description.size_multiple
+    assert all(side % description.size_multiple == 0 for size in checked_sizes(description) for side in size[1:])
+    if attention not in ("CSA", "Softmax"):
+        assert "class" in json.dumps(description.attention)
+
+
+@pytest.mark.parametrize(
+    "change", [{"channels": 0}, {"size": [8]}, {"scale": "2"}, {"precision": "int8"}, {"new": 1}, {"value_range": 1}]
+)
+def test_a_description_that_is_none_is_refused(change):
+    description = Description.of(make("MST++", "CSA"), size=None, precision="float32", pad=False)
+    content = {**json.loads(description.encoded()), **change}
+    with pytest.raises(ValueError, match=KEY):
+        Description.decoded(json.dumps(content))

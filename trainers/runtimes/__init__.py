@@ -1,0 +1,1 @@
+"""Networks outside this package: written as graphs for other runtimes, checked there, and run by them."""

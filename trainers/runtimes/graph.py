@@ -1,0 +1,166 @@
+"""A network as a graph of operators, for images of any size, without native programs: recorded, and its samples."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from glmha.attention.performer import PerformerChannelAttention
+from glmha.attention.reformer import ReformerChannelAttention
+from nystra.programs.cpu.library import plain_torch
+from nystra.sites.site import WindowAttention
+from trainers.runtimes.description import Description, graph_sides
+
+# Names of the graph's input and output.
+INPUT, OUTPUT = "image", "restored"
+# The first in which layer norms are one operator and mirrored padding is on every axis; TensorRT's parser has it.
+OPSET = 18
+
+
+class ImageGraph(nn.Module):
+    """A network in some precision between images in float32, with padding inside where it is asked for.
+
+    Args:
+        net: one of the hosts; left as it is.
+        description: of the graph.
+        freeze: whether tables of position bias and masks are constants; else they are computed of parameters.
+    """
+
+    def __init__(self, net: nn.Module, description: Description, *, freeze: bool) -> None:
+        super().__init__()
+        self.multiple, self.least = graph_sides(net)
+        self.pads = description.size_multiple < self.multiple
+        self.scale = description.scale
+        self.dtype = getattr(torch, description.precision)
+        self.net = copy.deepcopy(net).to(self.dtype)
+        self.eval().requires_grad_(False)
+        self.image = sample(description, recorded_size(description), 1 if description.size else 2)
+        # Tables and random directions are made by a call, with values, and not while operations are recorded.
+        with plain_torch(), torch.no_grad():
+            self(self.image)
+        for module in self.modules():
+            if isinstance(module, WindowAttention) and freeze:
+                module.freeze_tables()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore images (B, C, H, W) of the network's value range."""
+        height, width = image.shape[2:]
+        if self.pads:
+            image = padded(padded(image, 2, self.multiple, self.least), 3, self.multiple, self.least)
+        if torch.compiler.is_exporting():
+            # Sides are multiples by their shape: or every later size would have to be shown to be whole, in minutes.
+            whole = (-1, self.multiple)
+            image = image.unflatten(3, whole).unflatten(2, whole).flatten(4, 5).flatten(2, 3)
+        restored = self.net(image.to(self.dtype)).float()
+        return restored[:, :, : height * self.scale, : width * self.scale] if self.pads else restored
+
+
+def restore_padded(net: nn.Module, description: Description, image: Tensor) -> Tensor:
+    """Restore images by a network itself, padded as a graph of this description pads them."""
+    multiple, least = graph_sides(net)
+    if description.size_multiple == multiple:
+        return net(image)
+    height, width = image.shape[2:]
+    restored = net(padded(padded(image, 2, multiple, least), 3, multiple, least))
+    return restored[:, :, : height * description.scale, : width * description.scale]
+
+
+def padded(image: Tensor, axis: int, multiple: int, least: int) -> Tensor:
+    """Mirror images at the bottom or right, to and fro, until that side is a multiple and as large as the least."""
+    side = image.shape[axis]
+    until = _at_least((side + multiple - 1) // multiple * multiple, least)
+    places = torch.arange(until, device=image.device) % _at_least(2 * side - 2, 1)
+    return image.index_select(axis, torch.minimum(places, 2 * side - 2 - places).abs())
+
+
+def _at_least(number: int | Tensor, least: int) -> Any:
+    # `torch.jit.trace` gives sizes as tensors.
+    return number.clamp_min(least) if isinstance(number, Tensor) else torch.sym_max(number, least)
+
+
+def refuse_many_sizes(net: nn.Module) -> None:
+    """Refuse a network whose graph is for images of one size.
+
+    Raises:
+        ValueError: naming the module.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, PerformerChannelAttention | ReformerChannelAttention):
+            raise ValueError(
+                f"size (null) must be given: {type(module).__name__} ({name}) draws random directions over an image's "
+                "pixels, others for another size"
+            )
+
+
+def record_program(graph: ImageGraph, description: Description) -> ExportedProgram:
+    """Record a graph's operations by `torch.export`, strictly."""
+    shapes = None
+    if description.size is None:
+        sides = {axis: _dimension(name, description) for axis, name in ((2, "height"), (3, "width"))}
+        shapes = ({0: Dim("batch", min=1), **sides},)
+    with plain_torch(), torch.no_grad():
+        return torch.export.export(graph, (graph.image,), dynamic_shapes=shapes, strict=True)
+
+
+def _dimension(name: str, description: Description) -> Dim:
+    multiple = description.size_multiple
+    side = Dim(name, min=max(description.least // multiple, 2))
+    return side if multiple == 1 else multiple * side
+
+
+def record_onnx(graph: ImageGraph, description: Description, path: Path) -> None:
+    """Record a graph's operations by `torch.jit.trace` and write them as ONNX.
+
+    The exporter of `torch.export`'s programs proves every size that occurs. Of a network of the released size that
+    takes an hour; this one takes a minute, and its graph takes the same images.
+    """
+    axes = {0: "batch", 2: "height", 3: "width"}
+    larger = {0: "batch", 2: "restored_height", 3: "restored_width"}
+    # The exporter prints a graph that it cannot write, which may be a million characters.
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with plain_torch(), torch.no_grad(), warnings.catch_warnings(), quiet:
+        # Of sizes that decide something here, which decide the same at every size, and of this exporter's age.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (graph.image,),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes=None if description.size else {INPUT: axes, OUTPUT: larger},
+        )
+
+
+def recorded_size(description: Description) -> tuple[int, int]:
+    """Height and width of the images at which operations are recorded."""
+    if description.size is not None:
+        return description.size
+    multiple = description.size_multiple
+    least = description.least if multiple > 1 else 16
+    return least + multiple, least + 2 * multiple
+
+
+def checked_sizes(description: Description) -> list[tuple[int, int, int]]:
+    """Number, height and width of the images at which a written graph is compared: two sizes, none of the recorded."""
+    if description.size is not None:
+        return [(1, *description.size)] * 2
+    multiple = description.size_multiple
+    least = description.least if multiple > 1 else 13
+    return [(1, least, least + multiple), (2, least + 3 * multiple, least)]
+
+
+def sample(description: Description, size: tuple[int, int], count: int, seed: int = 0) -> Tensor:
+    """Images of noise, (count, C, H, W), in the network's value range."""
+    low, high = description.value_range
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, description.channels, *size, generator=generator) * (high - low) + low
