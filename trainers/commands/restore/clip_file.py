@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def host_bytes(layout: ClipLayout, height: int, width: int) -> int:
     """
     frames, space = layout.padded, layout.space
     inputs = frames * height * width * (4 * 4 + 2 * 3)
-    results = 3 * 4 * (2 * frames * space.height * space.width + frames * space.band_pixels)
+    carried = max((before.stop - after.start for before, after in pairwise(layout.times)), default=0)
+    results = 3 * 4 * ((frames + carried) * space.height * space.width + frames * space.band_pixels)
     return inputs + results + 4 * 2 * 3 * space.height * space.width
 
 
