@@ -178,7 +178,7 @@ class Kernel(abc.ABC):
         inputs = [tensor.unflatten(0, (-1, *geometry.grid)) for tensor in (query, key, value)]
         if is_recorded():
             return geometry.by_kinds(
-                lambda kind, *windows: self.attend(*windows, self._tables(kind, geometry, query)), *inputs
+                lambda kind, q, k, v: self.attend(q, k, v, self._tables(kind, geometry, query)), *inputs
             ).flatten(0, -4)
         result = value.new_empty(inputs[2].shape)
         for places, kind in kinds:

@@ -109,7 +109,7 @@ def run_bench_runtimes(
             calls |= timed({label: measured[label]})
             expected = inference(net, image)
             if compiled:
-                calls[f"{name}, {COMPILED}"] = functools.partial(inference, torch.compile(net), image)
+                calls[f"{name}, {COMPILED}"] = functools.partial(_infer, torch.compile(net), image)
             graph = ImageGraph(net, description, freeze=True)
             for runtime, format in RUNTIMES.items():
                 path = Path(folder) / f"{name}{'.onnx' if format == 'onnx' else '.xml'}"
@@ -130,6 +130,11 @@ def run_bench_runtimes(
     return results
 
 
+@torch.inference_mode()
+def _infer(net: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    return net(image)
+
+
 def _networks(network: str) -> dict[str, nn.Module]:
     """The network with dense and with low-rank attention, in eval mode, without gradients.
 
@@ -137,7 +142,7 @@ def _networks(network: str) -> dict[str, nn.Module]:
         ValueError: if there is none of this name.
     """
     if network == RESTORMER:
-        nets = {DENSE: build(glmha.ChannelAttention), LOW_RANK: build(glmha.GLMHA)}
+        nets = {DENSE: build(network, glmha.ChannelAttention), LOW_RANK: build(network, glmha.GLMHA)}
         return {name: net.eval().requires_grad_(False) for name, net in nets.items()}
     if network not in NETWORKS:
         raise ValueError(f"network ({network}) must be one of {', '.join([RESTORMER, *NETWORKS])}")

@@ -15,7 +15,7 @@ SIZES = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1, "head
 
 @pytest.mark.slow
 def test_every_runtime_gives_the_same(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(runtimes, "build", lambda attention: glmha.Restormer(**SIZES, attention=attention))
+    monkeypatch.setattr(runtimes, "build", lambda network, attention: glmha.Restormer(**SIZES, attention=attention))
     small = functools.partial(Restormer, **SIZES)
     monkeypatch.setattr("trainers.commands.bench.networks.import_class", lambda *_: small)
     file = tmp_path / "times.json"
@@ -38,6 +38,6 @@ def test_every_runtime_gives_the_same(monkeypatch, tmp_path, capsys):
     [({"network": "none"}, "must be one of restormer"), ({"size": 20}, "must be a multiple of 8")],
 )
 def test_options_that_do_not_fit_are_refused(options, message, monkeypatch):
-    monkeypatch.setattr(runtimes, "build", lambda attention: glmha.Restormer(**SIZES, attention=attention))
+    monkeypatch.setattr(runtimes, "build", lambda network, attention: glmha.Restormer(**SIZES, attention=attention))
     with pytest.raises(ValueError, match=message):
         run_bench_runtimes(**options)
