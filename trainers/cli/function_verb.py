@@ -8,11 +8,11 @@ from typing import Literal, get_args, get_origin
 from trainers.cli.verbs import FunctionVerb
 from trainers.names import restrict_names
 from trainers.recipes.find import find_configs
-from trainers.recipes.parser_messages import NullCheckingParser, usage_error
+from trainers.recipes.parser_messages import StrictParser, usage_error
 from trainers.recipes.quiet import filter_warnings
 
 
-def function_parser(name: str, verb: FunctionVerb) -> NullCheckingParser:
+def function_parser(name: str, verb: FunctionVerb) -> StrictParser:
     """Make the parser of a verb's options out of its function's signature.
 
     Args:
@@ -23,7 +23,7 @@ def function_parser(name: str, verb: FunctionVerb) -> NullCheckingParser:
         The parser, with `--config` for a file of options.
     """
     function = getattr(import_module(verb.module), verb.function)
-    parser = NullCheckingParser(prog=f"lowrank {name}", exit_on_error=False, allow_abbrev=False)
+    parser = StrictParser(prog=f"lowrank {name}", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="file with values of these options")
     skip: set[str | int] = set()
     if verb.positional is not None:

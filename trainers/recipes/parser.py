@@ -7,7 +7,7 @@ from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
 from trainers.recipes.classes import listed_classes
-from trainers.recipes.parser_messages import NullCheckingParser
+from trainers.recipes.parser_messages import StrictParser
 
 _MARK = ", known subclasses: "
 
@@ -27,7 +27,7 @@ class RecipeHelpFormatter(DefaultHelpFormatter):
         return f"{head}, classes: {', '.join(listed)})"
 
 
-class RecipeParser(NullCheckingParser, LightningArgumentParser):
+class RecipeParser(StrictParser, LightningArgumentParser):
     """Lightning's parser with `RecipeHelpFormatter`, also for the help of a class, whose parser is of this type."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

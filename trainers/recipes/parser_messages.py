@@ -1,13 +1,16 @@
 """One clear message for each mistake on a command line: from the parser's reports, or where it sees none."""
 
 import ast
+import functools
 import inspect
 import json
+import operator
 import re
 from argparse import Action, ArgumentError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 from yaml import YAMLError
@@ -41,12 +44,28 @@ _OF_CLASS = re.compile(r"(?P<problem>.+?)\.? Got value: Namespace\(class_path='(
 _PACKAGES = {"model": "trainers.", "data": "datamodules."}
 
 
-class NullCheckingParser(ArgumentParser):
-    """jsonargparse's parser, which refuses null where an option's type has no null.
+class StrictParser(ArgumentParser):
+    """jsonargparse's parser, which refuses null where an option's type has no null, and keeps whole numbers whole.
 
     jsonargparse takes null for an option that was not given. The parsers of the classes that an option names are of
     this type as well, so it holds for their arguments.
     """
+
+    # The base class makes that of its groups out of this one's source, so nothing but globals may occur in it.
+    def add_argument(self, *args: Any, **kwargs: Any) -> Action:
+        """Add an option.
+
+        Args:
+            *args: of the base class.
+            **kwargs: of the base class.
+
+        Returns:
+            The option.
+        """
+        action = super().add_argument(*args, **kwargs)
+        if hasattr(action, "_typehint"):
+            action._typehint = whole_numbers_first(action._typehint)
+        return action
 
     def parse_args(  # type: ignore[override]  # typed as argparse's
         self, args: Sequence[str] | None = None, *further: Any, **kwargs: Any
@@ -88,6 +107,23 @@ class NullCheckingParser(ArgumentParser):
     @staticmethod
     def _is_null(action: Action, values: Namespace) -> bool:
         return action.default is not None and action.dest in values and values[action.dest] is None
+
+
+def whole_numbers_first(hint: Any) -> Any:
+    """Put int before float in a union: its types are tried in order, and 1 (one batch) is not 1.0 (all of them).
+
+    `typing` keeps unions, and takes those of another order for the same. So the order of Lightning's depends on which
+    libraries were imported before.
+
+    Args:
+        hint: a type, a union or not.
+    """
+    members = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else []
+    if int not in members or float not in members or members.index(int) < members.index(float):
+        return hint
+    first, second = members.index(float), members.index(int)
+    members[first], members[second] = int, float
+    return functools.reduce(operator.or_, members)
 
 
 def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
