@@ -45,6 +45,13 @@ class ExportedGraph:
         description: as it stands in the file.
         sizes: number, height and width of the images at which it was compared with the network.
         difference: largest difference found, as a part of the output's range.
+
+    Examples:
+        >>> import glmha, trainers
+        >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
+        >>> graph = trainers.export(net, "net.onnx")
+        >>> graph.format, graph.description.size_multiple, graph.difference < 1e-5
+        ('onnx', 8, True)
     """
 
     path: Path
@@ -90,11 +97,10 @@ def export(
             the graph, or its results differ.
 
     Examples:
-        >>> import glmha, tempfile, trainers
+        >>> import glmha, trainers
         >>> net = glmha.Restormer(dim=4, num_blocks=[1] * 4, num_refinement_blocks=1, heads=[1] * 4)
-        >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
-        ...     trainers.export(net, f"{folder}/net.onnx").description.size_multiple
-        8
+        >>> trainers.export(net, "net.onnx", size=(32, 48)).description.size
+        (32, 48)
     """
     output = Path(output)
     chosen = _chosen_format(format, output)

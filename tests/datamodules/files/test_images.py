@@ -105,7 +105,9 @@ def test_error_of_the_decoder_names_the_file(tmp_path, rng, monkeypatch):
     write_image(tmp_path / "huge.png", random_image(rng, np.uint8, 3))
 
     def fail(data, *, flags):
-        raise cv2.error("too many pixels")
+        error = cv2.error("OpenCV: too many pixels in file.cpp")
+        error.err = "too many pixels"
+        raise error
 
     monkeypatch.setattr(cv2, "imdecodeWithMetadata", fail)
     with pytest.raises(DataError, match=r"huge\.png must be a complete image file, got: too many pixels"):

@@ -182,7 +182,7 @@ def test_the_operator_keeps_torchs_rules():
     query, key, value = torch.randn(3, 1, 8, 16, HEADS, 5).unbind()
     geometry = geometry_of((8, 8), True, (4, 4), torch.float32)
     bias = exact.bias_table(geometry, query.device, load())
-    arguments = (query, key, value, bias, [8, 8], [4, 4], [0, 0, 0, 0], [2, 3], [4, 4])
+    arguments = (query, key, value, bias, [8, 8], [4, 4], [0, 0, 0, 0], [2, 3], 1, [4, 4])
     torch.library.opcheck(torch.ops.nystra.exact_attention.default, arguments)
 
 

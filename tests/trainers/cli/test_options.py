@@ -178,7 +178,7 @@ def test_the_ensemble_is_asked_for_and_recorded(lowrank, recipe, tmp_path, monke
         asked.append(options["self_ensemble"])
         return restore(*args, **options)
 
-    monkeypatch.setattr("trainers.tasks.restoration.restore", spy)
+    monkeypatch.setattr("trainers.tiling.clips.restore", spy)
     config = yaml.safe_load(recipe.read_text())
     config["model"]["init_args"]["self_ensemble"] = True
     both = tmp_path / "both.yaml"

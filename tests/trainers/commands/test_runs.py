@@ -159,7 +159,8 @@ def test_a_checkpoint_may_lie_close_to_the_root(tmp_path):
     following = replace(RUN, state="finished", resumed_from="/last.ckpt")
     write(tmp_path / "a", following)
     assert find_runs([tmp_path])[0].state == "finished"
-    RunRecord().on_train_start(SimpleNamespace(ckpt_path="/last.ckpt", is_global_zero=True), None)
+    trainer = SimpleNamespace(ckpt_path="/last.ckpt", is_global_zero=True, logger=None, default_root_dir=tmp_path)
+    RunRecord().on_train_start(trainer, None)
 
 
 def test_a_run_out_of_time_finishes_its_step_and_can_go_on(lowrank, recipe, tmp_path, monkeypatch):
