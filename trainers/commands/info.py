@@ -3,7 +3,9 @@
 import json as text
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from nystra.programs.cpu.library import load, object_file, threads
 from trainers.errors import printable
 from trainers.networks import load_network
 from trainers.runs.cards import make_card
+from trainers.runtimes.running import GRAPH_SUFFIXES, load_graph
 
 
 def run_info(files: Sequence[str] = (), *, json: bool = False) -> None:
@@ -20,18 +23,20 @@ def run_info(files: Sequence[str] = (), *, json: bool = False) -> None:
 
     Of a checkpoint: architecture and constructor arguments, parameters, multiply-adds at 256×256, attention, whether
     the weights are an average, what training started from, recipe, scores and licence, as far as the file or its run's
-    folder tell. Nothing in it is executed.
+    folder tell. Of a graph that `lowrank export` wrote: the network and attention that it came from, the images that it
+    takes, its precision and the versions that made it. Nothing in a file is executed.
 
     Args:
-        files: checkpoints, as released or as trained here, names of `lowrank models`, or addresses; none describes the
-            installation.
+        files: checkpoints, as released or as trained here, graphs (.onnx, .xml, .pt2), names of `lowrank models`, or
+            addresses; none describes the installation.
         json: as JSON instead of lines.
 
     Raises:
         CheckpointError: if a checkpoint cannot be read or is of no network of this package.
+        ValueError: if a graph cannot be read or has no description.
     """
     if files:
-        _describe_checkpoints(files, json)
+        _describe_files(files, json)
         return
     described = describe()
     if json:
@@ -42,14 +47,22 @@ def run_info(files: Sequence[str] = (), *, json: bool = False) -> None:
         print(f"{name:{width}}  {value}")
 
 
-def _describe_checkpoints(files: Sequence[str], json: bool) -> None:
+def _describe_files(files: Sequence[str], json: bool) -> None:
     for given in files:
         file = locate(given, "files")
-        card = make_card(load_network(file, argument="files"), file)
+        card = _describe_graph(file) if file.suffix in GRAPH_SUFFIXES else _describe_checkpoint(file)
         if json:
             print(text.dumps(card, indent=2, ensure_ascii=False, default=str))
         else:
             print("\n".join(_lines(card)))
+
+
+def _describe_checkpoint(file: Path) -> Mapping[str, Any]:
+    return make_card(load_network(file, argument="files"), file)
+
+
+def _describe_graph(file: Path) -> Mapping[str, Any]:
+    return asdict(load_graph(file, "files").description)
 
 
 def _lines(card: Mapping[str, Any], indent: str = "") -> list[str]:

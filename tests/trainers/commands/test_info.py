@@ -40,6 +40,17 @@ def test_a_checkpoint_is_described_for_people_and_for_programs(lowrank, released
     assert card["parameters"] == sum(value.numel() for value in swinir().parameters())
 
 
+def test_a_graph_is_described(lowrank, released, tmp_path, capsys):
+    assert lowrank("export", "--checkpoint", released, "--output", tmp_path / "net.onnx") == 0
+    capsys.readouterr()
+    assert lowrank("info", tmp_path / "net.onnx", "--json") == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["family"], card["channels"], card["precision"]) == ("SwinIR", 3, "float32")
+    (tmp_path / "net.onnx").write_bytes(b"other")
+    assert lowrank("info", tmp_path / "net.onnx") == 2
+    assert "must be a graph that its runtime reads" in capsys.readouterr().err
+
+
 def test_a_run_s_checkpoint_is_described_with_its_recipe_and_scores(lowrank, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "version_0"
     (folder / "checkpoints").mkdir(parents=True)
