@@ -12,19 +12,27 @@ import nystra
 from nystra.windows.position_bias import TableBias
 from trainers.cli.main import main
 from trainers.commands.bench.attention import EXACT, EXPLICIT, FLEX, FUSED, flex_exact, run_bench_attention
+from trainers.reports import profiling
 
 
 def test_kernels_are_timed_beside_exact_attention(tmp_path, capsys):
     options = {"window": 8, "windows": 2, "heads": 2, "channels": 4, "repeats": 1, "threads": 1}
     command = ["bench", "attention", *(f"--{name}={value}" for name, value in options.items())]
-    assert main([*command, f"--output={tmp_path / 'bench.json'}", "--kernels+=Nystrom", "--memory=true"]) == 0
+    assert main([*command, f"--output={tmp_path / 'bench.json'}", "--kernels+=Nystrom"]) == 0
     record = json.loads((tmp_path / "bench.json").read_text())
     assert list(record["results"]) == [EXPLICIT, FUSED, EXACT, str(nystra.Nystrom())]
     assert record["results"][FUSED]["fused"] == 1
     assert record["results"][EXPLICIT]["explicit"] == 1
-    measured = [name for name, values in record["results"].items() if "bytes" in values]
-    assert measured == [FUSED, EXACT, str(nystra.Nystrom())]
     assert "2×2×64×4, position bias" in capsys.readouterr().out
+
+
+def test_memory_is_measured_of_what_has_a_site(monkeypatch):
+    measured = []
+    monkeypatch.setattr(profiling, "peak_memory", lambda *call: measured.append(call) or 2.0**20)
+    sizes = {"window": 4, "windows": 1, "heads": 1, "channels": 2, "repeats": 1, "threads": 1}
+    results = run_bench_attention(**sizes, kernels=[nystra.Nystrom(4, 4)], memory=True)
+    assert [name for name, values in results.items() if "bytes" in values] == [FUSED, EXACT, str(nystra.Nystrom(4, 4))]
+    assert len(measured) == 3
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")  # the stand-in compiles nothing
