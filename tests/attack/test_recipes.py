@@ -134,6 +134,14 @@ def test_a_hostile_recipe_is_refused_by_its_name(tmp_path, monkeypatch, text):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("value", ["5", "other.yaml", "[other.yaml]", "null"])
+def test_a_recipe_names_no_other_one(tmp_path, value):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"config: {value}\n")
+    with pytest.raises(UsageError, match=r"recipe\.yaml\) must hold options and their values, got another recipe"):
+        require_recipe(path)
+
+
 FORMS = [["--config", "{}"], ["--config={}"], ["-c", "{}"], ["-c={}"], ["-c{}"]]
 
 

@@ -249,6 +249,15 @@ def test_states_of_other_optimisers_may_have_other_shapes(saved, finished):
         check_training_state(small, finished.trainer, torch.optim.AdamW(task.trained_parameters()), None)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("name", ["exp_avg_sq", "step"])
+def test_states_lack_nothing_that_others_have(saved, finished, number, name):
+    damaged = change(saved, "optimizer_states", 0, "state", number, name, remove=True)
+    optimizer = torch.optim.AdamW(finished.trainer.lightning_module.trained_parameters())
+    with pytest.raises(CheckpointError, match=f"the same of all parameters in optimizer_states, got {name} of some"):
+        check_training_state(damaged, finished.trainer, optimizer, None)
+
+
 def test_milestones_of_a_schedule_may_change(saved, finished):
     optimizer = torch.optim.AdamW(finished.trainer.lightning_module.trained_parameters())
     now, before = (torch.optim.lr_scheduler.MultiStepLR(optimizer, [step]) for step in (3, 5))

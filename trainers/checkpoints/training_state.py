@@ -45,14 +45,25 @@ def check_training_state(checkpoint: Mapping[str, Any], trainer: Trainer, optimi
             raise CheckpointError("ckpt_path must hold as many parameters in optimizer_states as are trained now")
     numbers = [number for group in groups for number in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # Others may keep less, such as a projection of the gradient.
+    of_torch = type(optimizer).__module__.startswith("torch.optim")
+    entries: dict[int, set[Any]] = {}
     for number, parameter in zip(numbers, parameters, strict=True):
         state = states.get(number, {})
         _compare("optimizer_states.state", {}, state)
-        # Others may keep less, such as a projection of the gradient.
-        for name in LIKE_PARAMETERS if type(optimizer).__module__.startswith("torch.optim") else ():
+        if not of_torch or not state:
+            continue
+        for name in LIKE_PARAMETERS:
             value = state.get(name)
             if value is not None and (not isinstance(value, Tensor) or value.shape != parameter.shape):
                 raise CheckpointError(f"ckpt_path must hold {name} of the shape of its parameter in optimizer_states")
+        # Of matrices an optimiser may keep other things than of vectors.
+        odd = set(state) ^ entries.setdefault(parameter.ndim, set(state))
+        if odd:
+            name = min(map(str, odd))
+            raise CheckpointError(
+                f"ckpt_path must hold the same of all parameters in optimizer_states, got {name} of some alone"
+            )
     if scheduler is not None and checkpoint["lr_schedulers"]:
         _compare("lr_schedulers", scheduler.state_dict(), checkpoint["lr_schedulers"][0])
     _compare("loops", trainer._checkpoint_connector._get_loops_state_dict(), checkpoint["loops"])

@@ -60,6 +60,10 @@ def require_recipe(path: Path) -> None:
         raise UsageError(f"config ({path}) must be YAML, got: {' '.join(str(error).split())}{hint}") from None
     if not isinstance(content, dict):
         raise UsageError(f"config ({path}) must hold options and their values, got {type(content).__name__}")
+    if "config" in content:
+        raise UsageError(
+            f"config ({path}) must hold options and their values, got another recipe (config): give it by --config"
+        )
 
 
 def _require_bounded(text: str) -> None:

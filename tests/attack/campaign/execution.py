@@ -194,8 +194,6 @@ def _become_command(step: Step, folder: Path, files: list[Path]) -> None:
         sys.addaudithook(_watch(folder / MARK))
         from trainers.cli.main import main
 
-        # Weights are fetched from addresses; here nothing may ask for one.
-        os.environ["HF_HUB_OFFLINE"] = "1"
         step.prepare()
         status = main([str(argument) for argument in step.arguments])
     except SystemExit as exit_:

@@ -1,6 +1,7 @@
 """The kinds of inputs: which generator makes them, and which share of a campaign they have."""
 
 import importlib
+import os
 
 import cv2
 import torch
@@ -53,6 +54,8 @@ def share_out(inputs: int) -> dict[str, int]:
 
 def preload() -> None:
     """Import what commands import, so that a process forked off this one begins at once."""
+    # Weights are fetched from addresses; here nothing may ask for one. The hub's client reads it when it is imported.
+    os.environ["HF_HUB_OFFLINE"] = "1"
     # Threads do not outlive a fork.
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
