@@ -270,7 +270,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
 }
 # Beside what an option is heard of, where the least that the verb needs leaves it no room.
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
-    ("bench gpu", "repeats"): {"quick": False},
     ("data", "output"): {"names": ["div2k"]},
     ("diff", "common"): {"results": ["first", "third"]},
     ("prepare", "seed"): {"dataset": "sidd"},

@@ -15,6 +15,7 @@ import nystra
 from datamodules.files.atomic import atomic_file
 from trainers.commands.bench import attention, networks, windows
 from trainers.devices.choice import choose_device, device_name
+from trainers.reports.profiling import check_counts
 from trainers.reports.tables import Column, labelled, markdown_table, write_results
 
 # Transcriptions of the published structures, which are in a checkout and not in an installed package.
@@ -48,7 +49,7 @@ def run_bench_gpu(
     device: str = "auto",
     quick: bool = False,
     seconds: float = 300.0,
-    repeats: int = 7,
+    repeats: int | None = None,
     output: Path = Path("logs/gpu"),
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Time attentions and networks on an accelerator: the published structure and ours, eager and compiled.
@@ -62,9 +63,9 @@ def run_bench_gpu(
 
     Args:
         device: auto (CUDA, else MPS, else XPU, else CPU), cpu, cuda, cuda:1, …
-        quick: whether only three small tables are made, of one repeat, uncompiled: to see whether it runs.
+        quick: whether only three small tables are made, uncompiled: to see whether it runs.
         seconds: after which no further table is begun; above 0.
-        repeats: counted calls of each, of which the median counts.
+        repeats: counted calls of each, of which the median counts; null: 7, or 1 if quick.
         output: folder for gpu.json and gpu.md; results in it are replaced.
 
     Returns:
@@ -74,6 +75,8 @@ def run_bench_gpu(
         ValueError: if there is no such device, or a number is out of range.
         OSError: if results cannot be written.
     """
+    repeats = (1 if quick else 7) if repeats is None else repeats
+    check_counts(repeats=repeats)
     if not seconds > 0:
         raise ValueError(f"seconds ({seconds}) must be above 0")
     name = device_name(choose_device(device))
@@ -107,7 +110,7 @@ def sections(device: str, *, quick: bool, repeats: int) -> list[Section]:
     common: dict[str, Any] = {
         "device": device,
         "compiled": not quick,
-        "repeats": 1 if quick else repeats,
+        "repeats": repeats,
         "memory": accelerated,
         "threads": torch.get_num_threads(),
     }

@@ -12,6 +12,7 @@ from datamodules.errors import DataError
 from trainers.commands.restore.clip_file import ClipOptions, RestoredClip, restore_clip_file
 from trainers.commands.restore.clip_targets import check_clip_name
 from trainers.commands.restore.image_file import out_of_memory_explained
+from trainers.commands.restore.targets import require_all
 from trainers.errors import printable
 
 _MIB = 2**20
@@ -61,12 +62,7 @@ def restore_clips(
             clip_done()
     finally:
         _print_table(targets, restored, kept, failures)
-    if failures:
-        raise DataError(
-            f"clips ({len(failures)} of {len(targets) - len(kept)}) could not be restored"
-            + (", the others were:\n" if restored else ":\n")
-            + "\n".join(failures.values())
-        )
+    require_all("clips", failures, len(targets) - len(kept))
     return list(restored.values())
 
 

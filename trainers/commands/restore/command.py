@@ -24,7 +24,7 @@ from trainers.commands.restore.clip_file import ClipOptions, RestoredClip
 from trainers.commands.restore.clip_targets import check_film_options, holds_films, name_clip_targets
 from trainers.commands.restore.clips import restore_clips
 from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
-from trainers.commands.restore.targets import Format, check_name, identity, name_targets
+from trainers.commands.restore.targets import Format, check_name, identity, name_targets, require_all
 from trainers.devices.choice import choose_device
 from trainers.errors import printable
 from trainers.networks import load_network
@@ -200,12 +200,7 @@ def restore_images(
                 image_done()
     finally:
         _print_table(targets, restored, kept, failures)
-    if failures:
-        raise DataError(
-            f"images ({len(failures)} of {len(targets) - len(kept)}) could not be restored"
-            + (", the others were:\n" if restored else ":\n")
-            + "\n".join(failures.values())
-        )
+    require_all("images", failures, len(targets) - len(kept))
     return list(restored.values())
 
 

@@ -1,5 +1,6 @@
 """Which file each image of `lowrank restore` is restored into."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -141,3 +142,21 @@ def _search(folder: Path) -> list[Path]:
         if is_image(path) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     return found or list_images(folder, "images")  # its message names what is there instead
+
+
+def require_all(what: str, failures: Mapping[Path, str], tried: int) -> None:
+    """End with one message if something could not be restored.
+
+    Args:
+        what: images or clips.
+        failures: message of each that could not.
+        tried: how many there were to restore.
+
+    Raises:
+        DataError: with all messages, if there are any.
+    """
+    if failures:
+        others = ", the others were:\n" if len(failures) < tried else ":\n"
+        raise DataError(
+            f"{what} ({len(failures)} of {tried}) could not be restored{others}" + "\n".join(failures.values())
+        )
