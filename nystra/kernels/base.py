@@ -282,8 +282,8 @@ class Kernel(abc.ABC):
         """The kernel with the numbers that it takes in a window; it attends there as this one does.
 
         Numbers of landmarks and cells are what is wanted. They are kept where they divide a window into equal parts.
-        Elsewhere sizes of parts differ: by a token along a side for cells by position, whose numbers may have to change
-        a little, and by a token for clusters by content. There are never more parts than tokens.
+        Elsewhere sizes of parts differ: by a token along a side for cells by position, whose numbers may change a
+        little, and by a token for clusters by content. There are never more parts than tokens. The result stays as is.
 
         Args:
             window: its sides, height and width, in tokens.

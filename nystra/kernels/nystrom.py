@@ -72,7 +72,8 @@ class Nystrom(Kernel):
     def _cells(self, window: tuple[int, ...]) -> tuple[Cells, Cells]:
         """Blocks of the landmark queries, and cells of the keys."""
         queries, keys = (Cells.nearest(window, number) for number in (self.landmarks, self.key_landmarks))
-        return queries, keys
+        # Numbers near to those wanted may be the other way round.
+        return queries, keys if keys.num_blocks >= queries.num_blocks else queries
 
     def cost(self, window: tuple[int, ...], channels: int) -> Cost:
         """Cost: 3d + 2d(m + s) + core/N multiply-adds a token (m landmarks, s cells, N tokens); N·max(m, s) numbers."""

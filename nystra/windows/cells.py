@@ -58,7 +58,7 @@ class Cells:
 
         Numbers that divide the window into equal blocks and cells are kept. Elsewhere the layout has numbers near to
         those wanted and nearly square blocks and cells, whose sides differ by a token at most. There are never more
-        cells than tokens.
+        cells than tokens. The layout's own numbers give it again.
 
         Args:
             window: its sides, in tokens.
@@ -231,9 +231,24 @@ def _order(window: tuple[int, ...], blocks: tuple[int, ...], cells: tuple[int, .
 
 @_kept
 def _nearest(window: tuple[int, ...], blocks: int, cells: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Numbers of the blocks and of the cells along each axis, see `Cells.nearest`."""
+    """Numbers of the blocks and of the cells along each axis, see `Cells.nearest`.
+
+    A layout is taken only if it is also the best one for its own numbers, so that these give it again. The whole window
+    as one cell always is.
+    """
     tokens = math.prod(window)
-    blocks, cells = min(blocks, tokens), min(cells, tokens)
+    wanted = min(blocks, tokens), min(cells, tokens)
+    whole = (1,) * len(window)
+    for grids in (*_ranked(window, *wanted), (whole, whole)):
+        numbers = math.prod(grids[0]), math.prod(grids[1])
+        if numbers == wanted or _ranked(window, *numbers)[0] == grids:
+            break
+    return grids
+
+
+def _ranked(window: tuple[int, ...], blocks: int, cells: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Grids of the blocks and of the cells that come into question for numbers of them, the best first."""
+    tokens = math.prod(window)
     wanted = blocks, cells
 
     def distance(layout: Cells) -> tuple[float | tuple[int, ...], ...]:
@@ -259,8 +274,7 @@ def _nearest(window: tuple[int, ...], blocks: int, cells: int) -> tuple[tuple[in
             for inner in _grids(inner_window, most):
                 yield Cells(window, grid, tuple(outer * each for outer, each in zip(grid, inner, strict=True)))
 
-    best = min(possible(), key=distance)
-    return best.blocks, best.cells
+    return [(layout.blocks, layout.cells) for layout in sorted(possible(), key=distance)]
 
 
 def _grids(window: tuple[int, ...], most: int) -> Iterator[tuple[int, ...]]:

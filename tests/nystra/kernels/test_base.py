@@ -103,6 +103,14 @@ def test_every_kernel_takes_every_window(window, kernel):
         assert_close(outputs, Softmax()(*inputs, geometry), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("kernel", [*ANY_WINDOW, Nystrom(7, 8), Nystrom(7, 9), Nystrom(13, 16)], ids=str)
+def test_kernels_are_fitted_once_for_all(kernel):
+    for window in [*WINDOWS, (8, 8), (4, 4), (3, 8), (9, 16), (5, 6), (10, 4), (3, 4, 4), (2, 8, 8)]:
+        fitted = kernel.fitted(window)
+        assert fitted.fitted(window) == fitted
+        assert fitted.cost(window, 8) == kernel.cost(window, 8)
+
+
 @pytest.mark.parametrize("kernel", ANY_WINDOW, ids=str)
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_every_token_counts_once(window, kernel):

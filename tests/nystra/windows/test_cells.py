@@ -64,6 +64,27 @@ def test_numbers_are_kept_or_nearly(window, numbers, grids):
     assert Cells.nearest(window, *numbers) == Cells(window, *grids)
 
 
+@pytest.mark.parametrize(
+    "numbers", [(5, 5), (7, 7), (13, 13), (16, 16), (32, 32), (4, 16), (16, 64), (7, 49), (9, 36)], ids=str
+)
+def test_numbers_of_a_layout_give_it_again(numbers):
+    uneven = [(3, 8), (4, 10), (5, 6), (5, 9), (8, 3), (9, 16), (6, 8), (2, 15), (16, 5), (1, 11)]
+    for window in [
+        *uneven,
+        (7, 7),
+        (12, 12),
+        (2, 5, 4),
+        (3, 4, 4),
+        (3, 5, 5),
+        (5, 3, 4),
+        (2, 8, 8),
+        (13,),
+        (2, 2, 3, 4),
+    ]:
+        layout = Cells.nearest(window, *numbers)
+        assert Cells.nearest(window, layout.num_blocks, layout.num_cells) == layout
+
+
 def test_parts_differ_by_one():
     for count, number in itertools.product(range(1, 30), range(1, 30)):
         if number <= count:
