@@ -55,6 +55,7 @@ FLOORS = {
         networks metrics evaluation tuning devices
         runtimes
         tiling checkpoints
+        figures
         reports
         tasks
         monitoring

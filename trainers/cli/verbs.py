@@ -178,6 +178,16 @@ FUNCTION_VERBS = {
         "trainers.commands.export",
         "export_network",
     ),
+    "figure quality": FunctionVerb(
+        "quality against cost of every kernel, from results of compare, bench and plan",
+        (
+            "lowrank figure quality logs/compare/metrics.json",
+            "lowrank figure quality compare.json bench.json plan.yaml --cost macs --quality lost --output quality",
+        ),
+        "trainers.commands.figure.quality",
+        "figure_quality",
+        positional="results",
+    ),
     "info": FunctionVerb(
         "what this installation has (versions, devices, native programs), or what a checkpoint is",
         ("lowrank info", "lowrank info logs/my_run/version_0/checkpoints/last.ckpt --json"),

@@ -1,18 +1,12 @@
-"""Variants of a network compared: table and sheet of pictures."""
+"""Variants of a network compared: their figures and the table."""
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.files.atomic import atomic_file
-from datamodules.files.images import to_array
 from trainers.evaluation.provenance import PARTIAL, share
 from trainers.metrics.psnr_ssim import psnr
 
@@ -32,6 +26,7 @@ class Comparison:
         seconds: median time of the first image, variants in turn.
         memory: bytes by which restoring the first image raises a fresh process's memory; None: not measured.
         flicker: change of the error between the frames of clips, see `trainers.metrics.flicker`; None: images.
+        macs: multiply-adds of the attention for the first image; None: not known.
     """
 
     scores: dict[str, float]
@@ -41,6 +36,7 @@ class Comparison:
     seconds: float
     memory: float | None
     flicker: float | None = None
+    macs: float | None = None
 
 
 def fidelity(image: Tensor, exact: Tensor) -> float:
@@ -55,11 +51,13 @@ def comparison_table(figures: dict[str, Comparison], metrics: list[str], images:
     if images < whole:
         result.caption = PARTIAL
     result.add_column("", overflow="fold")
+    with_macs = any(figure.macs is not None for figure in figures.values())
     with_memory = any(figure.memory is not None for figure in figures.values())
     of_clips = any(figure.flicker is not None for figure in figures.values())
     metrics = [*metrics, *(["flicker"] if of_clips else [])]
     unit = "clip" if of_clips else "image"
-    for column in (*metrics, "worst drop", "fidelity", "worst", f"s/{unit}", *(["MiB"] if with_memory else [])):
+    further = [*(["GMAC"] if with_macs else []), *(["MiB"] if with_memory else [])]
+    for column in (*metrics, "worst drop", "fidelity", "worst", f"s/{unit}", *further):
         result.add_column(column, justify="right")
     for name, figure in figures.items():
         cells = [f"{value:.2f}" if value >= 2 else f"{value:.4f}" for value in figure.scores.values()]
@@ -67,35 +65,9 @@ def comparison_table(figures: dict[str, Comparison], metrics: list[str], images:
         cells += [f"{figure.worst_drop:.2f}"]
         cells += ["" if math.isinf(value) else f"{value:.1f}" for value in (figure.fidelity, figure.worst_fidelity)]
         cells.append(f"{figure.seconds:.2f}")
+        if with_macs:
+            cells.append("" if figure.macs is None else f"{figure.macs / 1e9:.2f}")
         if with_memory:
             cells.append("" if figure.memory is None else f"{figure.memory / 2**20:.0f}")
         result.add_row(name, *cells)
     return result
-
-
-def draw(path: Path, results: dict[str, list[Tensor]], sample: dict[str, Any]) -> None:
-    """Write a sheet of the first image: results in a row, below them their differences from the released model, ×20."""
-    exact = results[RELEASED][0]
-    columns = {"input": sample["input"], **{name: images[0] for name, images in results.items()}}
-    columns["target"] = sample["target"]
-    crops = {name: _centre(image) for name, image in columns.items()}
-    with mpl.rc_context({"font.size": 7}):
-        figure = Figure(figsize=(2.6 * len(columns), 5.6), layout="constrained")
-        axes = figure.subplots(2, len(columns), squeeze=False)
-        for column, (name, image) in enumerate(crops.items()):
-            axes[0][column].imshow(to_array(image), cmap="gray")
-            axes[0][column].set_title(name.replace("(", "\n("), wrap=True)
-            if name in results and name != RELEASED:
-                difference = (results[name][0] - exact).abs().mean(0)
-                axes[1][column].imshow(_centre(20 * difference).numpy(), cmap="magma", vmin=0, vmax=1)
-                axes[1][column].set_title(f"|difference| x 20, {fidelity(results[name][0], exact):.1f} dB")
-        for axis in axes.flat:
-            axis.set_axis_off()
-        with atomic_file(path) as file:
-            figure.savefig(file, dpi=110, format="png")
-
-
-def _centre(image: Tensor, size: int = 192) -> Tensor:
-    height, width = image.shape[-2:]
-    top, left = max(0, (height - size) // 2), max(0, (width - size) // 2)
-    return image[..., top : top + size, left : left + size]

@@ -114,6 +114,10 @@ def write_inputs(folder: Path) -> None:
         scores = [ImageScore("set", i, {"psnr": 20.0 + gain * ord(i), "ssim": ord(i) / gain}) for i in images]
         evaluation = Evaluation(scores, {"psnr": "P", "ssim": "S"}, {"set": len(images)}, {})
         evaluation.report(folder / name, data=None, weights=None, seed=None)
+    kernel = {"scores": {"psnr": 30.0}, "seconds": 1.0, "macs": 2e9, "fidelity": 40.0}
+    variants = {"released": {"scores": {"psnr": 31.0}, "seconds": 2.0, "macs": 4e9}, "Nystrom(4)": kernel}
+    (folder / "compare.json").write_text(json.dumps({"protocol": {"psnr": "P"}, "variants": variants}))
+    (folder / "bench.json").write_text(json.dumps({"results": {"Nystrom(4), float32": {"seconds": 0.5}}}))
 
 
 def named_network(path: object, network: str | None = None, **options: object) -> nn.Module:
@@ -207,7 +211,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     command = import_module("trainers.commands.compare.command")
     replace("compare.command", build_variants=lambda *_: {command.RELEASED: swinir()}, _samples=some_samples)
     replace("compare.command", interleaved_medians=lambda calls, **_: dict.fromkeys(calls, 1.0))
-    replace("compare.command", peak_memory=lambda *_: 1.0, draw=nothing, provenance=lambda *_: {})
+    replace("compare.command", peak_memory=lambda *_: 1.0, _draw=nothing, provenance=lambda *_: {})
     parts = {name: recorder(name, lambda *_, **__: "summary") for name in ("learned", "spectral")}
     patch.setattr(import_module("trainers.commands.demo.command"), "PARTS", parts)
     for module in ("export", "push", "info"):

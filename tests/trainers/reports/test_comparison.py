@@ -1,4 +1,4 @@
-"""A comparison of variants: what its table leaves out, and its sheet of pictures."""
+"""A comparison of variants: what its table leaves out."""
 
 import math
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from datamodules.files.images import read_image
-from trainers.reports.comparison import RELEASED, Comparison, comparison_table, draw, fidelity
+from trainers.reports.comparison import RELEASED, Comparison, comparison_table, fidelity
 
 FIGURES = {
     RELEASED: Comparison({"PSNR": 30.0, "SSIM": 0.9}, 0.0, math.inf, math.inf, 1.5, None),
@@ -39,13 +38,3 @@ def test_a_part_of_the_images_is_told():
 def test_fidelity_is_psnr_without_rounding():
     image = torch.full((3, 8, 8), 0.5)
     assert fidelity(image + 1e-3, image) == pytest.approx(60, abs=1e-2)
-
-
-def test_the_sheet_has_a_picture_for_every_variant(tmp_path):
-    image = torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(0))
-    widths = []
-    for names in ([RELEASED], [RELEASED, "other"]):
-        path = tmp_path / f"{len(names)}.png"
-        draw(path, {name: [image] for name in names}, {"input": image, "target": image})
-        widths.append(read_image(path).shape[1])
-    assert widths[1] / widths[0] == pytest.approx(4 / 3, abs=0.01)

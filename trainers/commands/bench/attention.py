@@ -1,29 +1,26 @@
 """Time of window attention alone, kernel by kernel, side by side in one run."""
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.attention import flex_attention as flex
 
 import nystra
-from datamodules.files.atomic import atomic_file
 from glmha.shared import clock
 from glmha.shared.checkpoint_files import read
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import PositionBias, TableBias
 from trainers.devices.choice import choose_device, device_name
+from trainers.figures.points import bench_points
+from trainers.figures.quality import draw_quality
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, use_threads
 from trainers.reports.tables import MILLISECONDS, NAME_COLUMN, Column, labelled, results_table, write_results
 
 FUSED, EXPLICIT, EXACT, FLEX = "softmax, fused", "softmax, explicit", "Softmax()", "FlexAttention"
-# Below this the plot tells nothing apart.
-LEAST_ERROR = 1e-7
 KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.Nystrom.as_published(16, 2),
     nystra.Nystrom(),
@@ -79,7 +76,7 @@ def run_bench_attention(
         threads: of the processor.
         device: auto (CUDA, else MPS, else XPU, else CPU), cpu, cuda, cuda:1, …
         output: JSON file for the figures; null: only the table.
-        figure: PNG file for a plot of error against time; null: none. Needs `queries`.
+        figure: name of the files of a figure of error against time (PDF, PNG, CSV); null: none. Needs `queries`.
 
     Returns:
         Kernel → seconds, how many times faster than the fused and than the explicit softmax, bytes where measured, and
@@ -198,29 +195,8 @@ def mean_error(kernel: nystra.Kernel, genuine: Sequence[Tensor], geometry: nystr
 
 
 def draw(path: Path, results: Mapping[str, Mapping[str, float]], title: str) -> None:
-    """Plot error against time: a colour for each class of kernels, a point for each size; exact attention as lines."""
-    points = {label: values for label, values in results.items() if "error" in values}
-    chart = Figure(figsize=(8, 5), layout="constrained")
-    axes = chart.subplots()
-    colours: dict[str, str] = {}
-    for label, values in points.items():
-        milliseconds = values["seconds"] * 1e3
-        if label in (FUSED, EXACT):
-            axes.axvline(milliseconds, color="black", linestyle="--" if label == FUSED else "-", label=label)
-            continue
-        name, _, arguments = label.partition("(")
-        colour = colours.setdefault(name, f"C{len(colours)}")
-        at = (milliseconds, max(values["error"], LEAST_ERROR))
-        axes.plot(*at, "o", color=colour, label=None if name in axes.get_legend_handles_labels()[1] else name)
-        # Numbers without their names; those of a class come in one order.
-        sizes = re.sub(r"\w+=|['\")]", "", arguments)
-        axes.annotate(sizes, at, textcoords="offset points", xytext=(5, 3), fontsize=7, color=colour)
-    axes.legend(fontsize=8)
-    axes.set(xscale="log", yscale="log", xlabel="milliseconds", ylabel="relative error of the outputs", title=title)
-    axes.grid(visible=True, which="both", alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        chart.savefig(file, dpi=150, format="png")
+    """Draw error against time, with the Pareto front, exact attention as lines."""
+    draw_quality(bench_points(results), quality="error", title=title).save(path)
 
 
 class FusedSoftmax(nystra.Softmax):

@@ -20,14 +20,16 @@ from datamodules.base.restoration import RestorationDataModule
 from datamodules.files.atomic import atomic_file
 from nystra.sites import attention_record
 from nystra.sites.site import BiasMode
+from trainers.commands.compare.costs import attention_macs
 from trainers.commands.compare.variants import KERNELS, build_variants
 from trainers.evaluation.data_sets import scored_frames, whole_sets
 from trainers.evaluation.provenance import current_seed, provenance
+from trainers.figures.crops import INPUT, TARGET, Scene, draw_crops
+from trainers.figures.film_strip import draw_strips
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.psnr_ssim import PSNR, SSIM
 from trainers.metrics.temporal import flicker
-from trainers.reports.comparison import RELEASED, Comparison, comparison_table, draw, fidelity
-from trainers.reports.film_strip import draw_strip
+from trainers.reports.comparison import RELEASED, Comparison, comparison_table, fidelity
 from trainers.reports.profiling import check_counts, interleaved_medians, peak_memory
 from trainers.tasks.clip_scores import clip_score
 from trainers.tiling.clips import ClipTiles, sample_in_tiles
@@ -48,13 +50,14 @@ def run_compare(
     frames: int | None = None,
     repeats: int = 3,
     memory: bool = True,
+    pictures: int = 1,
     output: Path = Path("logs/compare"),
 ) -> dict[str, Comparison]:
     """Compare a released window-attention model with itself under other kernels, on a data module's test images.
 
     Baselines come first: the released model as it is and, with `window_size`, exact attention in enlarged windows,
     without bias (PnP-Nystra's "original") and with it. Then every kernel follows, in those windows, with the bias. Of
-    clips the flicker is measured beside the metrics, and a film strip is drawn.
+    clips the flicker is measured beside the metrics, and film strips are drawn.
 
     Args:
         data: data module; its test sets are used.
@@ -77,7 +80,8 @@ def run_compare(
         frames: most frames of a clip that the networks see at once, which overlap by two; null: whole clips.
         repeats: timings of each variant, of which the median counts.
         memory: whether memory is measured, each variant in a fresh process.
-        output: folder for `metrics.json` and `comparison.png`; made if it is missing.
+        pictures: number of images or clips that are drawn, evenly spread over those that are restored.
+        output: folder for `metrics.json` and the sheet of pictures (`comparison.pdf`, .png, .csv).
 
     Returns:
         Variant → figures.
@@ -95,7 +99,7 @@ def run_compare(
     if network is not None and window_size is not None:
         raise ValueError(f"window_size ({window_size}) must be null with network ({network}), which keeps its windows")
     mode: BiasMode = position_bias or "keep"
-    check_counts(repeats=repeats, **({} if images is None else {"images": images}))
+    check_counts(repeats=repeats, pictures=pictures, **({} if images is None else {"images": images}))
     measures = [PSNR(), SSIM()] if metrics is None else list(metrics)
     variants = build_variants(pretrained, KERNELS if kernels is None else kernels, window_size, mode, network, plan)
     batches, whole = _samples(data, images)
@@ -117,7 +121,8 @@ def run_compare(
         {name: functools.partial(call, net, first) for name, net in variants.items()}, repeats=repeats
     )
     peaks = {name: peak_memory(call, net, first) for name, net in variants.items()} if memory else {}
-    figures = _figures(results, targets, scores, seconds, peaks)
+    macs = attention_macs(variants, call, first)
+    figures = _figures(results, targets, scores, seconds, peaks, macs)
     about = {
         "data": type(data).__name__,
         "partial": len(batches) < whole,
@@ -134,7 +139,7 @@ def run_compare(
         **provenance(pretrained, current_seed()),
     }
     _write(output, figures, scores, measures, about)
-    (draw_strip if of_clips else draw)(output / "comparison.png", results, batches[0])
+    _draw(output / "comparison", results, batches, pictures)
     console.print(comparison_table(figures, [metric.name for metric in measures], len(batches), whole))
     for metric in measures:
         console.print(f"{metric.name}: {metric.protocol}", soft_wrap=True, highlight=False)
@@ -160,6 +165,18 @@ def _samples(data: LightningDataModule, count: int | None) -> tuple[list[dict[st
     return [dataset[index] for dataset, index in every[::step][:count]], sum(whole.values())
 
 
+def _draw(path: Path, results: dict[str, list[Tensor]], batches: list[dict[str, Any]], pictures: int) -> None:
+    """Write the sheet of some images, or of some clips."""
+    chosen = torch.linspace(0, len(batches) - 1, min(pictures, len(batches))).round().long().tolist()
+    scenes = []
+    for index in chosen:
+        versions = {name: restored[index] for name, restored in results.items()}
+        sample = batches[index]
+        scenes.append(Scene(str(sample["name"]), {INPUT: sample["input"], **versions, TARGET: sample["target"]}))
+    of_clips = batches[0]["target"].ndim == 4
+    (draw_strips(scenes) if of_clips else draw_crops(scenes, reference=RELEASED)).save(path)
+
+
 def _scores(
     images: list[Tensor], targets: list[Tensor], metrics: list[ImageMetric], data: LightningDataModule
 ) -> dict[str, list[float]]:
@@ -181,8 +198,9 @@ def _figures(
     scores: dict[str, dict[str, list[float]]],
     seconds: dict[str, float],
     peaks: dict[str, float],
+    macs: dict[str, float],
 ) -> dict[str, Comparison]:
-    """Figures of each variant from its images, scores, time and memory; the first metric is the one of the drops."""
+    """Figures of each variant from what was measured; the first metric is the one of the drops."""
     figures = {}
     leading = next(iter(scores[RELEASED]))
     for name, restored in results.items():
@@ -195,6 +213,7 @@ def _figures(
             worst_fidelity=min(fidelities),
             seconds=seconds[name],
             memory=peaks.get(name),
+            macs=macs.get(name),
             flicker=fmean(map(flicker, restored, targets)) if targets[0].ndim == 4 else None,
         )
     return figures

@@ -1,0 +1,1 @@
+"""`lowrank figure`: figures of the papers' kinds, of any network and data."""

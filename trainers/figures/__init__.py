@@ -1,0 +1,1 @@
+"""Figures: drawn in one style, written as PDF and PNG with their data as CSV beside them."""
