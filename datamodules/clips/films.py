@@ -19,6 +19,8 @@ FILM_SUFFIXES = (".mp4", ".mkv", ".mov", ".m4v", ".avi", ".webm", ".mpg", ".mpeg
 
 # Seconds that a container may claim beyond its last packet: more of them are missing.
 _CLAIMED_BEYOND = 0.5
+# Transfer characteristics whose values are no grey levels that networks know (ISO/IEC 23091-2).
+_HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class FilmFormat:
         transfer: number of the transfer characteristics, likewise.
         colour_range: 1: luma from 16 to 235; 2: from 0 to 255; 0: not stated.
         bits: per channel.
+        alpha: whether pixels have an opacity beside their colour.
         bit_rate: bits of a second, 0 where none is stated.
     """
 
@@ -49,6 +52,7 @@ class FilmFormat:
     transfer: int
     colour_range: int
     bits: int
+    alpha: bool
     bit_rate: int
 
     @property
@@ -91,13 +95,15 @@ class Film:
         path: a film in any container and codec that PyAV's wheels carry.
 
     Raises:
-        DataError: if it cannot be opened, has no pictures or no times, or is truncated.
+        DataError: if it cannot be opened, has no pictures or no times, is truncated, or is of high dynamic range or
+            with alpha.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._opened() as (container, stream):
             self.format = _format(stream)
+            _check_format(path, self.format)
             times, stored, last = [], 0, 0.0
             for packet in container.demux():
                 if packet.pts is None:
@@ -131,13 +137,18 @@ class Film:
             Shape (H, W, 3), uint8, or uint16 where the film has more than 8 bits.
 
         Raises:
-            DataError: if one is damaged or missing.
+            DataError: if one is damaged or missing, or is interlaced.
         """
         wanted = start
         shape: tuple[int, ...] | None = None
         for frame in self._decoded(start):
             if frame.pts != self.times[wanted] or frame.is_corrupt:
                 break
+            if frame.interlaced_frame:
+                raise DataError(
+                    f"film {self.path} must show whole pictures, got two interlaced fields in one: convert it, for "
+                    "example by ffmpeg -i FILM -vf bwdif OUT.mkv"
+                )
             array = self._array(frame)
             if shape is not None and array.shape != shape:
                 raise DataError(
@@ -199,6 +210,24 @@ class Film:
             ) from error
 
 
+def _check_format(path: Path, found: FilmFormat) -> None:
+    """Refuse films whose pixels would be lost or taken for others.
+
+    Raises:
+        DataError: if one is of high dynamic range or has alpha.
+    """
+    if found.transfer in _HIGH_DYNAMIC_RANGE:
+        raise DataError(
+            f"film {path} must be of standard dynamic range, got {_HIGH_DYNAMIC_RANGE[found.transfer]}, whose values "
+            "networks do not know: convert it by a tone mapping"
+        )
+    if found.alpha:
+        raise DataError(
+            f"film {path} must have colours alone, got {found.pixels} with alpha: convert it, for example by ffmpeg "
+            "-i FILM -pix_fmt yuv444p OUT.mkv"
+        )
+
+
 def _format(stream: Any) -> FilmFormat:
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio
@@ -213,5 +242,6 @@ def _format(stream: Any) -> FilmFormat:
         transfer=int(context.color_trc),
         colour_range=int(context.color_range),
         bits=context.format.components[0].bits if context.format else 8,
+        alpha=any(component.is_alpha for component in context.format.components) if context.format else False,
         bit_rate=context.bit_rate or 0,
     )

@@ -5,10 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from datamodules.base.crops import Cut, TrainingFolders
 from datamodules.base.parts import Part, PublishedDataSet
 from datamodules.base.published import find_folder, shortfall
-from datamodules.base.video import VideoDataModule
+from datamodules.base.video import VideoDataModule, clean_clips
 from datamodules.clips.checks import check_clips
+from datamodules.clips.matching import list_clips, pair_clips
 from datamodules.errors import DataError
 from datamodules.pairs.degraded import CleanImages
 from datamodules.pairs.matching import Pairs, spread
@@ -17,6 +19,8 @@ from datamodules.video.super_resolution import Kind, downsampling
 # Folders of inputs in the layout of BasicSR.
 _INPUTS = {"BI": "vimeo_septuplet_matlabLRx{scale}", "BD": "vimeo_septuplet_BDLRx{scale}"}
 _LISTS = {"train": "sep_trainlist.txt", "test": "sep_testlist.txt"}
+# Of the clips to train on, as they are packed.
+_PACKED = "Vimeo-90K-train"
 
 
 class Vimeo90KDataModule(VideoDataModule, PublishedDataSet):
@@ -27,6 +31,7 @@ class Vimeo90KDataModule(VideoDataModule, PublishedDataSet):
         vimeo_septuplet/sequences/00001/0001/im1.png … im7.png
         vimeo_septuplet/{sep_trainlist.txt,sep_testlist.txt}
         vimeo_septuplet_matlabLRx4/sequences/…          or vimeo_septuplet_BDLRx4; may be absent: inputs are made
+        Vimeo-90K-train/{GT,BIx4}/00001-0001            clips to train on, as `lowrank prepare` packs them
 
     Published tests let the network see a clip and the same backwards, and score the middle frame alone: `mirror` of the
     task's clips, and `scored_frames` here.
@@ -61,6 +66,7 @@ class Vimeo90KDataModule(VideoDataModule, PublishedDataSet):
     counts: ClassVar[dict[str, int]] = {"Vimeo-90K-T": 7824}
     train_count: ClassVar[int] = 64612
     scales = (4,)
+    published_cut = Cut(None)
 
     def __init__(
         self,
@@ -91,6 +97,21 @@ class Vimeo90KDataModule(VideoDataModule, PublishedDataSet):
         find = partial(data.test_set, "Vimeo-90K-T") if listed["test"] else None
         yield Part("Vimeo-90K-T", cls.counts["Vimeo-90K-T"], find, check)
 
+    @classmethod
+    def training_folders(cls, scale: int) -> Sequence[TrainingFolders]:
+        """List the folders of packed clips; inputs are those of BI."""
+        return [TrainingFolders("Vimeo-90K/train", _PACKED, f"BIx{scale}", "GT")]
+
+    @classmethod
+    def links(cls, root: Path) -> Iterator[tuple[str, Path]]:
+        """List the lists and clips as downloaded, which the test clips are among, and their inputs."""
+        folder = cls(root)._folder()
+        if (folder / "sequences").is_dir():
+            yield "vimeo_septuplet", folder
+        for name in (each.format(scale=cls.scales[0]) for each in _INPUTS.values()):
+            if small := find_folder(folder.parent, name):
+                yield name, small
+
     def scored_frames(self, count: int) -> Sequence[int]:
         """Frames of a test clip that are scored: the middle one."""
         return [count // 2]
@@ -101,7 +122,8 @@ class Vimeo90KDataModule(VideoDataModule, PublishedDataSet):
         Raises:
             DataError: if their list or one of their folders is not there.
         """
-        pairs = self._listed("train")
+        packed = find_folder(self.root, _PACKED)
+        pairs = self._listed("train") if packed is None else self._packed(packed)
         if message := shortfall("Vimeo-90K/train", pairs, self.train_count):
             self._say(message)
         return pairs
@@ -116,6 +138,13 @@ class Vimeo90KDataModule(VideoDataModule, PublishedDataSet):
 
     def _folder(self) -> Path:
         return find_folder(self.root, "vimeo_septuplet") or self.root
+
+    def _packed(self, folder: Path) -> Pairs:
+        clean, inputs = folder / "GT", folder / f"{self.kind}x{self.scale}"
+        if inputs.is_dir():
+            return pair_clips(inputs, clean, input_argument=f"root's {inputs.name}", target_argument="root's GT")
+        self._say(f"{folder.name} has no {inputs.name}: inputs are made of the clean clips")
+        return clean_clips(list_clips(clean, f"root's {folder.name}"), self.degradation)
 
     def _listed(self, part: str) -> Pairs:
         folder = self._folder()

@@ -48,9 +48,8 @@ ACTING = {
     "trainer.model_registry": (),
     # What is restored is saved image by image, and nothing would take it.
     "return_predictions": (),
-    **_of(
-        "model", "optimizer scheduler mixup checkpoint_activations compile_backend learning_rates held_steps", _TRAINING
-    ),
+    **_of("model", "optimizer scheduler mixup checkpoint_activations compile_backend", _TRAINING),
+    **_of("model", "pretrained_parts learning_rates held_steps", _TRAINING),
     **_of("model", "ground_truth teacher_image teacher_attention stochastic", _TRAINING),
     "model.logged_images": _VALIDATION,
     "model.self_ensemble": _EVALUATION,

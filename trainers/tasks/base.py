@@ -27,7 +27,13 @@ from trainers.errors import NonFiniteError, RunFinishedError
 from trainers.evaluation.data_sets import data_module
 from trainers.metrics.base import ImageMetric
 from trainers.schedules import follow_run
-from trainers.tasks.compatibility import check_shapes, class_path, differing_entries, seed_everything_else
+from trainers.tasks.compatibility import (
+    check_shapes,
+    class_path,
+    differing_entries,
+    initialise_parts,
+    seed_everything_else,
+)
 from trainers.tasks.evaluation import Batch, EvaluationTask
 from trainers.tasks.mixup import Mixup
 from trainers.tiling.clips import ClipTiles, mirrored
@@ -61,6 +67,8 @@ class ImageTask(EvaluationTask):
             their activations: less memory, one forward pass more.
         compile_backend: of torch.compile for training steps, such as "inductor"; None: not compiled. Evaluation, whose
             images have all sizes, is not.
+        pretrained_parts: checkpoints of parts of the network by the names of the parts, such as spynet for the
+            optical flow of RVRT; the rest is as `net` is made.
         learning_rates: learning rates of parameters by name or glob pattern, such as "spynet.*", the first that matches
             counts; the others have the optimiser's.
         held_steps: steps for which parameters of a pattern are held as they are at the beginning.
@@ -87,6 +95,7 @@ class ImageTask(EvaluationTask):
         mixup: Mixup | None = None,
         checkpoint_activations: bool = False,
         compile_backend: str | None = None,
+        pretrained_parts: Mapping[str, str | Path] | None = None,
         learning_rates: Mapping[str, float] | None = None,
         held_steps: Mapping[str, int] | None = None,
     ) -> None:
@@ -100,6 +109,7 @@ class ImageTask(EvaluationTask):
             self_ensemble=self_ensemble,
             clips=clips,
         )
+        initialise_parts(self.net, pretrained_parts or {}, pretrained)
         set_recompute(self.net, checkpoint_activations)
         if compile_backend is not None:
             known = torch.compiler.list_backends(exclude_tags=())

@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glmha.shared.checkpoint_files import read
+from glmha.shared.released.locate import locate
+from glmha.shared.state_dicts import unwrap
 from nystra.sites import attention_record
 from trainers.networks import load_network
 
@@ -43,6 +46,39 @@ def initialise(net: nn.Module | None, pretrained: str | Path | None) -> nn.Modul
         )
     net.load_state_dict(weights)
     return net
+
+
+def initialise_parts(net: nn.Module, parts: Mapping[str, str | Path], pretrained: str | Path | None) -> None:
+    """Fill parts of a network with weights of their own files.
+
+    Args:
+        net: the network.
+        parts: checkpoints by the names of the parts. Buffers that a file lacks, as SpyNet's does, stay as they are.
+        pretrained: where the network's weights are of; None: it is as it was made.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be read.
+        ValueError: if the network has no part of a name or is pretrained, or the weights are not those of the part.
+    """
+    if parts and pretrained is not None:
+        raise ValueError(
+            f"pretrained_parts ({', '.join(parts)}) must be null with pretrained ({pretrained}), which has every part"
+        )
+    modules = dict(net.named_modules())
+    for name, path in parts.items():
+        if not name or name not in modules:
+            known = ", ".join(child for child, _ in net.named_children())
+            raise ValueError(
+                f"pretrained_parts ({name}) must name a part of net ({type(net).__name__}), such as one of {known}"
+            )
+        part = modules[name]
+        given = f"pretrained_parts ({name}: {path})"
+        own = part.state_dict()
+        weights = unwrap(read(locate(path, "pretrained_parts"), "pretrained_parts"), given, own)
+        weights = {**{key: buffer for key, buffer in part.named_buffers() if key in own}, **weights}
+        if differing := differing_entries(own, weights):
+            raise ValueError(f"{given} must hold the weights of that part alone, got other tensors: {differing}")
+        part.load_state_dict(weights)
 
 
 def differing_entries(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -55,6 +55,34 @@ def test_a_film_of_ten_bits_keeps_them(tmp_path):
     assert Film(copy).format.pixels == "yuv444p10le"
 
 
+@pytest.mark.parametrize(
+    ("codec", "pixels", "options", "transfer", "named"),
+    [
+        ("ffv1", "yuva420p", {}, 1, "colours alone, got yuva420p with alpha"),
+        ("ffv1", "bgra", {}, 1, "with alpha"),
+        ("ffv1", "yuv420p10le", {}, 16, "standard dynamic range, got PQ"),
+        ("libx264", "yuv420p", {}, 18, "standard dynamic range, got HLG"),
+        ("mpeg2video", "yuv420p", {"flags": "+ildct+ilme"}, 1, "whole pictures, got two interlaced fields"),
+        ("libx264", "yuv420p", {"flags": "+ildct", "x264-params": "tff=1"}, 1, "whole pictures, got two interlaced"),
+        ("libx264", "yuv420p", {}, 1, None),
+    ],
+)
+def test_films_whose_pixels_would_be_taken_for_others_are_named(tmp_path, codec, pixels, options, transfer, named):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
+        stream.codec_context.color_trc = transfer
+        for picture in smooth(3, (64, 64)):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)))
+        output.mux(stream.encode())
+    if named is None:
+        assert len(list(Film(path).frames(0, 3))) == 3
+        return
+    with pytest.raises(DataError, match=named):
+        list(Film(path).frames(0, 3))
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_truncated_film_is_named(tmp_path, suffix, share):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from datamodules import GoProVideoDataModule, REDSDataModule
+from datamodules import GoProVideoDataModule, REDSDataModule, Vimeo90KDataModule
 from datamodules.errors import DataError
 from datamodules.preparation.crops import prepare
 from datamodules.preparation.inventory import DATA_SETS, find_source
@@ -36,6 +36,32 @@ def test_packed_reds_reads_as_the_original(tmp_path, with_inputs):
     assert (first["input"] == second["input"]).all()
     assert (first["target"] == second["target"]).all()
     assert samples[1].test_pairs()["REDS4"].names == ("000",)
+
+
+@pytest.mark.parametrize("with_inputs", [True, False])
+@pytest.mark.parametrize("degradation", ["BI", "BD"])
+def test_packed_vimeo_reads_as_the_original(tmp_path, with_inputs, degradation):
+    source = tmp_path / "vimeo_septuplet"
+    for number, clip in enumerate(("00001/0001", "00001/0002", "00002/0001")):
+        content = frames(7, scale=4) // (number + 1)
+        write_frames(source / "sequences" / clip, content, start=1, digits=1)
+        if with_inputs:
+            inputs = tmp_path / "vimeo_septuplet_matlabLRx4/sequences" / clip
+            write_frames(inputs, frames(7) // (number + 1), start=1, digits=1)
+    (source / "sep_trainlist.txt").write_text("00001/0001\n00002/0001\n")
+    (source / "sep_testlist.txt").write_text("00001/0002\n")
+    [made] = packed("vimeo90k", tmp_path, tmp_path / "out")
+    assert (made.images, made.crops, made.new) == (2, 14, 2)
+    both = [Vimeo90KDataModule(root, degradation=degradation, num_workers=0) for root in (source, tmp_path / "out")]
+    for part in (lambda data: data.train_pairs(), lambda data: data.test_pairs()["Vimeo-90K-T"]):
+        original, copy = (part(data) for data in both)
+        assert original.names == copy.names
+        samples = (data._dataset(pairs)[-1 + len(pairs)] for data, pairs in zip(both, (original, copy), strict=True))
+        first, second = samples
+        assert (first["input"] == second["input"]).all()
+        assert (first["target"] == second["target"]).all()
+    # Packed clips are what training reads.
+    assert "Vimeo-90K-train" in str(both[1].train_pairs().targets[0])
 
 
 def test_packed_gopro_reads_as_the_original_and_a_changed_clip_is_seen(tmp_path):
