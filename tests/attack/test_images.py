@@ -70,7 +70,7 @@ def test_hostile_folders_are_searched_once_and_for_images_alone(tmp_path):
     (folder / "loop.png").symlink_to("loop.png")
     names = {path.name for path in list_images(folder)}
     assert len(names - {"loop.png"}) == 4
-    targets = name_targets([folder], tmp_path / "out")
+    targets = dict(name_targets([folder], tmp_path / "out"))
     assert not {path.name for path in targets} & {"pipe.png", "device.png", "folder.png"}
     assert {path.parent for path in targets.values()} == {tmp_path / "out", tmp_path / "out" / "sub"}
     assert all(Path(tmp_path / "out") in path.parents for path in targets.values())

@@ -62,7 +62,7 @@ def restore_clips(
             clip_done()
     finally:
         _print_table(targets, restored, kept, failures)
-    require_all("clips", failures, len(targets) - len(kept))
+    require_all("clips", list(failures.values()), len(failures), len(targets) - len(kept))
     return list(restored.values())
 
 

@@ -1,6 +1,6 @@
 """The verb `restore`: image files and clips of any size, depth and kind through a released or trained network."""
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
@@ -10,12 +10,10 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import nn
 
 import nystra
 from datamodules.clips.film_writer import FilmOptions
-from datamodules.errors import DataError
 from datamodules.files.encoding import LOSSY_SUFFIXES
 from glmha.shared.image_network import image_rules
 from glmha.shared.released.download import digest_of
@@ -23,10 +21,11 @@ from glmha.shared.released.locate import locate
 from trainers.commands.restore.clip_file import ClipOptions, RestoredClip
 from trainers.commands.restore.clip_targets import check_film_options, holds_films, name_clip_targets
 from trainers.commands.restore.clips import restore_clips
-from trainers.commands.restore.image_file import FileOptions, RestoredImage, out_of_memory_explained, restore_file
-from trainers.commands.restore.targets import Format, check_name, identity, name_targets, require_all
+from trainers.commands.restore.image_file import FileOptions, RestoredImage
+from trainers.commands.restore.images import restore_each
+from trainers.commands.restore.shares import find_share, run_processes
+from trainers.commands.restore.targets import Format, name_targets
 from trainers.devices.choice import choose_device
-from trainers.errors import printable
 from trainers.networks import load_network
 from trainers.runtimes.running import GRAPH_SUFFIXES, GraphNetwork, load_graph
 from trainers.tiling.arrays import RestoreOptions
@@ -57,6 +56,8 @@ def restore_images(
     rate: float | None = None,
     exif: bool = False,
     overwrite: bool = False,
+    devices: int = 1,
+    share: str | None = None,
 ) -> list[RestoredImage] | list[RestoredClip]:
     """Restore images, folders of images, films and folders of frames with a pretrained network, into another folder.
 
@@ -104,9 +105,12 @@ def restore_images(
         exif: hand on description, camera, exposure, date, place and author.
         overwrite: replace results that exist; otherwise they are kept and their images passed over. Empty files are no
             results.
+        devices: processes on this machine that share the images out, each on a GPU of its own where there are several.
+        share: K/N, to restore the K-th of N shares of the images or clips; null: all of them, or the share that
+            torchrun, srun or an array of SLURM jobs gives to this process.
 
     Returns:
-        One entry per image or clip restored in this run.
+        One entry per image or clip restored in this run; of images the first 1000 of each process.
 
     Raises:
         DataError: if a path is missing, two results would have one name or a result would be a given image (nothing is
@@ -114,20 +118,26 @@ def restore_images(
         ValueError: if the checkpoint, its channels, the device, the kernel, the tiles or the quality do not fit, or
             nothing can be written any more.
     """
+    given = dict(locals())
+    if devices < 1 or (devices > 1 and share is not None):
+        raise ValueError(f"devices ({devices}) must be at least 1, and 1 with share ({share})")
+    if devices > 1:
+        return run_processes(restore_images, {**given, "devices": 1}, devices)
+    part = find_share(share)
     if kernel is not None and plan is not None:
         raise ValueError(f"kernel ({kernel}) must be null with plan ({plan}), which has a kernel for every site")
     if overlap is not None and tile is None:
         raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null)")
     films = holds_films(images)
-    naming = partial(name_targets, images, output, suffix=suffix, format=format, overwrite=overwrite)
+    naming = partial(name_targets, images, output, suffix=suffix, format=format, overwrite=overwrite, share=part)
     # A network of clips takes folders for clips, so that the results of folders can be named only when it is known.
-    targets = {} if films or all(path.is_dir() for path in images) else naming()
+    targets = None if films or all(path.is_dir() for path in images) else naming()
     # Also where no image is left to restore: what is asked for is checked, or it would be taken and ignored.
-    chosen = choose_device(device)
+    chosen = choose_device(part.device(device))
     windows: dict[str, Any] = {} if window_size is None else {"window_size": window_size}
     if Path(pretrained).suffix in GRAPH_SUFFIXES:
-        given = {"network": network, "kernel": kernel, "plan": plan, "window_size": window_size}
-        net: nn.Module = _load_graph(Path(pretrained), chosen, device, precision, given)
+        changes = {"network": network, "kernel": kernel, "plan": plan, "window_size": window_size}
+        net: nn.Module = _load_graph(Path(pretrained), chosen, device, precision, changes)
     else:
         net = load_network(pretrained, network, **windows).to(chosen)
     if kernel is not None:
@@ -149,7 +159,11 @@ def restore_images(
                 f"noise_level ({noise_level}) must be {'the strength of the noise' if told else 'null'} for this "
                 f"network, which {'takes' if told else 'does not take'} it; {'20 is usual' if told else 'leave it out'}"
             )
-        clip_targets = name_clip_targets(images, output, suffix=suffix, format=format)
+        clip_targets = {
+            clip: target
+            for clip, target in name_clip_targets(images, output, suffix=suffix, format=format).items()
+            if part.takes(target.name)
+        }
         check_film_options(clip_targets, exif=exif or None, codec=codec, quality=quality, rate=rate)
         clip_options = ClipOptions(
             options,
@@ -168,40 +182,22 @@ def restore_images(
             return restore_clips(
                 net, clip_targets, clip_options, chosen, overwrite=overwrite, clip_done=clip_done, tile_done=tile_done
             )
-    targets = targets or naming()
+    targets = naming() if targets is None else targets
     _refuse_for_images(codec=codec, rate=rate, noise_level=noise_level)
-    _check_quality(quality, targets)
-    files = FileOptions(quality, exif)
-    restored: dict[Path, RestoredImage] = {}
-    failures: dict[Path, str] = {}
-    waiting: list[Path] = []
-    for source, target in targets.items():
-        try:
-            if not check_name(target) or overwrite:
-                waiting.append(source)
-        except DataError as error:
-            failures[source] = str(error)
-    kept = targets.keys() - waiting - failures.keys()
-    try:
-        with _progress_bars("images", len(waiting)) as (image_done, tile_done):
-            written: set[object] = set()
-            for source in waiting:
-                target = targets[source]
-                try:
-                    if identity(target) in written:
-                        raise DataError(
-                            f"result ({target}) must not replace another one's; the file system knows no case"
-                        )
-                    with out_of_memory_explained(source, side, chosen):
-                        restored[source] = restore_file(net, source, target, options, files, tile_done)
-                    written.add(identity(target))
-                except DataError as error:
-                    failures[source] = str(error)
-                image_done()
-    finally:
-        _print_table(targets, restored, kept, failures)
-    require_all("images", failures, len(targets) - len(kept))
-    return list(restored.values())
+    _check_quality(quality, targets.suffixes)
+    with _progress_bars("images", len(targets)) as (image_done, tile_done):
+        return restore_each(
+            net,
+            targets,
+            options,
+            FileOptions(quality, exif),
+            chosen,
+            output=output,
+            share=part,
+            overwrite=overwrite,
+            image_done=image_done,
+            tile_done=tile_done,
+        )
 
 
 def _refuse_for_images(**options: object) -> None:
@@ -229,12 +225,12 @@ def _load_graph(path: Path, chosen: torch.device, device: str, precision: str, g
     return load_graph(path)
 
 
-def _check_quality(quality: int | None, targets: dict[Path, Path]) -> None:
+def _check_quality(quality: int | None, suffixes: set[str]) -> None:
     if quality is None:
         return
     if not 1 <= quality <= 100:
         raise ValueError(f"quality ({quality}) must lie in [1, 100]; 95 is usual")
-    if not any(target.suffix.lower() in LOSSY_SUFFIXES for target in targets.values()):
+    if not suffixes & set(LOSSY_SUFFIXES):
         raise ValueError(f"quality ({quality}) must have a result in JPEG or WebP, got none; add --format jpg")
 
 
@@ -249,39 +245,4 @@ def _progress_bars(what: str, number: int) -> Iterator[tuple[Callable[[], None],
         yield (
             lambda: progress.advance(whole),
             lambda done, total: progress.update(tiles, completed=done, total=total),
-        )
-
-
-def _print_table(
-    targets: dict[Path, Path],
-    restored: dict[Path, RestoredImage],
-    kept: Set[Path],
-    failures: dict[Path, str],
-) -> None:
-    table = Table("image", "size", "seconds", "tiles", "result")
-    for source, target in targets.items():
-        name, result = printable(str(source)), printable(str(target))
-        if source in restored:
-            image = restored[source]
-            size = f"{image.width}×{image.height}"
-            table.add_row(name, size, f"{image.seconds:.1f}", str(image.num_tiles), result)
-        elif source in kept:
-            table.add_row(name, "", "", "", f"{result} exists and was kept (--overwrite true replaces it)")
-        else:
-            table.add_row(name, "", "", "", "failed" if source in failures else "not restored")
-    for column in table.columns:
-        column.overflow = "fold"
-    # Names of files may hold square brackets, which are no markup.
-    console = Console(markup=False, highlight=False, emoji=False)
-    console.print(table)
-    for image in restored.values():
-        if image.lost:
-            names = printable(f"{image.target} does not hold what {image.source} does")
-            console.print(f"{names}: {', '.join(image.lost)}")
-    if restored:
-        height, width = (max(sides) for sides in zip(*(image.tile_size for image in restored.values()), strict=True))
-        host = max(image.host_bytes for image in restored.values())
-        console.print(
-            f"Memory: at most {host / 2**20:.1f} MiB for image, blended band and result with its encoding, "
-            f"plus what the network needs for {width}×{height} pixels."
         )

@@ -184,7 +184,7 @@ def test_names_that_differ_in_case_alone_do_not_replace_each_other(network, tmp_
     for folder, name in (("1", "a.png"), ("2", "A.png")):
         write_image(tmp_path / folder / name, picture())
     # As a file system that knows no case has it.
-    monkeypatch.setattr("trainers.commands.restore.command.identity", lambda path: str(path).casefold())
+    monkeypatch.setattr("trainers.commands.restore.images.identity", lambda path: str(path).casefold())
     with pytest.raises(DataError, match=r"images \(1 of 2\)[\s\S]*must not replace another one's"):
         run([tmp_path / "1", tmp_path / "2"], tmp_path / "out")
 
