@@ -34,7 +34,12 @@ _NO_CLASS = re.compile(
     r".* must be a mapping|.* object is not subscriptable"
 )
 _LONGEST_VALUE = 200
-_GIVEN = re.compile(r"Given value:\s*(?P<value>.*?)(\. Got value: Namespace\(.*)?$")
+_GIVEN = re.compile(
+    r"Given value:\s*(NestedArg\(key='[^']*', val='(?P<inner>.*)'\)|(?P<value>.*?)(\. Got value: Namespace\(.*)?)$"
+)
+# A value that is the name of a file is read as a recipe first.
+_NO_RECIPE = re.compile(r".* codec can't decode byte ")
+_OTHER_CLASS = re.compile(r"Import path (?P<name>\S+) does not correspond to a subclass of (?P<base>\S+)")
 _CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (?P<problem>.+)")
 _ABSENT = re.compile(r"(No (?P<face>[\w.]+) attribute|module '(?P<module>[\w.]+)' has no attribute) '?(?P<name>\w+)'?")
 _DENIED = re.compile(r"Importing '(?P<name>[^']+)' is not allowed")
@@ -146,7 +151,7 @@ def usage_error(error: ArgumentError, options: Iterable[str]) -> UsageError:
             owner = name["name"]
         elif value := _GIVEN.match(line):
             # What follows is about the values that this one is part of.
-            given = value["value"]
+            given = value["inner"] or value["value"]
             break
         elif not _STRUCTURE.match(line):
             called = _CALLABLE.match(line.removeprefix("- "))
@@ -235,6 +240,8 @@ def _value_unfit(problems: list[str], where: str, owner: str, given: str) -> str
             module, name = absent["face"] or absent["module"], absent["name"]
             similar = nearest(name, dir(import_module(module)))
             return f"{where} ({module}.{name}) must name a class, got nothing of that name{similar}"
+        if other := _OTHER_CLASS.match(problem):
+            return f"{where} ({other['name']}) must name a class that is a {other['base']}, got one that is not"
         if no_path := _NO_PATH.match(problem):
             return _class_unknown(where, no_path["name"]) or _types_unfit(problems, where, given)
     # Of a union's types those that do not fit at all begin with "Expected"; the fault of the one that fits says more.
@@ -253,6 +260,8 @@ def _types_unfit(problems: list[str], where: str, given: str) -> str:
             types.append("a class")
         elif expected := _EXPECTED.match(problem):
             types.append(_type(expected["name"]))
+        elif _NO_RECIPE.match(problem):
+            types.append("a value, or the name of a recipe (a text file)")
     if types and len(types) == len(problems):
         return _must_be(where, given or "empty", " or ".join(dict.fromkeys(types)))
     return f"{where}: {problems[0]}"
