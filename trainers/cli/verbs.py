@@ -85,7 +85,7 @@ FUNCTION_VERBS = {
         "the rank of a checkpoint's attention on images",
         (
             "lowrank analyze spectrum photo.png --pretrained deraining.pth",
-            "lowrank analyze spectrum photos --pretrained last.ckpt --size 128 --output logs/spectrum",
+            "lowrank analyze spectrum photos --pretrained dehazeformer-t.pth --window_size 16 --output logs/spectrum",
         ),
         "trainers.commands.analyze.spectrum",
         "analyze_spectrum",

@@ -30,8 +30,12 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
         {
             "images": {"images": ["in/a.png"]},
             "pretrained": {"pretrained": "other.pth"},
-            "output": {"output": "other"},
+            "network": {"network": "nowhere:make"},
+            "window_size": {"window_size": 8},
+            "modules": {"modules": "modules", "images": [], "pretrained": None},
             "size": {"size": 16},
+            "title": {"title": "a network"},
+            "output": {"output": "other"},
         },
     ),
     "analyze warmstart": (

@@ -146,7 +146,7 @@ def some_samples(data: object, images: int | None) -> tuple[list[dict[str, Any]]
 
 
 def spectrum_of(net: nn.Module, images: Any) -> dict[str, torch.Tensor]:
-    return {"block": torch.stack([image.mean() for image in images])}
+    return {"": torch.stack([image.mean() for image in images])}
 
 
 def install(patch: pytest.MonkeyPatch) -> Recorder:
@@ -197,14 +197,17 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("bench.runtimes", load_baseline=lambda *_, **__: swinir())
     # Called with the name of a temporary file, another one each time.
     patch.setattr(import_module("trainers.commands.bench.runtimes"), "read_graph", lambda *_: lambda image: image)
-    replace("analyze.spectrum", _draw_spectrum=nothing, spectrum=spectrum_of)
+    drawn = SimpleNamespace(save=lambda path: [path] * 3)
+    replace("analyze.spectrum", draw_spectra=lambda *_, **__: drawn, spectrum=spectrum_of, load_network=named_network)
+    replace("analyze.spectrum", _spectra=lambda net, files, size: ({"block": torch.arange(1.0, len(files) + 1)}, {}))
     replace("analyze.plan", load_network=named_network)
     patch.setattr(nystra, "plan", recorder("plan", lambda *_, **__: nystra.Plan({}, 50.0, 1.0, 1.0)))
     patch.setattr(nystra.Plan, "save", lambda plan, path: path.write_text("plan"))
     patch.setattr(nystra.Plan, "__str__", lambda plan: "plan")
     patch.setattr("glmha.load_pretrained", recorder("load_pretrained", named_network))
-    modules = [(nn.Identity(), [torch.ones(1)], torch.ones(1))] * 2
-    replace("analyze.warm_start", read=lambda *_: {}, _modules=lambda *_: modules, _start=lambda *_: Convolution())
+    modules = [SimpleNamespace(name="a", attention=nn.Identity(), inputs=2 * (torch.ones(1, 1, 1, 2),))] * 2
+    replace("analyze.spectrum", read_modules=lambda *_: modules)
+    replace("analyze.warm_start", read_modules=lambda *_: modules, _start=lambda *_: Convolution())
     replace("analyze.warm_start", _fit=nothing, _error=lambda *_: torch.rand(()).item())
     patch.setattr(torch, "manual_seed", recorder("manual_seed", torch.manual_seed))
     replace("analyze.complexity", _count=lambda *_: Complexity(1, 1, 1, 1))

@@ -1,7 +1,6 @@
 """The verb `analyze warmstart`: what GLMHA's closed-form start is worth on trained channel-attention modules."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from glmha import GLMHA, ChannelAttention
-from glmha.shared.checkpoint_files import CheckpointError, read
+from trainers.commands.analyze.modules import read_modules
 
 STARTS = ("random", "from_dense")
 Errors = dict[tuple[float, str], tuple[float, float]]
@@ -50,9 +49,11 @@ def analyze_warm_start(
         raise ValueError(
             f"steps ({steps}) and blocks ({blocks}) must be at least 1, and learning_rate ({learning_rate}) above 0"
         )
-    found = list(_modules(read(modules), modules))[:blocks]
+    found = read_modules(modules)[:blocks]
     errors: dict[tuple[float, str], list[tuple[float, float]]] = {}
-    for dense, fitted, held_out in found:
+    for module in found:
+        dense, (first, held_out) = module.attention, module.inputs
+        fitted = list(first.chunk(2, 3))
         for reduction in reductions:
             for start in STARTS:
                 torch.manual_seed(seed)
@@ -63,25 +64,6 @@ def analyze_warm_start(
     means = {key: (fmean(b for b, _ in values), fmean(a for _, a in values)) for key, values in errors.items()}
     Console(markup=False, emoji=False).print(_table(means, len(found), steps, learning_rate))
     return means
-
-
-def _modules(tensors: Mapping[str, Tensor], path: Path) -> Sequence[tuple[ChannelAttention, list[Tensor], Tensor]]:
-    """Every module, the halves of its image 0, its image 1."""
-    numbers = sorted({int(match[1]) for key in tensors if (match := re.match(r"block(\d+)\.weight\.", key))})
-    result = []
-    try:
-        for number in numbers:
-            prefix = f"block{number}.weight."
-            weights = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            dense = ChannelAttention(weights["project_out.weight"].shape[0], weights["temperature"].shape[0])
-            dense.load_state_dict(weights)
-            first, second = (tensors[f"block{number}.image{image}.input"][None] for image in (0, 1))
-            result.append((dense.requires_grad_(requires_grad=False), list(first.chunk(2, 3)), second))
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"modules ({path}) must hold exact attentions and two inputs of each: {error}") from None
-    if not result:
-        raise CheckpointError(f"modules ({path}) must hold tensors block0.weight.*, got {list(tensors)[:3]}")
-    return result
 
 
 def _start(start: str, dense: ChannelAttention, images: list[Tensor], reduction: float) -> GLMHA:
