@@ -228,6 +228,13 @@ FUNCTION_VERBS = {
         "run_recipes",
         positional="names",
     ),
+    "report": FunctionVerb(
+        "runs and results as one page to look at: curves, tables, pictures, options, commands",
+        ("lowrank report logs/my_run --output my_run.html", "lowrank report --serve logs"),
+        "trainers.commands.report.command",
+        "run_report",
+        positional="paths",
+    ),
     "restore": FunctionVerb(
         "restore images of any size with a checkpoint",
         (

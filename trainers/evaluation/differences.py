@@ -66,7 +66,7 @@ class Differences:
             ValueError: if a file is no result of an evaluation, `metric` is in none, protocols, data sets or images
                 differ (without `common`), or nothing is in both.
         """
-        results = [_read(path) for path in (first, second)]
+        results = [read_evaluation(path) for path in (first, second)]
         metrics = [result["metrics"] for result in results]
         scores = [
             {
@@ -116,7 +116,16 @@ class Differences:
         return sum(image.change < 0 if self.higher_is_better else image.change > 0 for image in self.images)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read the results of an evaluation, and check that they hold every image's values.
+
+    Args:
+        path: `metrics.json`, or the folder that holds it.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is no result of an evaluation.
+    """
     file = path / "metrics.json" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(

@@ -48,9 +48,9 @@ def draw_triplet(image: Tensor, restored: Tensor, target: Tensor, *, name: str) 
     height, width = target.shape[-2:]
     size = _panel_size(height, width)
     error = (restored - target).abs().mean(0).numpy()
-    scale = next(end for end in _ERROR_SCALES if end >= min(float(np.quantile(error, 0.99)), _ERROR_SCALES[-1]))
+    scale = error_scale(error)
     pictures = [convert_channels(to_array(each), 3) for each in (image, restored, target)]
-    pictures.append(_error_colours(error, scale))
+    pictures.append(error_colours(error, scale))
     captions = [
         f"input {_decibels(image, target)}",
         f"output {_decibels(restored, target)}",
@@ -69,13 +69,73 @@ def draw_triplet(image: Tensor, restored: Tensor, target: Tensor, *, name: str) 
     return np.concatenate(columns, 1)
 
 
+def triplet_panels(picture: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Cut input, output and target out of a picture that `draw_triplet` drew, each whole and without the frame.
+
+    Args:
+        picture: shape (H, W, 3).
+
+    Returns:
+        "input", "output" and "target" → shape (h, w, 3); empty if the sizes are not those of such a picture.
+    """
+    height, width = (picture.shape[0] - _CAPTION_HEIGHT) // 2, picture.shape[1] // 4
+    if width < _NARROWEST or height < 1 or picture.shape[:2] != (2 * height + _CAPTION_HEIGHT, 4 * width):
+        return {}
+    # Above each other: the whole and the enlarged part.
+    columns = [picture[: 2 * height, index * width : (index + 1) * width].copy() for index in range(3)]
+    marked = np.all([(column[:height] == _MARK).all(2) for column in columns], 0)
+    for column in columns:
+        _remove_frame(column, marked)
+    return {name: column[:height] for name, column in zip(("input", "output", "target"), columns, strict=True)}
+
+
+def _remove_frame(column: NDArray[np.uint8], marked: NDArray[np.bool_]) -> None:
+    """Put the pixels that the frame covers back from the enlarged part, where pixels have the frame's colour all along.
+
+    Args:
+        column: shape (2h, w, 3); its upper half is changed.
+        marked: shape (h, w), whether a pixel has the frame's colour in all columns.
+    """
+    height, width = marked.shape
+    rows, lines = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
+    if not len(rows):
+        return
+    (top, bottom), (left, right) = (rows[0], rows[-1] + 1), (lines[0], lines[-1] + 1)
+    frame = marked[top:bottom, left:right]
+    if not (frame[[0, -1]].all() and frame[:, [0, -1]].all()):
+        # What is in the picture has that colour, too.
+        return
+    # The middle of what each pixel was enlarged to.
+    down = ((np.arange(bottom - top) + 0.5) * height / (bottom - top)).astype(int)
+    across = ((np.arange(right - left) + 0.5) * width / (right - left)).astype(int)
+    column[top:bottom, left:right] = column[height:][down][:, across]
+
+
 def _panel_size(height: int, width: int) -> tuple[int, int]:
     """Width and height of a panel, as OpenCV orders them."""
     factor = min(max(1.0, _NARROWEST / width), _WIDEST / width)
     return round(width * factor), max(1, round(height * factor))
 
 
-def _error_colours(error: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+def error_scale(errors: NDArray[np.float32]) -> float:
+    """Choose where the colours of errors end: the first round value that 99 % of them do not exceed, 1 at most.
+
+    Args:
+        errors: of any shape, range [0, 1], at least one.
+    """
+    return next(end for end in _ERROR_SCALES if end >= min(float(np.quantile(errors, 0.99)), _ERROR_SCALES[-1]))
+
+
+def error_colours(error: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    """Draw errors on a perceptual scale from black over red to light yellow.
+
+    Args:
+        error: shape (H, W), from 0.
+        scale: the error at the scale's end.
+
+    Returns:
+        Shape (H, W, 3), RGB.
+    """
     levels = (error / scale * 255).clip(0, 255).round().astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
 

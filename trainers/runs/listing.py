@@ -97,7 +97,7 @@ def find_runs(folders: Sequence[Path]) -> list[Listed]:
         raise FileNotFoundError(
             f"folders ({', '.join(map(str, folders))}) must hold runs of `lowrank fit`, got none: name others"
         )
-    ordered = sorted(found, key=lambda path: started_at(path, found[path]))
+    ordered = sorted(sorted(found), key=lambda path: started_at(path, found[path]))
     successors: dict[Path, Path] = {}
     known = {path.resolve() for path in ordered}
     for path in reversed(ordered):

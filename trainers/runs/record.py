@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
@@ -22,9 +23,11 @@ from trainers.checkpoints.last import LastCheckpoint
 from trainers.checkpoints.lookup import log_folder
 from trainers.checkpoints.run_checkpoint import note, notes
 from trainers.checkpoints.stopping import at_its_end, job
+from trainers.devices.choice import device_name
 from trainers.devices.step_batches import recount
 from trainers.errors import Stopped
 from trainers.evaluation.data_sets import data_module
+from trainers.evaluation.provenance import versions
 from trainers.monitoring.lines import last_message
 from trainers.runs.configuration import Configuration, decisive, differences
 from trainers.runs.kept import run_folders
@@ -112,6 +115,13 @@ class RunRecord(Checkpoint):
             resumed_from=_absolute((self.configuration or {}).get("ckpt_path")),
             configuration=self.configuration,
             monitor=next((callback.monitor for callback in _of(trainer, BestCheckpoint)), None),
+            environment={
+                "device": device_name(trainer.strategy.root_device),
+                "processes": trainer.world_size,
+                "threads": torch.get_num_threads(),
+                "precision": str(trainer.precision),
+                **versions(),
+            },
         )
         self._write(trainer)
 

@@ -13,6 +13,8 @@ from trainers.errors import printable
 LARGEST_RECORD = 16 * 2**20
 """Bytes; a record of a recipe's options has a few thousand."""
 NESTING = 100
+ADDED = "added"
+"""Key of the metadata of fields that records of earlier versions lack."""
 
 
 def read_record(path: Path, kind: type) -> dict[str, Any]:
@@ -24,7 +26,39 @@ def read_record(path: Path, kind: type) -> dict[str, Any]:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no JSON object, or lacks a field, or one of them is of another type.
+        ValueError: if it is no JSON object, or lacks a field that every version has written, or one of them is of
+            another type.
+    """
+    content = read_object(path)
+    hints = get_type_hints(kind)
+    values = {}
+    for field in fields(kind):
+        if field.name not in content:
+            if ADDED in field.metadata:
+                continue
+            raise ValueError(f"{path} lacks {field.name}")
+        value = content[field.name]
+        if not _is_of(value, hints[field.name]):
+            raise ValueError(f"{path} has another kind of {field.name}")
+        values[field.name] = value
+    for name in ("started", "updated"):
+        if datetime.fromisoformat(values[name]).tzinfo is None:
+            raise ValueError(f"{path} has no time zone in {name}")
+    return values
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object, from whomever it comes.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The object, its texts without characters that act on a terminal.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no regular file, too large, nested too deeply, or no JSON object.
     """
     if not path.is_file():
         # A pipe would be read for ever.
@@ -37,19 +71,7 @@ def read_record(path: Path, kind: type) -> dict[str, Any]:
         raise ValueError(f"{path} is nested too deeply") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds no object")
-    hints = get_type_hints(kind)
-    values = {}
-    for field in fields(kind):
-        if field.name not in content:
-            raise ValueError(f"{path} lacks {field.name}")
-        value = printable_values(content[field.name])
-        if not _is_of(value, hints[field.name]):
-            raise ValueError(f"{path} has another kind of {field.name}")
-        values[field.name] = value
-    for name in ("started", "updated"):
-        if datetime.fromisoformat(values[name]).tzinfo is None:
-            raise ValueError(f"{path} has no time zone in {name}")
-    return values
+    return dict(printable_values(content))
 
 
 def printable_values(value: Any, depth: int = 0) -> Any:

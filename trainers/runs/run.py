@@ -2,13 +2,14 @@
 
 import os
 import socket
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trainers.runs.configuration import Configuration
-from trainers.runs.record_file import read_record
+from trainers.runs.record_file import ADDED, read_record
 
 State = Literal["running", "finished", "stopped early", "interrupted", "terminated", "requeued", "failed", "killed"]
 RUN_FILE = "run.json"
@@ -42,6 +43,8 @@ class Run:
         resumed_from: the checkpoint from which the run was resumed; None if it started from scratch.
         error: first line of the error that ended the run; None if none did.
         configuration: values of all options; None if the run was not started from the command line.
+        environment: device, number of processes, threads, and versions of libraries by name; None in records of earlier
+            versions.
     """
 
     state: State
@@ -63,6 +66,7 @@ class Run:
     resumed_from: str | None = None
     error: str | None = None
     configuration: Configuration | None = None
+    environment: Mapping[str, Any] | None = field(default=None, metadata={ADDED: True})
 
 
 def read_run(folder: Path) -> Run | None:

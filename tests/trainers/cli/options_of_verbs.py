@@ -231,6 +231,15 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
         },
     ),
     "recipes": ({}, {"names": {"names": ["demo/swinir.yaml"]}}),
+    "report": (
+        {"paths": ["first"]},
+        {
+            "paths": {"paths": ["second"]},
+            "output": {"output": "other.html"},
+            "serve": {"paths": [], "serve": "first"},
+            "port": {"paths": [], "serve": "first", "port": 1},
+        },
+    ),
     "restore": (
         {"images": ["in/a.png"], "pretrained": "net.pth", "output": "out", "tile": 16, "overlap": 4, "device": "cpu"},
         {
@@ -276,6 +285,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("diff", "common"): {"results": ["first", "third"]},
     ("prepare", "seed"): {"dataset": "sidd"},
     **{("export", name): {"output": "a.onnx"} for name in ("size", "precision", "pad", "freeze_bias")},
+    ("report", "port"): {"paths": [], "serve": "first"},
     ("restore", "exif"): {"images": ["camera.jpg"]},
     ("restore", "overwrite"): {"output": "full"},
     ("restore", "quality"): {"format": "jpg"},

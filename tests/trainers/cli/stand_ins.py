@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +137,18 @@ EXPORTED = SimpleNamespace(
 )
 
 
+class Served(nullcontext):
+    """A server that has nothing to do."""
+
+    address = "http://127.0.0.1/"
+
+    def __init__(self, *_: object) -> None:
+        super().__init__(self)
+
+    def serve_forever(self) -> None:
+        """Return at once."""
+
+
 def timings(groups: Any, **_: object) -> dict[str, dict[str, float]]:
     return {name: {"seconds": 1.0, "bytes": 1.0} for group in groups for name in group}
 
@@ -224,6 +237,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("data_sets", fetch=nothing)
     patch.setattr("huggingface_hub.HfApi", lambda: Hub(recorder))
     replace("export", export=lambda *_, **__: EXPORTED)
+    replace("report.command", ReportServer=Served)
     replace("restore.command", load_network=named_network)
     patch.setattr(nystra, "substitute", recorder("substitute"))
     faults = SimpleNamespace(errors=[], shortfalls=[])

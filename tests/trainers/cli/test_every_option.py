@@ -19,7 +19,10 @@ from trainers.cli.verbs import FUNCTION_VERBS
 
 # What is printed is all that these verbs do.
 PRINTING = ("analyze complexity", "data", "diff", "info", "models", "recipes", "runs")
-PATHS = ("images", "output", "pretrained", "source", "queries", "figure", "checkpoint", "modules", "folders", "results")
+PATHS = (
+    *("images", "output", "pretrained", "source", "queries", "figure", "checkpoint", "modules", "folders", "results"),
+    *("paths", "serve"),
+)
 
 
 @pytest.fixture
