@@ -14,6 +14,9 @@ from datamodules.files.images import write_image
 
 # No test asks a server but its own, and some inputs are addresses.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Without a device Triton's programs are interpreted; it asks for that when they are first imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 # Tests run in several processes at once, each with tensors too small to share out.
 torch.set_num_threads(1)
 

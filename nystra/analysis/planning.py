@@ -22,7 +22,7 @@ from nystra.kernels.landmark_pooling import LandmarkPooling
 from nystra.kernels.nystrom import Nystrom
 from nystra.kernels.pnp_nystra import PublishedNystrom
 from nystra.kernels.softmax import Softmax
-from nystra.programs.cpu.library import plain_torch
+from nystra.programs.operators import plain_torch
 from nystra.sites.observation import observed
 from nystra.sites.site import Site
 from nystra.sites.substitution import Sites, find_sites

@@ -17,7 +17,7 @@ from glmha.shared.graphs import is_recorded
 from glmha.shared.precision import at_least_float32
 from nystra.functional import add
 from nystra.kernels.projections import Projections
-from nystra.programs.cpu.library import usable
+from nystra.programs.by_device import attend_by_program, has_program_for
 from nystra.windows.geometry import ExtraTokens, WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
 
@@ -51,6 +51,8 @@ class Kernel(abc.ABC):
 
     Attributes:
         sees_bias: whether position bias and masks enter the outputs.
+        has_program: whether `attend_natively` has a program.
+        has_gpu_program: whether `attend_on_gpu` has one.
 
     Examples:
         A kernel of your own gives every token the mean of its window's values:
@@ -71,7 +73,8 @@ class Kernel(abc.ABC):
     """
 
     sees_bias: ClassVar[bool] = True
-    _has_program: ClassVar[bool] = False
+    has_program: ClassVar[bool] = False
+    has_gpu_program: ClassVar[bool] = False
     _tells_masses: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -82,7 +85,9 @@ class Kernel(abc.ABC):
 
         super().__init_subclass__()
         own = depth("attend", "tables")
-        cls._has_program, cls._tells_masses = (depth(name) <= own for name in ("attend_natively", "attend_with_masses"))
+        cls.has_program, cls.has_gpu_program, cls._tells_masses = (
+            depth(name) <= own for name in ("attend_natively", "attend_on_gpu", "attend_with_masses")
+        )
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows.
@@ -126,15 +131,19 @@ class Kernel(abc.ABC):
             with torch.autocast(query.device.type, enabled=False):
                 return self.over_maps(query.to(dtype), key.to(dtype), value.to(dtype), geometry, cut)
         if self.reads_maps(query):
-            natively = self._natively(query, key, value, geometry, cut)
+            natively = attend_by_program(self, query, key, value, geometry, cut)
             if natively is not None:
                 return natively
+        return self.window_by_window(query, key, value, geometry, cut)
+
+    def window_by_window(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
+        """Attend as `over_maps`: cut windows out, attend within them, put them together again."""
         query, key, value = (cut.windows(maps).transpose(1, 2) for maps in (query, key, value))
         return cut.join(self(query, key, value, geometry).transpose(1, 2))
 
     def reads_maps(self, features: Tensor) -> bool:
         """Whether `over_maps` reads windows from maps like these where they lie, instead of cutting them out."""
-        return self._has_program and usable(features) is not None
+        return has_program_for(self, features)
 
     def attend_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
@@ -145,30 +154,20 @@ class Kernel(abc.ABC):
         """
         return None
 
+    def attend_on_gpu(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
+        """Attend as `attend_natively` by a program of `nystra.programs.gpu`, on tensors that `usable` there takes."""
+        raise NotImplementedError(f"{type(self).__name__} has no program for graphics processors")
+
     def masses_natively(
         self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut
     ) -> Tensor | None:
         """Attend as `attend_natively`, with the masses of `attend_with_masses` as one more channel; float32 only."""
         return None
 
-    def _natively(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor | None:
-        if not self._has_program or not query.shape == key.shape == value.shape:
-            return None
-        shape = query.shape
-        if len(cut.window) == 3 and not (cut.roll[0] or geometry.shift[0] or any(cut.margins)):
-            # Programs know rows and columns: the frames that windows reach over lie below each other.
-            query, key, value = (
-                maps.unflatten(1, (-1, cut.window[0])).flatten(0, 1).flatten(1, 2) for maps in (query, key, value)
-            )
-        elif len(cut.window) != 2:
-            return None
-        attended = self.attend_natively(query, key, value, geometry, cut)
-        return None if attended is None else attended.view(shape)
-
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """Attend within windows of all kinds, outside autocast."""
         cut, maps = self._as_maps(query, key, value, geometry.window)
-        natively = self._natively(*maps, geometry, cut)
+        natively = attend_by_program(self, *maps, geometry, cut)
         if natively is not None:
             return natively.flatten(1, -3).transpose(1, 2)
         kinds = list(geometry.kinds(query.device))
@@ -226,7 +225,7 @@ class Kernel(abc.ABC):
     ) -> tuple[Tensor, Tensor]:
         """Outputs and masses of windows of one kind, by a native program if there is one."""
         of_images = len(geometry.window) == 2 and query.shape == key.shape == value.shape
-        if self._has_program and query.dtype == torch.float32 and of_images:
+        if self.has_program and query.dtype == torch.float32 and of_images:
             cut, maps = self._as_maps(query, key, value, geometry.window)
             natively = self.masses_natively(*maps, geometry, cut)
             if natively is not None:

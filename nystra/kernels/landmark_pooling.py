@@ -12,6 +12,7 @@ from nystra.functional import add
 from nystra.kernels.base import Cost, Kernel
 from nystra.programs.cpu import landmark_pooling as native
 from nystra.programs.cpu.library import usable
+from nystra.programs.pooling_plan import Plan
 from nystra.windows.cells import Cells
 from nystra.windows.geometry import WindowGeometry, WindowKind
 from nystra.windows.partition import Cut
@@ -198,17 +199,38 @@ class LandmarkPooling(Kernel):
         library = usable(query, key, value, parameters=geometry.parameters)
         if library is None:
             return None
-
-        def plan(kind: WindowKind) -> native.Plan:
-            tables = self.tables(kind, query.dtype)
-            mean = tables.mean if kind.has_bias else None
-            return native.Plan.of(tables.layout, self.near_cells(kind), mean, tables.bias, library.tile)
-
         plans = [
-            geometry.table((self, library.tile), kind, query.dtype, functools.partial(plan, kind))
+            geometry.table(
+                (self, library.tile),
+                kind,
+                query.dtype,
+                functools.partial(self._plan, kind, library.tile, biased=kind.has_bias),
+            )
             for _, kind in geometry.kinds(query.device)
         ]
         return native.attend(query, key, value, plans, self.layout(geometry.window), geometry, cut, masses=masses)
+
+    def _plan(self, kind: WindowKind, tile: int, *, biased: bool) -> Plan:
+        """Lay out the tables of a kind for programs that attend so many queries together, with a bias or without."""
+        layout, mean, bias, *_ = self.tables(kind, torch.float32)
+        if biased and mean is None:
+            mean = bias.new_zeros(1, layout.num_cells, layout.num_blocks, layout.num_ordered // layout.num_cells)
+        return Plan.of(layout, self.near_cells(kind), mean if biased else None, bias, tile)
+
+    def attend_on_gpu(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
+        """See base class."""
+        from nystra.programs.gpu import landmark_pooling as program
+
+        layout = self.layout(geometry.window)
+        kinds = [kind for _, kind in geometry.kinds(query.device)]
+        tile, biased = program.tile_of(layout), any(kind.has_bias for kind in kinds)
+        tables = geometry.table(
+            (self, "gpu", geometry.kind_counts),
+            kinds[-1],
+            torch.float32,
+            lambda: program.tables([self._plan(kind, tile, biased=biased) for kind in kinds], query.device),
+        )
+        return program.attend(query, key, value, tables, layout, geometry, cut)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, tables: "PoolingTables") -> Tensor:
         """See base class."""

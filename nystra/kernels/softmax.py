@@ -71,6 +71,16 @@ class Softmax(Kernel):
         )
         return exact.attend(query, key, value, table, geometry, cut)
 
+    def attend_on_gpu(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
+        """See base class."""
+        from nystra.programs.gpu import exact as program
+
+        *_, (_, last) = geometry.kinds(query.device)
+        tables = geometry.table(
+            (self, "gpu", geometry.kind_counts), last, torch.float32, lambda: program.tables(geometry, query.device)
+        )
+        return program.attend(query, key, value, tables, geometry, cut)
+
     def attend_sequences(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         """See base class; all tokens are alike."""
         return self.attend_all(query, key, value, geometry.sequences)

@@ -274,10 +274,13 @@ class WindowGeometry:
         """
         if self._frozen is not None and kind.split in self._frozen:
             return self._frozen[kind.split]
-        if self._tables is None or differentiated(self.parameters) or not _may_compare(kind.device):
+        if self._tables is None or differentiated(self.parameters) or not _may_compare():
             return make()
         place = (key, kind.window, kind.split, str(kind.device), dtype)
         kept = self._tables.get(place)
+        if kept is not None and kind.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            # What is recorded stays as it is, the tables also: those of the calls that have to come before.
+            return kept[1]
         # A tensor that was made in inference mode could not be used in training, to which it may be kept.
         with torch.inference_mode(mode=False), torch.no_grad():
             try:
@@ -294,10 +297,9 @@ class WindowGeometry:
         return kept[1]
 
 
-def _may_compare(device: torch.device) -> bool:
-    """Whether values may decide what is computed: not where operations are traced, or recorded for a GPU."""
-    recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    return not (recorded or torch.compiler.is_compiling() or is_recorded())
+def _may_compare() -> bool:
+    """Whether values may decide what is computed: not where operations are traced."""
+    return not (torch.compiler.is_compiling() or is_recorded())
 
 
 def _runs(window: int, count: int, shift: int) -> list[tuple[slice, int | None]]:

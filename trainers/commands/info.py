@@ -12,6 +12,7 @@ import torch
 
 from glmha.shared.released.locate import locate
 from nystra.programs.cpu.library import load, object_file, threads
+from nystra.programs.gpu import availability
 from trainers.errors import printable
 from trainers.networks import load_network
 from trainers.runs.cards import make_card
@@ -90,4 +91,5 @@ def describe() -> dict[str, str]:
         "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
         "native programs": phrase if library is None else f"{path}, threads: {threads(library)}",
+        "programs for CUDA": availability.phrase(),
     }

@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from glmha.attention.performer import PerformerChannelAttention
 from glmha.attention.reformer import ReformerChannelAttention
-from nystra.programs.cpu.library import plain_torch
+from nystra.programs.operators import plain_torch
 from nystra.sites.site import WindowAttention
 from trainers.runtimes.description import Description, graph_sides
 

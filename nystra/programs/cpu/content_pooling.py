@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nystra.programs.cpu.library import Operator, load
-from nystra.programs.cpu.maps import Attention, Layout, Windows, outputs_and_masses, with_dense_channels
+from nystra.programs.cpu.library import load
+from nystra.programs.cpu.maps import Attention, Windows, outputs_and_masses, with_dense_channels
+from nystra.programs.operators import Operator
+from nystra.programs.places import Layout
 from nystra.windows.clusters import splits
 from nystra.windows.geometry import WindowGeometry
 from nystra.windows.partition import Cut

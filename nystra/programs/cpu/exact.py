@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nystra.programs.cpu.library import Library, Operator, load, threads
-from nystra.programs.cpu.maps import Attention, Layout, Pair, Windows, empty_outputs, with_dense_channels
+from nystra.programs.cpu.library import Library, load, threads
+from nystra.programs.cpu.maps import Attention, Pair, Windows, empty_outputs, with_dense_channels
+from nystra.programs.operators import Operator
+from nystra.programs.places import Layout
 from nystra.windows.geometry import MASKED, WindowGeometry
 from nystra.windows.partition import Cut
 from nystra.windows.position_bias import DenseBias

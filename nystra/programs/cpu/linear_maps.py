@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nystra.programs.cpu.library import Library, Operator, load, usable
+from nystra.programs.cpu.library import Library, load, usable
+from nystra.programs.operators import Operator
 
 # Activations that the program has, in its order (`source/activations.h`).
 ACTIVATIONS = ("none", "relu", "gelu")

@@ -3,13 +3,12 @@
 import ctypes
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from nystra.windows.geometry import WindowGeometry
-from nystra.windows.partition import Cut
+from nystra.programs.places import in_frames, places
 
 Pair = ctypes.c_int64 * 2
 Sources = ctypes.POINTER(ctypes.c_int32)
@@ -61,9 +60,10 @@ class Windows(ctypes.Structure):
             frames: that a window reaches over.
         """
         sides = maps.shape[1] // frames, maps.shape[2]
-        axes = [sources(sides[axis], roll[axis], *margins[2 * axis : 2 * axis + 2]) for axis in (0, 1)]
+        numbers = [places(sides[axis], roll[axis], *margins[2 * axis : 2 * axis + 2]) for axis in (0, 1)]
         if frames > 1:
-            axes[0] = in_frames(axes[0], window[0], frames)
+            numbers[0] = in_frames(numbers[0], window[0], frames)
+        axes = [sources(axis) for axis in numbers]
         return cls(
             len(maps),
             *maps.shape[3:],
@@ -76,30 +76,6 @@ class Windows(ctypes.Structure):
             ),
             Pair(*grid),
         )
-
-
-class Layout(NamedTuple):
-    """What programs are told of geometry and cut: rows and columns, and how many frames lie below each other.
-
-    Attributes:
-        window: h and w of a window.
-        roll: see `nystra.windows.Cut`.
-        margins: see `nystra.windows.Cut`; none where there are frames.
-        grid: windows of an image along each axis.
-        frames: that a window reaches over; 1: it is of an image.
-    """
-
-    window: list[int]
-    roll: list[int]
-    margins: list[int]
-    grid: list[int]
-    frames: int
-
-    @classmethod
-    def of(cls, geometry: WindowGeometry, cut: Cut) -> "Layout":
-        """Describe maps that `nystra.kernels.Kernel.attend_natively` is given."""
-        frames = cut.window[0] if len(cut.window) == 3 else 1
-        return cls(list(cut.window[-2:]), list(cut.roll[-2:]), list(cut.margins[-4:]), list(geometry.grid[-2:]), frames)
 
 
 class Attention(ctypes.Structure):
@@ -144,22 +120,9 @@ def outputs_and_masses(query: Tensor, *arguments: Any) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def sources(side: int, roll: int, before: int, after: int) -> ctypes.Array[ctypes.c_int32]:
-    """Row (column) of a map for each that is cut, after reflection at the edges and a roll."""
-    reflected = (side - 1 - abs(side - 1 - abs(place)) for place in range(-before, side + after))
-    return (ctypes.c_int32 * (before + side + after))(*((place + roll) % side for place in reflected))
-
-
-def in_frames(rows: ctypes.Array[ctypes.c_int32], window: int, frames: int) -> ctypes.Array[ctypes.c_int32]:
-    """Rows of maps of frames below each other, window by window: those of each of its frames, from those of one."""
-    height = len(rows)
-    order = (
-        frame * height + row
-        for first in range(0, height, window)
-        for frame in range(frames)
-        for row in rows[first : first + window]
-    )
-    return (ctypes.c_int32 * (frames * height))(*order)
+def sources(numbers: tuple[int, ...]) -> ctypes.Array[ctypes.c_int32]:
+    """Numbers of rows (columns) as programs read them."""
+    return (ctypes.c_int32 * len(numbers))(*numbers)
 
 
 def with_dense_channels(maps: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def clock(monkeypatch):
         return attend(self, *inputs)
 
     # Its native program would bypass the clock.
-    monkeypatch.setattr(nystra.Softmax, "_has_program", False)
+    monkeypatch.setattr(nystra.Softmax, "has_program", False)
     monkeypatch.setattr(nystra.Softmax, "attend", slowly)
     monkeypatch.setattr(planning.clock, "seconds", lambda device: Clock.now)
 

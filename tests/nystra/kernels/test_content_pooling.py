@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from nystra import ContentPooling, LandmarkPooling, Softmax, WindowGeometry
-from nystra.programs.cpu.library import plain_torch
+from nystra.programs.operators import plain_torch
 from nystra.windows.position_bias import TableBias
 from tests.nystra.kernels.scenes import CHANNELS, HEADS, Scene
 

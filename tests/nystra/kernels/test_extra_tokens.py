@@ -19,7 +19,8 @@ from nystra import (
     WindowGeometry,
 )
 from nystra.kernels import Cost
-from nystra.programs.cpu.library import load, plain_torch
+from nystra.programs.cpu.library import load
+from nystra.programs.operators import plain_torch
 from nystra.windows.geometry import ExtraTokens
 from nystra.windows.position_bias import DenseBias, TableBias
 from tests.nystra.kernels.test_base import EXACT
@@ -137,7 +138,7 @@ def test_gradients_reach_the_bias_of_tokens_beside_the_map():
 @pytest.mark.skipif(load() is None, reason="no native programs are built for this processor")
 @pytest.mark.parametrize("bias", [None, "table", "pairs"])
 @pytest.mark.parametrize("channels", [4, 8, 17])
-@pytest.mark.parametrize("kernel", [kernel for kernel in ROUGH if kernel._has_program], ids=str)
+@pytest.mark.parametrize("kernel", [kernel for kernel in ROUGH if kernel.has_program], ids=str)
 def test_native_masses_are_those_of_plain_torch(kernel, channels, bias):
     geometry = geometry_with(2, 3, bias).maps
     tokens = 0.7 * normal(3, 3, 2, TOKENS, channels)

@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from nystra import ContentPooling, Softmax, WindowGeometry
-from nystra.programs.cpu.library import load, plain_torch
+from nystra.programs.cpu.library import load
+from nystra.programs.operators import plain_torch
 from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias
 

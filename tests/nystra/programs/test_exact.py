@@ -16,7 +16,8 @@ from torch.testing import assert_close
 from nystra import Softmax, WindowGeometry
 from nystra.hosts.swinir.network import SwinIR
 from nystra.programs.cpu import exact, library
-from nystra.programs.cpu.library import load, plain_torch
+from nystra.programs.cpu.library import load
+from nystra.programs.operators import plain_torch
 from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from nystra.hosts.layers import PointwiseConv, add_branch, mlp, natively
-from nystra.programs.cpu.library import load, plain_torch
+from nystra.programs.cpu.library import load
 from nystra.programs.cpu.linear_maps import linear_maps
+from nystra.programs.operators import plain_torch
 
 pytestmark = pytest.mark.skipif(load() is None, reason="there are no native programs here")
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from nystra import ContentPooling, LandmarkPooling, Nystrom, Softmax, WindowGeometry
 from nystra.hosts.dehazeformer.blocks import MetaWindowAttention
-from nystra.programs.cpu.library import load, plain_torch
+from nystra.programs.cpu.library import load
+from nystra.programs.operators import plain_torch
 from nystra.sites.site import WindowAttention
 from nystra.windows import Cut
 from nystra.windows.position_bias import TableBias

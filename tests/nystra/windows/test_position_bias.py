@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nystra import ContentPooling, LandmarkPooling, Softmax
-from nystra.programs.cpu.library import plain_torch
+from nystra.programs.operators import plain_torch
 from nystra.windows import WindowGeometry, WindowKind
 from nystra.windows.position_bias import DenseBias, TableBias
 

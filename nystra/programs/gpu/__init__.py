@@ -1,0 +1,1 @@
+"""Programs for graphics processors, in Triton."""
