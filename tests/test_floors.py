@@ -61,6 +61,7 @@ FLOORS = {
         monitoring
         runs
         recipes
+        reproduction
         commands
         cli
     """,

@@ -20,7 +20,8 @@ class Argument:
 
     Attributes:
         name: its name.
-        metavar: a word for its values: INT, PATH, {one,of,these}, CLASS of an object with options of its own.
+        metavar: a word for its values: INT, PATH, {one,of,these}, {NAME: TEXT}, CLASS of an object with options of its
+            own.
         default: the default as a command line would give it; None if there is none, or it is null.
         required: whether it must be given.
         description: the text of the docstring's "Args", on one line.
@@ -111,6 +112,8 @@ def _metavar(node: ast.expr, module: str) -> str:
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if outer == "Literal":
             return "{" + ",".join(str(ast.literal_eval(value)) for value in inner) + "}"
+        if outer == "dict":  # `--data.root DIR`: a name of one's own behind the option's
+            return f"{{NAME: {_metavar(inner[1], module)}}}"
         return f"[{_metavar(inner[0], module)},...]" if outer in _LISTS else "CLASS"
     name = ast.unparse(node)
     if name in _VALUES:

@@ -235,6 +235,16 @@ FUNCTION_VERBS = {
         "run_report",
         positional="paths",
     ),
+    "reproduce": FunctionVerb(
+        "the tables and figures of both papers: published beside measured here, and what measures them",
+        (
+            "lowrank reproduce",
+            "lowrank reproduce glmha-table7 --data.root Rain13K --pretrained.csa deraining.pth",
+        ),
+        "trainers.commands.reproduce.command",
+        "run_reproduce",
+        positional="names",
+    ),
     "restore": FunctionVerb(
         "restore images of any size with a checkpoint",
         (

@@ -85,6 +85,26 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Iterable[Column])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"} | {"±": "$\\pm$", "×": "$\\times$", "α": "$\\alpha$"}
+)
+
+
+def latex_table(rows: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> str:
+    """Make the same table for a paper, with the rules of the package booktabs.
+
+    Args:
+        rows: a mapping for each line.
+        columns: what is shown of them.
+    """
+    columns = list(columns)
+    lines = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
+    head, *body = (" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in lines)
+    places = "".join("r" if column.form else "l" for column in columns)
+    parts = [rf"\begin{{tabular}}{{{places}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(parts) + "\n"
+
+
 def write_results(path: Path, settings: Mapping[str, Any], results: Any) -> None:
     """Write results as JSON, with what they depend on.
 

@@ -24,6 +24,8 @@ from nystra.sites.host import WindowHost
 from tests.datamodules.files import pictures
 from tests.trainers.small_networks import swinir
 from trainers.evaluation.scores import Evaluation, ImageScore
+from trainers.reproduction.channel_tables import PublishedTable
+from trainers.reproduction.miniatures import MiniatureTable
 
 
 class Recorder:
@@ -223,7 +225,9 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("analyze.warm_start", read_modules=lambda *_: modules, _start=lambda *_: Convolution())
     replace("analyze.warm_start", _fit=nothing, _error=lambda *_: torch.rand(()).item())
     patch.setattr(torch, "manual_seed", recorder("manual_seed", torch.manual_seed))
-    replace("analyze.complexity", _count=lambda *_: Complexity(1, 1, 1, 1))
+    patch.setattr(PublishedTable, "cost", lambda *_: Complexity(1, 1, 1, 1))
+    miniature = MiniatureTable("mini", "mini", "dB", ())
+    replace("reproduce.command", run_channel_table=lambda *_: miniature, run_jobs=lambda jobs: list(jobs))
     command = import_module("trainers.commands.compare.command")
     replace("compare.command", build_variants=lambda *_: {command.RELEASED: swinir()}, _samples=some_samples)
     replace("compare.command", interleaved_medians=lambda calls, **_: dict.fromkeys(calls, 1.0))

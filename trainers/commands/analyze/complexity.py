@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from datamodules.files.atomic import atomic_file
-from glmha.complexity import Complexity, count
-from trainers.commands.analyze.published_tables import NOTES, TABLES, PublishedRow, PublishedTable
+from glmha.complexity import Complexity
+from trainers.reproduction.channel_tables import COSTS, NOTES, PublishedTable
 
 
 def analyze_complexity(tables: Sequence[int] = (), *, output: Path | None = None) -> dict[str, list[dict]]:
@@ -28,17 +27,17 @@ def analyze_complexity(tables: Sequence[int] = (), *, output: Path | None = None
     Raises:
         ValueError: if the paper has no such table of costs.
     """
-    numbers = tables or list(TABLES)
+    numbers = tables or list(COSTS)
     for number in numbers:
-        if number not in TABLES:
-            raise ValueError(f"tables ({number}) must be of {', '.join(map(str, TABLES))}: they have columns of costs")
+        if number not in COSTS:
+            raise ValueError(f"tables ({number}) must be of {', '.join(map(str, COSTS))}: they have columns of costs")
     console = Console(markup=False, emoji=False)
     results = {}
     for number in numbers:
-        published = TABLES[number]
-        counts = [_count(published, row) for row in published.rows]
+        published = COSTS[number]
+        counts = [published.cost(row) for row in published.rows]
         console.print(_cost_table(published, counts))
-        results[published.title] = [
+        results[published.heading] = [
             {
                 "method": row.method,
                 "published": {"gmacs": row.gmacs, "parameters_millions": row.parameters},
@@ -54,15 +53,9 @@ def analyze_complexity(tables: Sequence[int] = (), *, output: Path | None = None
     return results
 
 
-def _count(published: PublishedTable, row: PublishedRow) -> Complexity:
-    with torch.device("meta"):
-        net = published.host(attention=row.attention)
-    return count(net, *published.shapes)
-
-
 def _cost_table(published: PublishedTable, counts: list[Complexity]) -> Table:
     # Four counts and their changes are to fit in 80 columns.
-    result = Table(title=published.title, box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    result = Table(title=published.heading, box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
     result.add_column("", no_wrap=True)
     for column in ("paper G", "layers G", "products G", "here G", "paper M", "M"):
         result.add_column(column, justify="right", no_wrap=True)

@@ -1,6 +1,7 @@
 """The demonstration's learned part: GLMHA and its full-attention twin learn to remove rain, under one budget."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,25 +82,10 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
     nets: dict[str, nn.Module] = {}
     for name, recipe in RECIPES.items():
         console.print(f"{name}: {steps} steps from scratch, {recipe}")
-        folder = fit(
-            [
-                f"--config={recipe}",
-                f"--trainer.max_steps={steps}",
-                # In a few minutes more steps of smaller batches learn more than fewer of the recipe's.
-                f"--data.batch_size={BATCH}",
-                f"--data.epoch_length={BATCH * steps}",
-                f"--model.scheduler.init_args.T_max={steps}",
-                f"--trainer.logger.init_args.save_dir={output}",
-                f"--trainer.logger.init_args.name={name}",
-                # The recipe's first validation would come after the last step: one epoch, and one at its end.
-                "--trainer.check_val_every_n_epoch=1",
-            ]
-        )
-        nets[name] = load_pretrained(next(folder.glob("**/last.ckpt")))
+        nets[name] = train(recipe, name, output, steps)
     data = DemoDataModule()
     data.setup("test")
-    loaders = data.test_dataloader()
-    batches = [batch for loader in (loaders if isinstance(loaders, list) else [loaders]) for batch in loader]
+    batches = [batch for loader in data.test_dataloader() for batch in loader]
     results = {"input": [batch["input"][0] for batch in batches]}
     for name, net in nets.items():
         results[name] = [restore(net, image, tile=None, overlap=0) for image in results["input"]]
@@ -124,6 +110,34 @@ def run_learned_demo(output: Path = Path("logs/demo/learned"), *, steps: int = 2
         f"network in bfloat16 instead of float32, middle {BFLOAT16_SIDE}×{BFLOAT16_SIDE} pixels: {changes}",
         f"pictures side by side: {output / 'comparison.png'}\nfigures: {output / 'metrics.json'}",
     )
+
+
+def train(recipe: str, name: str, output: Path, steps: int, options: Sequence[str] = ()) -> nn.Module:
+    """Train one of the small networks and load it.
+
+    Args:
+        recipe: of the network.
+        name: of its log folder.
+        output: folder for that.
+        steps: of training.
+        options: further ones of `lowrank fit`, which come first.
+    """
+    folder = fit(
+        [
+            f"--config={recipe}",
+            f"--trainer.max_steps={steps}",
+            # In a few minutes more steps of smaller batches learn more than fewer of the recipe's.
+            f"--data.batch_size={BATCH}",
+            f"--data.epoch_length={BATCH * steps}",
+            f"--model.scheduler.init_args.T_max={steps}",
+            f"--trainer.logger.init_args.save_dir={output}",
+            f"--trainer.logger.init_args.name={name}",
+            # The recipe's first validation would come after the last step: one epoch, and one at its end.
+            "--trainer.check_val_every_n_epoch=1",
+            *options,
+        ]
+    )
+    return load_pretrained(next(folder.glob("**/last.ckpt")))
 
 
 def score(images: list[Tensor], targets: list[Tensor]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The demonstration's spectral part: GLMHA and its full-attention twin learn 31 bands from RGB, under one budget."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,20 +86,7 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
     nets: dict[str, nn.Module] = {}
     for name, recipe in RECIPES.items():
         console.print(f"{name}: {steps} steps from scratch, {recipe}")
-        folder = fit(
-            [
-                f"--config={recipe}",
-                f"--trainer.max_steps={steps}",
-                # One epoch, and one validation at its end.
-                f"--data.batch_size={BATCH}",
-                f"--data.epoch_length={BATCH * steps}",
-                f"--model.scheduler.init_args.total={steps}",
-                f"--model.scheduler.init_args.warmup={steps // 15}",
-                f"--trainer.logger.init_args.save_dir={output}",
-                f"--trainer.logger.init_args.name={name}",
-            ]
-        )
-        nets[name] = load_pretrained(next(folder.glob("**/last.ckpt")))
+        nets[name] = train(recipe, name, output, steps)
     data = SpectralDemoDataModule()
     data.setup("test")
     batches = [batch for loader in data.test_dataloader() for batch in loader]
@@ -124,6 +112,33 @@ def run_spectral_demo(output: Path = Path("logs/demo/spectral"), *, steps: int =
         results_table(title, labelled({name: asdict(row) for name, row in rows.items()}), COLUMNS),
         f"spectra of some pixels: {output / 'spectra.png'}\nfigures: {output / 'metrics.json'}",
     )
+
+
+def train(recipe: str, name: str, output: Path, steps: int, options: Sequence[str] = ()) -> nn.Module:
+    """Train one of the small networks and load it.
+
+    Args:
+        recipe: of the network.
+        name: of its log folder.
+        output: folder for that.
+        steps: of training.
+        options: further ones of `lowrank fit`, which come first.
+    """
+    folder = fit(
+        [
+            f"--config={recipe}",
+            f"--trainer.max_steps={steps}",
+            # One epoch, and one validation at its end.
+            f"--data.batch_size={BATCH}",
+            f"--data.epoch_length={BATCH * steps}",
+            f"--model.scheduler.init_args.total={steps}",
+            f"--model.scheduler.init_args.warmup={steps // 15}",
+            f"--trainer.logger.init_args.save_dir={output}",
+            f"--trainer.logger.init_args.name={name}",
+            *options,
+        ]
+    )
+    return load_pretrained(next(folder.glob("**/last.ckpt")))
 
 
 def fit_linear_map(data: SpectralDemoDataModule) -> Tensor:

@@ -1,6 +1,7 @@
 """The demonstration's training-free part: a miniature SwinIR, trained for a minute, under other kernels."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -80,8 +81,8 @@ def run_substitution_demo(output: Path = Path("logs/demo/substitution"), *, step
     return summary(figures, data, net, steps, output)
 
 
-def train_miniature(output: Path, steps: int) -> Path:
-    """Train the miniature, logging below a folder; returns its last checkpoint."""
+def train_miniature(output: Path, steps: int, options: Sequence[str] = ()) -> Path:
+    """Train the miniature, logging below a folder, with further options of `lowrank fit`; returns its checkpoint."""
     console = Console(markup=False, emoji=False)
     console.print(f"SwinIR, a miniature: {steps} steps from scratch, {RECIPE}")
     folder = fit(
@@ -94,6 +95,7 @@ def train_miniature(output: Path, steps: int) -> Path:
             "--trainer.logger.init_args.name=SwinIR",
             # Trained on the noise that it is tested on, whatever the recipe says.
             f"--data.degradation.init_args.sigma={[SIGMA, SIGMA]}",
+            *options,
         ]
     )
     return next(folder.glob("**/last.ckpt"))

@@ -1,0 +1,1 @@
+"""`lowrank reproduce`: the papers' tables and figures, published beside measured."""

@@ -1,0 +1,1 @@
+"""What the two papers published, as data, and the commands that measure the same here."""
