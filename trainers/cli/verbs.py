@@ -239,7 +239,7 @@ FUNCTION_VERBS = {
         "the tables and figures of both papers: published beside measured here, and what measures them",
         (
             "lowrank reproduce",
-            "lowrank reproduce glmha-table7 --data.root Rain13K --pretrained.csa deraining.pth",
+            "lowrank reproduce glmha-table7 --data.root Rain13K --plan",
         ),
         "trainers.commands.reproduce.command",
         "run_reproduce",

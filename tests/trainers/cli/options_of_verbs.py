@@ -240,6 +240,22 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "port": {"paths": [], "serve": "first", "port": 1},
         },
     ),
+    "reproduce": (
+        {"names": ["glmha-table7"]},
+        {
+            "names": {"names": ["glmha-table8"]},
+            "data": {"plan": True, "data": {"root": "RAIN"}},
+            "pretrained": {"pretrained": {"csa": "net.pth"}},
+            "plan": {"plan": True},
+            "run": {"run": True},
+            "job": {"job": 2},
+            "changes": {"changes": "nowhere.yaml"},
+            "scale": {"scale": "mini"},
+            "seeds": {"seeds": 2},
+            "steps": {"steps": 2},
+            "output": {"output": "other"},
+        },
+    ),
     "restore": (
         {"images": ["in/a.png"], "pretrained": "net.pth", "output": "out", "tile": 16, "overlap": 4, "device": "cpu"},
         {
@@ -289,6 +305,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("restore", "exif"): {"images": ["camera.jpg"]},
     ("restore", "overwrite"): {"output": "full"},
     ("restore", "quality"): {"format": "jpg"},
+    ("reproduce", "data"): {"plan": True},
     ("score", "metrics"): {"protocol": None, "metrics": [SSIM()]},
     ("score", "scale"): {"protocol": "super_resolution", "scale": 3},
 }

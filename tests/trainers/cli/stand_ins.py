@@ -25,7 +25,7 @@ from tests.datamodules.files import pictures
 from tests.trainers.small_networks import swinir
 from trainers.evaluation.scores import Evaluation, ImageScore
 from trainers.reproduction.channel_tables import PublishedTable
-from trainers.reproduction.miniatures import MiniatureTable
+from trainers.reproduction.miniatures import MiniatureRow, MiniatureTable
 
 
 class Recorder:
@@ -226,7 +226,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("analyze.warm_start", _fit=nothing, _error=lambda *_: torch.rand(()).item())
     patch.setattr(torch, "manual_seed", recorder("manual_seed", torch.manual_seed))
     patch.setattr(PublishedTable, "cost", lambda *_: Complexity(1, 1, 1, 1))
-    miniature = MiniatureTable("mini", "mini", "dB", ())
+    miniature = MiniatureTable("mini", "mini", "dB", (MiniatureRow("csa", 1.0, 1.0, (1.0, 2.0)),))
     replace("reproduce.command", run_channel_table=lambda *_: miniature, run_jobs=lambda jobs: list(jobs))
     command = import_module("trainers.commands.compare.command")
     replace("compare.command", build_variants=lambda *_: {command.RELEASED: swinir()}, _samples=some_samples)

@@ -18,7 +18,7 @@ from tests.trainers.cli.options_of_verbs import BESIDE, OPTIONS
 from trainers.cli.verbs import FUNCTION_VERBS
 
 # What is printed is all that these verbs do.
-PRINTING = ("analyze complexity", "data", "diff", "info", "models", "recipes", "runs")
+PRINTING = ("analyze complexity", "data", "diff", "info", "models", "recipes", "reproduce", "runs")
 PATHS = (
     *("images", "output", "pretrained", "source", "queries", "figure", "checkpoint", "modules", "folders", "results"),
     *("paths", "serve"),

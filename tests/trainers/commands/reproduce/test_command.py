@@ -1,12 +1,14 @@
 """`lowrank reproduce` lists, prints, plans and refuses; miniatures are trained once."""
 
 import dataclasses
+import functools
 import json
 
 import pytest
 import torch
 from torch import nn
 
+from datamodules import DemoDataModule
 from trainers.cli.main import main
 from trainers.commands.reproduce import miniature
 from trainers.reproduction.items import ITEMS
@@ -78,8 +80,9 @@ def test_a_miniature_trains_every_row_once_with_the_same_seeds(tmp_path, capsys,
         trained.append((output.name, name, next(word for word in options if word.startswith("--data.seed"))))
         return Brighter(0.01 * len(trained))
 
-    monkeypatch.setitem(miniature.SETTINGS, 8, dataclasses.replace(miniature.RAIN, train=train))
-    monkeypatch.setitem(miniature.SETTINGS, 9, dataclasses.replace(miniature.RAIN, train=train))
+    data = functools.partial(DemoDataModule, eval_size=16)
+    for number in (8, 9):
+        monkeypatch.setitem(miniature.SETTINGS, number, dataclasses.replace(miniature.RAIN, train=train, data=data))
     command = ["reproduce", "--scale=mini", "--steps=1", f"--output={tmp_path}"]
     assert main([*command, "--seeds=1", "glmha-table8"]) == 0
     assert len(trained) == 5
