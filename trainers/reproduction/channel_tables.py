@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +88,7 @@ class Host:
         hours: of one training, rough: its multiply-adds, forwards and backwards, at 5e12 a second.
     """
 
-    make: functools.partial[nn.Module]
+    make: Callable[..., nn.Module]
     shapes: tuple[tuple[int, ...], ...]
     training: str
     evaluation: str
@@ -179,7 +179,7 @@ _RGB = ((1, 3, 256, 256),)
 _CASSI = ((1, 28, 256, 256), (1, 28, 256, 256 + 2 * 27))
 
 MST_PLUS_PLUS = Host(
-    functools.partial(glmha.MSTPlusPlus),
+    glmha.MSTPlusPlus,
     _RGB,
     "glmha/mst_plus_plus_ntire.yaml",
     "eval/ntire2022.yaml",
@@ -199,7 +199,7 @@ MST_L = Host(
     7,
 )
 GOPRO = Host(
-    functools.partial(glmha.Restormer),
+    glmha.Restormer,
     _RGB,
     "glmha/restormer_gopro.yaml",
     "eval/gopro.yaml",
@@ -210,7 +210,7 @@ GOPRO = Host(
     {"data.test_sets": "[GoPro]"},
 )
 RAIN13K = Host(
-    functools.partial(glmha.Restormer),
+    glmha.Restormer,
     _RGB,
     "glmha/restormer_rain13k.yaml",
     "eval/rain13k.yaml",

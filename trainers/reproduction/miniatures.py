@@ -57,7 +57,7 @@ class MiniatureTable:
     def results(self) -> list[Mapping[str, Any]]:
         """A mapping for each row, of the columns' keys and the values of the seeds."""
         first = self.rows[0].values
-        rows = []
+        rows: list[Mapping[str, Any]] = []
         for row in self.rows:
             differences = [value - reference for value, reference in zip(row.values, first, strict=True)]
             several = len(row.values) > 1
