@@ -238,10 +238,13 @@ class WindowGeometry:
         ]
         kinds = [kind for _, kind in self.kinds(windows[0].device)]
         results = []
+        # Without this number, or of parts that are not contiguous, `torch.export` takes one image for another case.
+        # The exporter to ONNX takes the number for -1.
+        images = windows[0].shape[0] if torch.compiler.is_exporting() else -1
         for number, runs in enumerate(product(*cuts)):
             which = (slice(None), *(place for place, _ in runs))
-            parts = [tensor[which].flatten(0, len(cuts)) for tensor in windows]
-            results.append(function(kinds[number], *parts).unflatten(0, (-1, *(side for _, side in runs))))
+            parts = [tensor[which].contiguous().flatten(0, len(cuts)) for tensor in windows]
+            results.append(function(kinds[number], *parts).unflatten(0, (images, *(side for _, side in runs))))
         for axis, cut in reversed(list(enumerate(cuts, 1))):
             results = [torch.cat(results[i : i + len(cut)], axis) for i in range(0, len(results), len(cut))]
         return results[0]

@@ -7,6 +7,8 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor
 
+from glmha.shared.graphs import is_recorded
+
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
@@ -95,6 +97,7 @@ class Cut:
         if any(self.roll):
             features = features.roll(self.roll, list(range(1, axes + 1)))
         for axis, (before, side) in enumerate(zip(self.margins[::2], self.size, strict=True)):
-            if side != features.shape[1 + axis]:
+            # In a graph for all sizes margins of 0 stand for others.
+            if side != features.shape[1 + axis] or (is_recorded() and any(self.margins)):
                 features = features.narrow(1 + axis, before, side)
         return features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -13,6 +14,7 @@ from glmha.hosts.mst import MST, RGBMST
 from glmha.hosts.mst_plus_plus import CassiMSTPlusPlus
 from glmha.shared.image_network import image_rules
 from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.uformer.network import LEVELS, Uformer
 from nystra.sites import attention_record
 from nystra.sites.host import WindowHost
 from nystra.sites.site import sites_of
@@ -21,7 +23,12 @@ from trainers.evaluation.provenance import versions
 KEY = "lowrank"
 """Key of the description in a file's own metadata."""
 
+GraphFormat = Literal["torch-export", "onnx", "openvino", "aot"]
 Precision = Literal["float32", "float16", "bfloat16"]
+
+
+COARSEST: dict[type[WindowHost], int] = {Uformer: 2**LEVELS, DehazeFormer: 4}
+"""Pixels of the image along one token of the coarsest map, where there are several maps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +60,20 @@ class Description:
     versions: dict[str, str]
 
     @classmethod
-    def of(cls, net: nn.Module, *, size: tuple[int, int] | None, precision: Precision, pad: bool) -> Description:
+    def of(
+        cls, net: nn.Module, *, format: GraphFormat, size: tuple[int, int] | None, precision: Precision, pad: bool
+    ) -> Description:
         """Describe the graph of a network.
 
         Args:
             net: one of the hosts.
+            format: of its file.
             size: the only height and width of the images; None: any.
             precision: in which the graph computes.
             pad: whether the graph pads images of other sizes.
         """
         rules = image_rules(net)
-        multiple, least = graph_sides(net)
+        multiple, least = graph_sides(net, format, size)
         return cls(
             family=type(net).__name__,
             attention=_attention(net),
@@ -109,19 +119,28 @@ def _pair(values: Any, kind: Any) -> tuple[Any, Any]:
     return first, second
 
 
-def graph_sides(net: nn.Module) -> tuple[int, int]:
+def graph_sides(net: nn.Module, format: GraphFormat, size: tuple[int, int] | None) -> tuple[int, int]:
     """Multiple and smallest of the sides of images that one graph of a network serves.
 
-    A network that pads by itself does so by amounts that depend on the size. In a graph all windows are whole, and each
-    axis has two of them at least, so that shifted windows are of the same kinds at every size.
+    Each axis has two windows at least, so that shifted windows are of the same kinds at every size. `torch.export`
+    takes a number that may be 1 for another kind: beside the last window it needs two others. It cannot prove what
+    padding adds, either: there the maps of DehazeFormer are whole.
+
+    Args:
+        net: one of the hosts.
+        format: of the graph's file.
+        size: the only height and width; None: any.
     """
     multiple = image_rules(net).size_multiple
-    if isinstance(net, WindowHost):
-        windows = [side for site in sites_of(net).values() for side in site.window_size]
-        if isinstance(net, DehazeFormer):
-            windows = [4 * side for side in windows]
-        multiple = max([multiple, *windows])
-    return multiple, 2 * multiple
+    if size is not None or not isinstance(net, WindowHost):
+        return multiple, multiple if size else 2 * multiple
+    program = format in ("torch-export", "aot")
+    if isinstance(net, DehazeFormer) and not program:
+        # It reflects the maps of each level by itself, by less than they are long.
+        return multiple, 4 * max(net.window_size, 3)
+    windows = {side for site in sites_of(net).values() for side in site.window_size} | {net.window_size}
+    multiple = math.lcm(multiple, *(COARSEST.get(type(net), 1) * side for side in windows))
+    return multiple, (3 if program else 2) * multiple
 
 
 def _channels(net: nn.Module) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import nn
 
 from datamodules.files.atomic import atomic_file
+from glmha.shared.image_network import image_rules
 from trainers.networks import load_network
-from trainers.runtimes.description import KEY, Description, Precision
+from trainers.runtimes.description import KEY, Description, GraphFormat, Precision
 from trainers.runtimes.graph import (
     ImageGraph,
     checked_sizes,
@@ -26,8 +27,6 @@ from trainers.runtimes.graph import (
 )
 from trainers.runtimes.running import EXTRA_FILE, read_graph, require_libraries
 
-GraphFormat = Literal["torch-export", "onnx", "openvino", "aot"]
-
 SUFFIXES: dict[GraphFormat, str] = {"torch-export": ".pt2", "onnx": ".onnx", "openvino": ".xml", "aot": ".pt2"}
 """Of the files of each format."""
 
@@ -35,7 +34,7 @@ TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "float16": 1e-2, "bfloat1
 """Largest difference from the network in float32, as a part of its output's range, by the graph's precision."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ExportedGraph:
     """A written graph.
 
@@ -84,7 +83,8 @@ def export(
         size: the only height and width of the images; None: any.
         precision: in which it computes; as far as the runtime can. OpenVINO keeps weights in float16, and computes in
             bfloat16 where `lowrank restore` runs it.
-        pad: whether the graph itself pads images of other sizes, by reflection, and crops its result.
+        pad: whether the graph itself pads images of other sizes, by reflection, and crops its result; of torch-export
+            and aot with `size` alone.
         freeze_bias: whether tables of position bias and masks are constants of the graph; else it computes them of the
             checkpoint's parameters, and the file is smaller where windows are large.
 
@@ -106,21 +106,24 @@ def export(
     chosen = _chosen_format(format, output)
     require_libraries(*{"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}.get(chosen, ()))
     host = net if isinstance(net, nn.Module) else load_network(Path(net), argument="net")
-    description = Description.of(host, size=size, precision=precision, pad=pad)
-    multiple = description.size_multiple
+    description = Description.of(host, format=chosen, size=size, precision=precision, pad=pad)
+    rules = image_rules(host)
     if size is None:
-        refuse_many_sizes(host)
-    elif any(side < 1 or side % multiple for side in size):
-        raise ValueError(f"size ({size[0]}×{size[1]}) must be of multiples of {multiple}; or add padding (pad)")
+        refuse_many_sizes(host, chosen, pad=pad)
+    elif any(side < 1 or not (pad or rules.fits(side)) for side in size):
+        raise ValueError(
+            f"size ({size[0]}×{size[1]}) must be of multiples of {rules.size_multiple} that the network takes; "
+            "or add padding (pad)"
+        )
     # OpenVINO converts precisions by itself.
     inside: Precision = "float32" if chosen == "openvino" else precision
-    graph = ImageGraph(host, Description.of(host, size=size, precision=inside, pad=pad), freeze=freeze_bias)
+    graph = ImageGraph(host, dataclasses.replace(description, precision=inside), format=chosen, freeze=freeze_bias)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=output.parent) as folder:
         written = Path(folder) / output.name
         try:
             WRITERS[chosen](graph, description, written)
-            difference = _difference(host, description, _loader(chosen)(written))
+            difference = _difference(host, description, chosen, _loader(chosen)(written))
         except (ImportError, OSError, MemoryError, ValueError):
             raise
         except Exception as error:
@@ -153,7 +156,12 @@ def _chosen_format(format: GraphFormat | None, output: Path) -> GraphFormat:
     return format
 
 
-def _difference(net: nn.Module, description: Description, run: Callable[[torch.Tensor], torch.Tensor]) -> float:
+def _difference(
+    net: nn.Module,
+    description: Description,
+    format: GraphFormat,
+    run: Callable[[torch.Tensor], torch.Tensor],
+) -> float:
     """Largest difference between a graph and a network, as a part of the range of the network's outputs."""
     differences = []
     training = net.training
@@ -163,7 +171,7 @@ def _difference(net: nn.Module, description: Description, run: Callable[[torch.T
         image = sample(description, (size[0], size[1]), count, seed)
         with torch.no_grad():
             # Of a padding graph the network in the graph's own frame is the reference: it takes no other sizes.
-            expected = restore_padded(net, description, image.to(parameter)).float().cpu()
+            expected = restore_padded(net, description, format, image.to(parameter)).float().cpu()
         found = run(image)
         if found.shape != expected.shape:
             raise ValueError(f"the graph gives images of shape {tuple(found.shape)}, not {tuple(expected.shape)}")

@@ -17,7 +17,7 @@ from glmha.attention.performer import PerformerChannelAttention
 from glmha.attention.reformer import ReformerChannelAttention
 from nystra.programs.operators import plain_torch
 from nystra.sites.site import WindowAttention
-from trainers.runtimes.description import Description, graph_sides
+from trainers.runtimes.description import Description, GraphFormat, graph_sides
 
 # Names of the graph's input and output.
 INPUT, OUTPUT = "image", "restored"
@@ -31,13 +31,14 @@ class ImageGraph(nn.Module):
     Args:
         net: one of the hosts; left as it is.
         description: of the graph.
+        format: of its file.
         freeze: whether tables of position bias and masks are constants; else they are computed of parameters.
     """
 
-    def __init__(self, net: nn.Module, description: Description, *, freeze: bool) -> None:
+    def __init__(self, net: nn.Module, description: Description, *, format: GraphFormat, freeze: bool) -> None:
         super().__init__()
-        self.multiple, self.least = graph_sides(net)
-        self.pads = description.size_multiple < self.multiple
+        self.multiple, self.least = graph_sides(net, format, description.size)
+        self.pads = description.least < self.least
         self.scale = description.scale
         self.dtype = getattr(torch, description.precision)
         self.net = copy.deepcopy(net).to(self.dtype)
@@ -55,18 +56,18 @@ class ImageGraph(nn.Module):
         height, width = image.shape[2:]
         if self.pads:
             image = padded(padded(image, 2, self.multiple, self.least), 3, self.multiple, self.least)
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() and self.multiple > 1:
             # Sides are multiples by their shape: or every later size would have to be shown to be whole, in minutes.
-            whole = (-1, self.multiple)
-            image = image.unflatten(3, whole).unflatten(2, whole).flatten(4, 5).flatten(2, 3)
+            rows, columns = (side // self.multiple * self.multiple for side in image.shape[2:])
+            image = image[:, :, :rows, :columns]
         restored = self.net(image.to(self.dtype)).float()
         return restored[:, :, : height * self.scale, : width * self.scale] if self.pads else restored
 
 
-def restore_padded(net: nn.Module, description: Description, image: Tensor) -> Tensor:
-    """Restore images by a network itself, padded as a graph of this description pads them."""
-    multiple, least = graph_sides(net)
-    if description.size_multiple == multiple:
+def restore_padded(net: nn.Module, description: Description, format: GraphFormat, image: Tensor) -> Tensor:
+    """Restore images by a network itself, padded as a graph of this description and format pads them."""
+    multiple, least = graph_sides(net, format, description.size)
+    if description.least == least:
         return net(image)
     height, width = image.shape[2:]
     restored = net(padded(padded(image, 2, multiple, least), 3, multiple, least))
@@ -76,7 +77,7 @@ def restore_padded(net: nn.Module, description: Description, image: Tensor) -> T
 def padded(image: Tensor, axis: int, multiple: int, least: int) -> Tensor:
     """Mirror images at the bottom or right, to and fro, until that side is a multiple and as large as the least."""
     side = image.shape[axis]
-    until = _at_least((side + multiple - 1) // multiple * multiple, least)
+    until = multiple * _at_least((side + multiple - 1) // multiple, -(-least // multiple))
     places = torch.arange(until, device=image.device) % _at_least(2 * side - 2, 1)
     return image.index_select(axis, torch.minimum(places, 2 * side - 2 - places).abs())
 
@@ -86,12 +87,17 @@ def _at_least(number: int | Tensor, least: int) -> Any:
     return number.clamp_min(least) if isinstance(number, Tensor) else torch.sym_max(number, least)
 
 
-def refuse_many_sizes(net: nn.Module) -> None:
-    """Refuse a network whose graph is for images of one size.
+def refuse_many_sizes(net: nn.Module, format: GraphFormat, *, pad: bool) -> None:
+    """Refuse a graph that can only be for images of one size.
 
     Raises:
-        ValueError: naming the module.
+        ValueError: naming the module, or the format.
     """
+    if pad and format in ("torch-export", "aot"):
+        raise ValueError(
+            f"pad (true) must be false for {format} at any size, where torch.export cannot prove what padding adds: "
+            "lowrank restore pads to what the file states; or give size"
+        )
     for name, module in net.named_modules():
         if isinstance(module, PerformerChannelAttention | ReformerChannelAttention):
             raise ValueError(
@@ -111,9 +117,7 @@ def record_program(graph: ImageGraph, description: Description) -> ExportedProgr
 
 
 def _dimension(name: str, description: Description) -> Dim:
-    multiple = description.size_multiple
-    side = Dim(name, min=max(description.least // multiple, 2))
-    return side if multiple == 1 else multiple * side
+    return description.size_multiple * Dim(name, min=description.least // description.size_multiple)
 
 
 def record_onnx(graph: ImageGraph, description: Description, path: Path) -> None:
@@ -146,8 +150,9 @@ def recorded_size(description: Description) -> tuple[int, int]:
     if description.size is not None:
         return description.size
     multiple = description.size_multiple
-    least = description.least if multiple > 1 else 16
-    return least + multiple, least + 2 * multiple
+    least = max(description.least, 16)
+    # Of a network that pads by itself no side of a map is whole, so that padding is recorded.
+    return (least + 2, least + 11) if multiple == 1 else (least + multiple, least + 2 * multiple)
 
 
 def checked_sizes(description: Description) -> list[tuple[int, int, int]]:
@@ -155,7 +160,7 @@ def checked_sizes(description: Description) -> list[tuple[int, int, int]]:
     if description.size is not None:
         return [(1, *description.size)] * 2
     multiple = description.size_multiple
-    least = description.least if multiple > 1 else 13
+    least = max(description.least, 13)
     return [(1, least, least + multiple), (2, least + 3 * multiple, least)]
 
 

@@ -152,7 +152,8 @@ class Attention(nn.Module):
             return 0, 0
         window = self.attn.window_size[axis]
         shift = window // 2 if self.shifted else 0
-        return shift, -(side + shift) % window
+        # As a number of windows: symbolic sides are then known to be whole.
+        return shift, (side + shift + window - 1) // window * window - side - shift
 
     def reach(self, axis: int, side: int) -> int:
         """Largest number of tokens by which reflection extends a side of the features."""

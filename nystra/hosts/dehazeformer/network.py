@@ -162,7 +162,8 @@ class DehazeFormer(WindowHost):
         height, width = image.shape[2:]
         if not is_recorded():
             self.check_size(height, width)
-        x = F.pad(image, (0, -width % 4, 0, -height % 4), mode="reflect") if height % 4 or width % 4 else image
+        below, right = ((side + 3) // 4 * 4 - side for side in (height, width))
+        x = F.pad(image, (0, right, 0, below), mode="reflect") if is_recorded() or below or right else image
         x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
         # Again: strides of a batch of one image can count as channels last and still lead to other features.
         level1 = self.layer1(x.contiguous(memory_format=torch.channels_last))

@@ -9,7 +9,7 @@ import torch
 import trainers
 from tests.trainers.runtimes.networks import CHANNEL, KERNELS, ONE_SIZE, make
 from trainers.runtimes import export as module
-from trainers.runtimes.description import KEY, Description
+from trainers.runtimes.description import KEY, Description, graph_sides
 from trainers.runtimes.graph import checked_sizes, recorded_size, sample
 from trainers.runtimes.running import load_graph
 
@@ -61,10 +61,19 @@ def test_every_network_is_written_with_every_attention(host, attention, format, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("host", "attention"), [("Restormer", "GLMHA"), ("MST++", "CSA"), ("SwinIR", "LandmarkPooling")]
+    ("host", "attention", "options"),
+    [
+        ("Restormer", "GLMHA", {}),
+        ("MST++", "CSA", {}),
+        ("MST++", "GLMHA", {"pad": True, "size": (13, 20)}),
+        ("SwinIR", "LandmarkPooling", {}),
+        ("SwinIR", "Nystrom", {}),
+        ("Uformer", "Softmax", {}),
+        ("DehazeFormer", "Softmax", {}),
+    ],
 )
-def test_a_program_of_torch_takes_every_size(host, attention, tmp_path):
-    assert exported(make(host, attention), tmp_path, "torch-export").difference <= 1e-5
+def test_a_program_of_torch_takes_every_size(host, attention, options, tmp_path):
+    assert exported(make(host, attention), tmp_path, "torch-export", **options).difference <= 1e-5
 
 
 @pytest.mark.slow
@@ -105,8 +114,9 @@ def test_a_missing_library_is_named(library, tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"format": "onnx"}, "must end in .onnx"),
-        ({"size": (63, 64)}, "must be of multiples of 8"),
+        ({"size": (63, 64)}, "must be of multiples of 8 that the network takes; or add padding"),
         ({"format": "tflite"}, "must be one of torch-export"),
+        ({"pad": True}, "lowrank restore pads to what the file states; or give size"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, tmp_path):
@@ -116,19 +126,43 @@ def test_options_that_do_not_fit_are_refused(options, message, tmp_path):
 
 @pytest.mark.parametrize(("host", "attention"), EVERY)
 def test_a_description_tells_of_the_network(host, attention):
-    description = Description.of(make(host, attention), size=None, precision="float32", pad=False)
+    description = Description.of(make(host, attention), format="onnx", size=None, precision="float32", pad=False)
     assert Description.decoded(description.encoded()) == description
     assert description.least >= 2 * description.size_multiple
+    program = Description.of(make(host, attention), format="torch-export", size=None, precision="float32", pad=False)
+    assert program.least >= description.least
     assert all(side % description.size_multiple == 0 for size in checked_sizes(description) for side in size[1:])
     if attention not in ("CSA", "Softmax"):
         assert "class" in json.dumps(description.attention)
 
 
 @pytest.mark.parametrize(
+    ("host", "window", "format", "size", "expected"),
+    [
+        ("SwinIR", 8, "onnx", None, (8, 16)),
+        ("SwinIR", 12, "onnx", None, (12, 24)),
+        ("SwinIR", 8, "torch-export", None, (8, 24)),
+        ("SwinIR", 8, "onnx", (20, 30), (1, 1)),
+        ("Uformer", 4, "openvino", None, (64, 128)),
+        ("Uformer", 16, "openvino", None, (256, 512)),
+        ("Uformer", 16, "onnx", (64, 64), (64, 64)),
+        ("DehazeFormer", 8, "onnx", None, (1, 32)),
+        ("DehazeFormer", 16, "onnx", None, (1, 64)),
+        ("DehazeFormer", 8, "torch-export", None, (32, 96)),
+    ],
+)
+def test_a_graph_takes_images_of_whole_windows_at_every_level(host, window, format, size, expected):
+    net = make(host, "Softmax")
+    net.set_window(window)
+    assert graph_sides(net, format, size) == expected
+    assert all(net.takes(side) for side in (expected[1], expected[1] + 3 * expected[0]))
+
+
+@pytest.mark.parametrize(
     "change", [{"channels": 0}, {"size": [8]}, {"scale": "2"}, {"precision": "int8"}, {"new": 1}, {"value_range": 1}]
 )
 def test_a_description_that_is_none_is_refused(change):
-    description = Description.of(make("MST++", "CSA"), size=None, precision="float32", pad=False)
+    description = Description.of(make("MST++", "CSA"), format="onnx", size=None, precision="float32", pad=False)
     content = {**json.loads(description.encoded()), **change}
     with pytest.raises(ValueError, match=KEY):
         Description.decoded(json.dumps(content))

@@ -16,8 +16,8 @@ from trainers.commands.bench.networks import build, load_baseline
 from trainers.commands.bench.windows import NETWORKS
 from trainers.reports.profiling import Call, add_ratio, check_counts, inference, profile, timed, use_threads
 from trainers.reports.tables import MEMORY, NAME_COLUMN, SECONDS, Column, labelled, results_table, write_results
-from trainers.runtimes.description import Description
-from trainers.runtimes.export import WRITERS, GraphFormat
+from trainers.runtimes.description import Description, GraphFormat
+from trainers.runtimes.export import WRITERS
 from trainers.runtimes.graph import ImageGraph
 from trainers.runtimes.running import read_graph, require_libraries
 
@@ -91,7 +91,7 @@ def run_bench_runtimes(
     use_threads(threads)
     torch.manual_seed(0)
     nets = _networks(network)
-    description = Description.of(nets[DENSE], size=(size, size), precision="float32", pad=False)
+    description = Description.of(nets[DENSE], format="onnx", size=(size, size), precision="float32", pad=False)
     if size % description.size_multiple:
         raise ValueError(f"size ({size}) must be a multiple of {description.size_multiple} for network ({network})")
     if baseline is not None:
@@ -110,7 +110,7 @@ def run_bench_runtimes(
             expected = inference(net, image)
             if compiled:
                 calls[f"{name}, {COMPILED}"] = functools.partial(_infer, torch.compile(net), image)
-            graph = ImageGraph(net, description, freeze=True)
+            graph = ImageGraph(net, description, format="onnx", freeze=True)
             for runtime, format in RUNTIMES.items():
                 path = Path(folder) / f"{name}{'.onnx' if format == 'onnx' else '.xml'}"
                 WRITERS[format](graph, description, path)

@@ -154,7 +154,7 @@ class ImageTargets:
         for place, path in enumerate(self._images):
             earlier = [folder for other, folder in self._folders if other < place]
             if path.is_dir():
-                found = ((source, source.relative_to(path)) for source in _search(path))
+                found: Iterator[tuple[Path, Path]] = ((source, source.relative_to(path)) for source in _search(path))
             elif not path.exists():
                 raise DataError(
                     f"images ({path}) must be an existing image or folder, got nothing there; check the path"
