@@ -178,6 +178,16 @@ FUNCTION_VERBS = {
         "trainers.commands.export",
         "export_network",
     ),
+    "figure attention": FunctionVerb(
+        "where a query looks in its window: exact, every kernel, and the difference, over the picture",
+        (
+            "lowrank figure attention photo.png --pretrained dehazeformer-t.pth --window_size 16",
+            "lowrank figure attention photo.png --pretrained dehazeformer-t.pth --site layer2.* --pixel '[90, 40]'",
+        ),
+        "trainers.commands.figure.attention",
+        "figure_attention",
+        positional="image",
+    ),
     "figure quality": FunctionVerb(
         "quality against cost of every kernel, from results of compare, bench and plan",
         (
@@ -186,6 +196,16 @@ FUNCTION_VERBS = {
         ),
         "trainers.commands.figure.quality",
         "figure_quality",
+        positional="results",
+    ),
+    "figure tokens": FunctionVerb(
+        "time and memory of attention against tokens, with fitted slopes, from results of bench attention",
+        (
+            "lowrank figure tokens window16.json window32.json window64.json",
+            "lowrank figure tokens window*.json --title 'one thread, AVX2' --output tokens",
+        ),
+        "trainers.commands.figure.tokens",
+        "figure_tokens",
         positional="results",
     ),
     "info": FunctionVerb(

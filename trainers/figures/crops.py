@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.files.images import to_array
-from trainers.figures.style import Drawing, bare, new_figure, styled
+from trainers.figures.style import Drawing, bare, new_figure, split_label, styled
 from trainers.metrics.psnr_ssim import psnr
 
 CROP = 128
@@ -153,11 +153,10 @@ def differing_region(scene: Scene, reference: str, side: int = CROP) -> Region:
 
 def wrapped(name: str) -> str:
     """A variant's name on several short lines: a kernel's arguments without their names, below its class."""
-    kernel, bracket, arguments = name.partition("(")
-    if not bracket:
+    if "(" not in name:
         return "\n".join(textwrap.wrap(name, _TITLE_WIDTH))
-    values = ", ".join(part.partition("=")[2].strip("'\"") or part for part in arguments.rstrip(")").split(", "))
-    return f"{kernel}\n({values})" if values else f"{kernel}()"
+    kernel, sizes = split_label(name)
+    return f"{kernel}\n({sizes})" if sizes else f"{kernel}()"
 
 
 def _check(scenes: Sequence[Scene], reference: str) -> None:

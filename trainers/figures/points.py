@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from statistics import fmean
 from typing import Any, Literal, get_args
 
 from nystra.analysis.plan import Plan
+from trainers.figures.style import split_label
 
 Cost = Literal["seconds", "macs", "bytes"]
 Quality = Literal["fidelity", "lost", "error", "score"]
@@ -61,12 +61,12 @@ class Point:
     @property
     def family(self) -> str:
         """The kernel's class, or what stands before the sizes of a label."""
-        return re.split(r"\s*[(\d]", self.label, maxsplit=1)[0] or self.label
+        return split_label(self.label)[0]
 
     @property
     def sizes(self) -> str:
         """The numbers of a label without their names: "16, 64, cross"."""
-        return re.sub(r"\w+=|['\")]", "", self.label[len(self.family) :].lstrip(" (")).strip()
+        return split_label(self.label)[1]
 
 
 def read_points(results: Iterable[Path]) -> list[Point]:

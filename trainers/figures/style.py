@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,8 +43,21 @@ PAGE_WIDTH = 7.0
 _DPI = 160
 _SUFFIXES = (".pdf", ".png", ".svg", ".csv")
 # Distinct also for those who do not tell red from green, and in print (Okabe and Ito).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#7F7F7F")
-MARKERS = "os^vDXP*<>"
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C6D31",
+    "#7F7F7F",
+    "#6A3D9A",
+    "#B2DF8A",
+    "#FB9A99",
+)
+MARKERS = "os^vDXP*<>ph"
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,23 @@ class Drawing:
             arrange(self.figure)
             self.figure.savefig(stream, dpi=_DPI, format=kind, metadata=metadata)
         return stream.getvalue()
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """A kernel's class and its sizes without their names: "LandmarkPooling" and "16, 64, cross".
+
+    Sizes that follow the window are left out, and the others then told by name. Other labels are cut at their first
+    number or bracket.
+
+    Args:
+        label: of a variant.
+    """
+    name = re.split(r"\s*[(\d]", label, maxsplit=1)[0] or label
+    sizes = label[len(name) :].strip().removeprefix("(").removesuffix(")")
+    parts = sizes.split(", ")
+    if any(part.endswith("=None") for part in parts):
+        return name, ", ".join(part for part in parts if not part.endswith("=None"))
+    return name, ", ".join(re.sub(r"^\w+=", "", part).strip("'\"") for part in parts)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

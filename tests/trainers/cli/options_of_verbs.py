@@ -185,6 +185,20 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "freeze_bias": {"freeze_bias": False},
         },
     ),
+    "figure attention": (
+        {"image": ["in/a.png"], "pretrained": "swinir.pth", "kernels": [KERNEL], "size": 16},
+        {
+            "image": {"image": ["in/b.png"]},
+            "pretrained": {"pretrained": "other.pth"},
+            "network": {"network": "nowhere:make"},
+            "window_size": {"window_size": 8},
+            "kernels": {"kernels": []},
+            "site": {"site": "*blocks.0*"},
+            "pixel": {"pixel": (0, 0)},
+            "size": {"size": 8},
+            "output": {"output": "other"},
+        },
+    ),
     "figure quality": (
         {"results": ["compare.json"], "output": "quality"},
         {
@@ -192,6 +206,14 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "cost": {"cost": "macs"},
             "quality": {"quality": "lost"},
             "title": {"title": "a network"},
+            "output": {"output": "other"},
+        },
+    ),
+    "figure tokens": (
+        {"results": ["tokens8.json", "tokens16.json"]},
+        {
+            "results": {"results": ["tokens8.json", "tokens32.json"]},
+            "title": {"title": "a bench"},
             "output": {"output": "other"},
         },
     ),

@@ -120,11 +120,19 @@ def write_inputs(folder: Path) -> None:
     kernel = {"scores": {"psnr": 30.0}, "seconds": 1.0, "macs": 2e9, "fidelity": 40.0}
     variants = {"released": {"scores": {"psnr": 31.0}, "seconds": 2.0, "macs": 4e9}, "Nystrom(4)": kernel}
     (folder / "compare.json").write_text(json.dumps({"protocol": {"psnr": "P"}, "variants": variants}))
+    about = {"windows": 1, "heads": 1, "channels": 1, "bias": False, "device": "cpu"}
+    for window in (8, 16, 32):
+        timed = {"window": window, "results": {"Softmax()": {"seconds": float(window)}}}
+        (folder / f"tokens{window}.json").write_text(json.dumps(about | timed))
     (folder / "bench.json").write_text(json.dumps({"results": {"Nystrom(4), float32": {"seconds": 0.5}}}))
 
 
 def named_network(path: object, network: str | None = None, **options: object) -> nn.Module:
     return Convolution(len(f"{path}{network or ''}"))
+
+
+def attending(path: object, network: str | None = None, window_size: int = 4) -> nn.Module:
+    return Gained(1 + len(f"{path}{network or ''}") / 10, window_size)
 
 
 # What a graph's export tells of it.
@@ -216,6 +224,10 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("analyze.spectrum", draw_spectra=lambda *_, **__: drawn, spectrum=spectrum_of, load_network=named_network)
     replace("analyze.spectrum", _spectra=lambda net, files, size: ({"block": torch.arange(1.0, len(files) + 1)}, {}))
     replace("analyze.plan", load_network=named_network)
+    replace(
+        "figure.attention",
+        load_network=lambda path, network, **options: swinir(),
+    )
     patch.setattr(nystra, "plan", recorder("plan", lambda *_, **__: nystra.Plan({}, 50.0, 1.0, 1.0)))
     patch.setattr(nystra.Plan, "save", lambda plan, path: path.write_text("plan"))
     patch.setattr(nystra.Plan, "__str__", lambda plan: "plan")

@@ -21,7 +21,7 @@ from trainers.cli.verbs import FUNCTION_VERBS
 PRINTING = ("analyze complexity", "data", "diff", "info", "models", "recipes", "reproduce", "runs")
 PATHS = (
     *("images", "output", "pretrained", "source", "queries", "figure", "checkpoint", "modules", "folders", "results"),
-    *("paths", "serve"),
+    *("image", "paths", "serve"),
 )
 
 

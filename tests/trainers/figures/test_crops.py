@@ -60,6 +60,7 @@ def test_what_does_not_fit_is_refused(scenes, problem):
     [
         ("LandmarkPooling(landmarks=16, cells=64, near='cross')", ["LandmarkPooling", "(16, 64, cross)"]),
         ("Softmax()", ["Softmax()"]),
+        ("ContentPooling(landmarks=None, cells=None, bias_rank=16)", ["ContentPooling", "(bias_rank=16)"]),
         ("window 16, no bias", ["window 16, no bias"]),
         ("a name that is far too long for one line", ["a name that is far too", "long for one line"]),
     ],
