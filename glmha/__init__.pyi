@@ -12,6 +12,7 @@ from .hosts.mst_plus_plus import CassiMSTPlusPlus as CassiMSTPlusPlus
 from .hosts.mst_plus_plus import MSTPlusPlus as MSTPlusPlus
 from .hosts.restormer import Restormer as Restormer
 from .low_rank.glmha import GLMHA as GLMHA
+from .out_of_core.network import OutOfCore as OutOfCore
 from .pretrained import load_pretrained as load_pretrained
 from .shared.checkpoint_files import CheckpointError as CheckpointError
 from .warm_start import convert as convert
@@ -26,6 +27,7 @@ __all__ = [
     "CheckpointError",
     "LinformerChannelAttention",
     "MSTPlusPlus",
+    "OutOfCore",
     "PerformerChannelAttention",
     "RealMST",
     "ReformerChannelAttention",

@@ -27,6 +27,7 @@ FLOORS = {
         attention
         low_rank complexity spectrum
         hosts
+        out_of_core
         pretrained
         warm_start
     """,

@@ -15,6 +15,7 @@ from torch import nn
 import nystra
 from datamodules.clips.film_writer import FilmOptions
 from datamodules.files.encoding import LOSSY_SUFFIXES
+from glmha.out_of_core.network import OutOfCore
 from glmha.shared.image_network import image_rules
 from glmha.shared.released.download import digest_of
 from glmha.shared.released.locate import locate
@@ -58,6 +59,7 @@ def restore_images(
     overwrite: bool = False,
     devices: int = 1,
     share: str | None = None,
+    max_memory: float | None = None,
 ) -> list[RestoredImage] | list[RestoredClip]:
     """Restore images, folders of images, films and folders of frames with a pretrained network, into another folder.
 
@@ -108,6 +110,9 @@ def restore_images(
         devices: processes on this machine that share the images out, each on a GPU of its own where there are several.
         share: K/N, to restore the K-th of N shares of the images or clips; null: all of them, or the share that
             torchrun, srun or an array of SLURM jobs gives to this process.
+        max_memory: GiB. Instead of tiles, a network with channel attention (Restormer, MST, MST++) is given the whole
+            image, row by row, in so much memory beside the image and the result; what does not fit lies in temporary
+            files (TMPDIR). The result is that of tile null; it takes a third more time. null: tiles.
 
     Returns:
         One entry per image or clip restored in this run; of images the first 1000 of each process.
@@ -126,8 +131,12 @@ def restore_images(
     part = find_share(share)
     if kernel is not None and plan is not None:
         raise ValueError(f"kernel ({kernel}) must be null with plan ({plan}), which has a kernel for every site")
+    if max_memory is not None:
+        if tile not in ("auto", None):
+            raise ValueError(f"tile ({tile}) must be left out with max_memory ({max_memory}): the image is not cut")
+        tile = None
     if overlap is not None and tile is None:
-        raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null)")
+        raise ValueError(f"overlap ({overlap}) must be null where whole images are restored (tile null, max_memory)")
     films = holds_films(images)
     naming = partial(name_targets, images, output, suffix=suffix, format=format, overwrite=overwrite, share=part)
     # A network of clips takes folders for clips, so that the results of folders can be named only when it is known.
@@ -146,6 +155,8 @@ def restore_images(
         chosen_ways = nystra.Plan.load(plan)
         chosen_ways.apply(net)
         precision = chosen_ways.precision if precision == "float32" else precision
+    if max_memory is not None:
+        net = OutOfCore(net, int(max_memory * 2**30))
     of_clips = bool(image_rules(net).frame_multiple)
     side = (128 if of_clips else 512) if tile == "auto" else tile
     shared = (20 if of_clips else 48) if overlap is None else overlap
@@ -186,6 +197,9 @@ def restore_images(
     _refuse_for_images(codec=codec, rate=rate, noise_level=noise_level)
     _check_quality(quality, targets.suffixes)
     with _progress_bars("images", len(targets)) as (image_done, tile_done):
+        if isinstance(net, OutOfCore):
+            # Blocks of the one tile that the image is.
+            net.progress, tile_done = tile_done, lambda *_: None
         return restore_each(
             net,
             targets,
