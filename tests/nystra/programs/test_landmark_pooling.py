@@ -96,7 +96,14 @@ def test_bias_of_a_network():
 
 
 @pytest.mark.parametrize(
-    "cut", [Cut((16, 24), (8, 8), roll=(3, 4)), Cut((14, 21), (8, 8), margins=(0, 2, 1, 2))], ids=str
+    "cut",
+    [
+        Cut((16, 24), (8, 8), roll=(3, 4)),
+        Cut((14, 21), (8, 8), margins=(0, 2, 1, 2)),
+        # Of some blocks no query is in the map.
+        Cut((13, 9), (8, 8), margins=(7, 4, 8, 7)),
+    ],
+    ids=str,
 )
 def test_maps_are_read_and_written_in_place(cut):
     """Rolled, in windows of all kinds, or extended by reflection."""

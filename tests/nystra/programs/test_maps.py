@@ -23,6 +23,9 @@ pytestmark = pytest.mark.skipif(load() is None, reason="there are no native prog
         Cut((16, 24), (8, 8), roll=(4, 4)),
         Cut((14, 21), (7, 7), roll=(3, 0)),
         Cut((13, 19), (8, 8), margins=(4, 7, 4, 1)),
+        # Whole rows and halves of rows of windows are not in the map.
+        Cut((20, 13), (16, 16), margins=(8, 4, 8, 11)),
+        Cut((10, 9), (7, 7), margins=(2, 2, 3, 2)),
         Cut((8, 16), (8, 16)),
         # Over frames.
         Cut((2, 16, 24), (2, 8, 8), roll=(0, 4, 4)),

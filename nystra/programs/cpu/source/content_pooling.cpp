@@ -46,6 +46,7 @@ public:
     ordered.row = arena.take<int32_t>(size.tokens), ordered.column = arena.take<int32_t>(size.tokens);
     by_query = arena.take<int32_t>(size.tokens), by_key = arena.take<int32_t>(size.tokens);
     near = arena.take<int32_t>(a.near * TILE);
+    wanted = arena.take<int32_t>(a.blocks), other = arena.take<int32_t>(size.block.largest());
     offset_place = arena.take<int32_t>(size.tokens), near_place = arena.take<int32_t>(a.near * size.cell.largest());
     query = arena.take(size.tokens * size.query_stride), pair = arena.take(size.tokens * stride);
     scale = arena.take(3 * stride + size.query_stride);
@@ -65,7 +66,8 @@ public:
     Sizes size(a);
     size_t stride = size.layout.stride(), tokens = size.tokens;
     return Tree::room(tokens, size.query_stride) + Tree::room(tokens, stride) + 7 * Arena::room(tokens) +
-           Arena::room(a.near * TILE) + Arena::room(a.near * size.cell.largest()) +
+           Arena::room(a.near * TILE) + Arena::room(a.blocks) + Arena::room(size.block.largest()) +
+           Arena::room(a.near * size.cell.largest()) +
            Arena::room(tokens * size.query_stride) + Arena::room(tokens * stride) +
            Arena::room(3 * stride + size.query_stride) + 2 * Arena::room(TILE * size.query_stride) +
            Arena::room(size.cell.largest() * stride) + Arena::room(TILE * a.cells * stride) + Arena::room(a.cells * TILE) +
@@ -80,6 +82,7 @@ public:
       summarise_cells(first, count);
       choose();
       for (int64_t block = 0; block < count; block++) {
+        if (!wanted[first + block]) continue;
         gather(block);
         attend_block(first + block);
       }
@@ -158,8 +161,20 @@ private:
     for (int c = layout.keys; c < stride; c++) key_weight[c] = c < layout.squares() ? ratio : 0;
     query_tree.order({query, size.query_stride, query_weight}, a.query_parts, a.query_levels, by_query);
     key_tree.order({pair, stride, key_weight}, a.key_parts, a.key_levels, by_key);
+    for (int64_t block = 0; block < a.blocks; block++) put_wanted_first(block);
     for (int64_t i = 0; i < size.tokens; i++)
       ordered.row[i] = place.row[by_query[i]], ordered.column[i] = place.column[by_query[i]];
+  }
+
+  // Put the queries of a block whose results are written before the others, in their order.
+  void put_wanted_first(int64_t block) {
+    int64_t begin = size.block.begin(block), until = size.block.begin(block + 1), others = 0;
+    wanted[block] = 0;
+    for (int64_t i = begin; i < until; i++) {
+      if (place.inside(by_query[i])) by_query[begin + wanted[block]++] = by_query[i];
+      else other[others++] = by_query[i];
+    }
+    for (int64_t i = 0; i < others; i++) by_query[begin + wanted[block] + i] = other[i];
   }
 
   // Summaries of all cells for as many blocks from the first on as a tile has lanes.
@@ -220,7 +235,7 @@ private:
 
   void attend_block(int64_t block) {
     Tokens<T> outputs(a.output, ordered, head);
-    int64_t first = size.block.begin(block), until = size.block.begin(block + 1);
+    int64_t first = size.block.begin(block), until = first + wanted[block];
     for (; first < until; first += TILES * TILE) {
       Tile tile[TILES];
       int count = 0;
@@ -270,6 +285,7 @@ private:
   Tree query_tree, key_tree;
   Place place, ordered; // row by row; block by block
   int32_t *by_query, *by_key, *near, *offset_place, *near_place; // places: see `OffsetBias`
+  int32_t *wanted, *other; // queries of each block whose results are written; room for those of one that are not
   float *query, *pair, *scale, *mean_row, *mean, *cell, *summary, *score, *seen, *tile_query, *sum, *weight;
 };
 

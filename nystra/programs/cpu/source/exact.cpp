@@ -45,7 +45,7 @@ public:
       : a(a), head(head), edges(a.windows, number), channels(a.windows.channels), tokens(a.windows.tokens()) {
     Arena arena(memory);
     place.row = arena.take<int32_t>(tokens), place.column = arena.take<int32_t>(tokens);
-    offset = arena.take<int32_t>(tokens), region = arena.take<int32_t>(tokens);
+    offset = arena.take<int32_t>(tokens), region = arena.take<int32_t>(tokens), which = arena.take<int32_t>(tokens);
     key = arena.take(tokens * channels), value = arena.take(tokens * channels);
     query = arena.take(TILES * TILE * channels), sum = arena.take(TILES * TILE * channels);
     weight = arena.take(BLOCK * TILE), mask = arena.take(TILES * REGIONS * TILE);
@@ -61,30 +61,45 @@ public:
         for (int axis = 0; axis < 2; axis++)
           region[i] |= (edges.last[axis] && a.split[axis] >= 0 && place[axis] >= a.split[axis]) << axis;
       }
+    keep_wanted();
   }
 
   static size_t room(const Arguments &a) {
     size_t tokens = a.windows.tokens(), channels = a.windows.channels;
-    return 4 * Arena::room(tokens) + 2 * Arena::room(tokens * channels) + 2 * Arena::room(TILES * TILE * channels) +
+    return 5 * Arena::room(tokens) + 2 * Arena::room(tokens * channels) + 2 * Arena::room(TILES * TILE * channels) +
            Arena::room(BLOCK * TILE) + Arena::room(TILES * REGIONS * TILE);
   }
 
-  // Attend for tiles from the first to before the last.
-  void attend_tiles(int64_t first, int64_t until) {
+  // Attend for the queries of a part, of a number of parts.
+  void attend_part(int64_t part, int64_t parts) {
+    int64_t tiles = (queries + TILE - 1) / TILE, first = part * tiles / parts, until = (part + 1) * tiles / parts;
     if (a.by_offset) run(first, until, [this](int64_t tile, int t) { return offset_bias(tile, t); });
     else if (a.bias) {
       const float *table = a.bias + edges.kind(a.kinds) * a.bias_kind + head * a.bias_head;
-      run(first, until, [table, this](int64_t tile, int) { return TableBias{table + tile * tokens * TILE}; });
+      run(first, until, [table, this](int64_t tile, int) { return TableBias{table + which[tile * TILE] * tokens}; });
     } else run(first, until, [](int64_t, int) { return NoBias{}; });
   }
 
 private:
-  OffsetBias offset_bias(int64_t number, int t) const {
+  // Keep the places of queries whose results are written: beyond the edges of a map there may be more of the others. Those
+  // that share vectors of a table stay together.
+  void keep_wanted() {
+    int64_t together = a.by_offset ? LANES : a.bias ? TILE : 1;
+    queries = 0;
+    for (int64_t first = 0; first < tokens; first += together) {
+      int64_t until = first + together < tokens ? first + together : tokens;
+      if (!any_inside(place, first, until)) continue;
+      for (int64_t i = first; i < until; i++, queries++)
+        which[queries] = i, place.row[queries] = place.row[i], place.column[queries] = place.column[i];
+    }
+  }
+
+  OffsetBias offset_bias(int64_t tile, int t) const {
     OffsetBias result{{}, offset, masked ? mask + t * REGIONS * TILE : nullptr, region};
     for (int g = 0; g < GROUPS; g++) {
-      int64_t i = number * TILE + g * LANES;
+      int64_t q = tile * TILE + g * LANES;
       // Beyond the last query anything will do.
-      if (i >= tokens) i = 0;
+      int64_t i = q < queries ? which[q] : 0;
       if (a.bias)
         result.table[g] = a.bias + head * a.bias_head + offset[i] +
                           (a.windows.window[0] - 1) * (2 * a.windows.window[1] - 1) + a.windows.window[1] - 1;
@@ -97,7 +112,7 @@ private:
   }
 
   template <class Bias> void run(int64_t first, int64_t until, const Bias &bias_of) {
-    Tokens<T> queries(a.query, place, head), outputs(a.output, place, head);
+    Tokens<T> from(a.query, place, head), to(a.output, place, head);
     for (; first < until; first += TILES) {
       int count = until - first < TILES ? until - first : TILES;
       Tile tile[TILES];
@@ -106,7 +121,7 @@ private:
         tile[t].query = query + t * TILE * channels, tile[t].sum = sum + t * TILE * channels;
         tile[t].keys = tile[t].values = channels;
         tile[t].start();
-        pack_tile(queries, (first + t) * TILE, tokens, channels, LOG2_E, query + t * TILE * channels);
+        pack_tile(from, (first + t) * TILE, queries, channels, LOG2_E, query + t * TILE * channels);
         bias[t] = bias_of(first + t, t);
       }
       for (int64_t j = 0; j < tokens; j += BLOCK)
@@ -117,7 +132,7 @@ private:
         }
       for (int t = 0; t < count; t++) {
         tile[t].finish();
-        unpack_tile(tile[t].sum, tile[t].total, outputs, (first + t) * TILE, tokens, channels);
+        unpack_tile(tile[t].sum, tile[t].total, to, (first + t) * TILE, queries, channels);
       }
     }
   }
@@ -126,17 +141,12 @@ private:
   int64_t head;
   Edges edges;
   int channels;
-  int64_t tokens;
-  Place place;
-  int32_t *offset, *region;
+  int64_t tokens, queries; // of the window; those whose results are written
+  Place place;             // of all tokens, then of the queries
+  int32_t *offset, *region, *which; // of all tokens; which of these the queries are
   float *key, *value, *query, *sum, *weight, *mask;
   bool masked;
 };
-
-template <class T> void attend_part(const Arguments &a, int64_t head, int64_t number, int64_t part, float *memory) {
-  int64_t tiles = (a.windows.tokens() + TILE - 1) / TILE;
-  Window<T>(a, head, number, memory).attend_tiles(part * tiles / a.parts, (part + 1) * tiles / a.parts);
-}
 
 } // namespace
 
@@ -146,8 +156,8 @@ extern "C" int exact_attention(const Arguments *arguments, Parallel parallel, in
     // Windows of a head follow each other, so that its bias stays in the cache.
     int64_t part = number % a.parts, window = number / a.parts % a.windows.count();
     int64_t head = number / a.parts / a.windows.count();
-    if (a.half) attend_part<bfloat16>(a, head, window, part, memory);
-    else attend_part<float>(a, head, window, part, memory);
+    if (a.half) Window<bfloat16>(a, head, window, memory).attend_part(part, a.parts);
+    else Window<float>(a, head, window, memory).attend_part(part, a.parts);
   };
   return run_tasks(task, a.windows.heads * a.windows.count() * a.parts, Window<float>::room(a), parallel, threads);
 }

@@ -177,10 +177,13 @@ private:
   }
 
   void attend_tile(const Queries &queries) {
+    int64_t until = queries.first + queries.count;
+    // Beyond the edges of a map results are not written.
+    if (!any_inside(place, queries.first, until)) return;
     Tile tile;
     tile.query = query, tile.sum = sum, tile.keys = tile.values = channels;
     tile.start();
-    pack_tile(Tokens<T>(a.query, place, head), queries.first, queries.first + queries.count, channels, LOG2_E, query);
+    pack_tile(Tokens<T>(a.query, place, head), queries.first, until, channels, LOG2_E, query);
     const float *table = kind.bias ? kind.bias + head * kind.bias_head + (int64_t)queries.row * TILE : nullptr;
     Run<Bias> runs[RUNS];
     int count = 0;
@@ -205,7 +208,6 @@ private:
     }
     if (count) attend_runs(tile, runs, count);
     tile.finish();
-    int64_t until = queries.first + queries.count;
     unpack_tile(tile.sum, tile.total, Tokens<T>(a.output, place, head), queries.first, until, channels);
     unpack_masses(tile, a.mass, place, head, queries.first, until);
   }

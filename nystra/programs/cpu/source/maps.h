@@ -51,6 +51,12 @@ struct Place {
   bool inside(int64_t i) const { return row[i] >= 0; }
 };
 
+INLINE bool any_inside(const Place &place, int64_t first, int64_t until) {
+  bool any = false;
+  for (int64_t i = first; i < until; i++) any |= place.inside(i);
+  return any;
+}
+
 // Find the tokens of a window; `order`: their numbers in the program's order, or null for row by row.
 INLINE void locate(const Windows &windows, int64_t number, const int32_t *order, Place &place) {
   int64_t left = number % windows.along(1) * windows.window[1];
