@@ -253,7 +253,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("data_sets", fetch=nothing)
     patch.setattr("huggingface_hub.HfApi", lambda: Hub(recorder))
     replace("export", export=lambda *_, **__: EXPORTED)
-    replace("report.command", ReportServer=Served)
+    replace("report.command", ReportServer=Served, utc_now=lambda: "now")
     replace("restore.command", load_network=named_network)
     patch.setattr(nystra, "substitute", recorder("substitute"))
     faults = SimpleNamespace(errors=[], shortfalls=[])
