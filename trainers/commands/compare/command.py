@@ -21,6 +21,7 @@ from datamodules.files.atomic import atomic_file
 from nystra.sites import attention_record
 from nystra.sites.site import BiasMode
 from trainers.commands.compare.costs import attention_macs
+from trainers.commands.compare.pictures import save_pictures
 from trainers.commands.compare.variants import KERNELS, build_variants
 from trainers.evaluation.data_sets import scored_frames, whole_sets
 from trainers.evaluation.provenance import current_seed, provenance
@@ -81,7 +82,8 @@ def run_compare(
         repeats: timings of each variant, of which the median counts.
         memory: whether memory is measured, each variant in a fresh process.
         pictures: number of images or clips that are drawn, evenly spread over those that are restored.
-        output: folder for `metrics.json` and the sheet of pictures (`comparison.pdf`, .png, .csv).
+        output: folder for `metrics.json`, the sheet of pictures (`comparison.pdf`, .png, .csv) and the images by
+            themselves (`pictures`).
 
     Returns:
         Variant → figures.
@@ -123,7 +125,7 @@ def run_compare(
     peaks = {name: peak_memory(call, net, first) for name, net in variants.items()} if memory else {}
     macs = attention_macs(variants, call, first)
     figures = _figures(results, targets, scores, seconds, peaks, macs)
-    about = {
+    about: dict[str, Any] = {
         "data": type(data).__name__,
         "partial": len(batches) < whole,
         "images": [batch["name"] for batch in batches],
@@ -138,8 +140,8 @@ def run_compare(
         "attention": attention_record.record(variants[RELEASED]),
         **provenance(pretrained, current_seed()),
     }
+    about["pictures"] = _draw(output, results, batches, pictures)
     _write(output, figures, scores, measures, about)
-    _draw(output / "comparison", results, batches, pictures)
     console.print(comparison_table(figures, [metric.name for metric in measures], len(batches), whole))
     for metric in measures:
         console.print(f"{metric.name}: {metric.protocol}", soft_wrap=True, highlight=False)
@@ -165,8 +167,10 @@ def _samples(data: LightningDataModule, count: int | None) -> tuple[list[dict[st
     return [dataset[index] for dataset, index in every[::step][:count]], sum(whole.values())
 
 
-def _draw(path: Path, results: dict[str, list[Tensor]], batches: list[dict[str, Any]], pictures: int) -> None:
-    """Write the sheet of some images, or of some clips."""
+def _draw(
+    folder: Path, results: dict[str, list[Tensor]], batches: list[dict[str, Any]], pictures: int
+) -> dict[str, dict[str, str]]:
+    """Write the sheet of some images, or of some clips, and the images by themselves; return the files of these."""
     chosen = torch.linspace(0, len(batches) - 1, min(pictures, len(batches))).round().long().tolist()
     scenes = []
     for index in chosen:
@@ -174,7 +178,8 @@ def _draw(path: Path, results: dict[str, list[Tensor]], batches: list[dict[str, 
         sample = batches[index]
         scenes.append(Scene(str(sample["name"]), {INPUT: sample["input"], **versions, TARGET: sample["target"]}))
     of_clips = batches[0]["target"].ndim == 4
-    (draw_strips(scenes) if of_clips else draw_crops(scenes, reference=RELEASED)).save(path)
+    (draw_strips(scenes) if of_clips else draw_crops(scenes, reference=RELEASED)).save(folder / "comparison")
+    return {} if of_clips else save_pictures(folder, scenes)
 
 
 def _scores(

@@ -7,6 +7,7 @@ from typing import Any
 from trainers.commands.report.configuration import options_of_runs
 from trainers.commands.report.curves import MOST_RUNS, curves_of_runs
 from trainers.commands.report.pictures import logged_scenes, merged_scenes, pictures_of_results, restored_scenes
+from trainers.commands.report.quality import quality_charts
 from trainers.commands.report.results import Result, compare_evaluations
 from trainers.commands.report.run import (
     began,
@@ -45,6 +46,7 @@ def sections_of_all(sources: Sources, results: Sequence[Result], *, linked: bool
         "Runs": [*notice, _runs_table(runs, linked), *options_of_runs(runs)] if runs else [*notice],
         "Curves": curves_of_runs(logged),
         "Results": tables,
+        "Quality and cost": quality_charts(results),
         "Pictures": _pictures(runs, logged, results, sources),
         "Each run": [
             Folded(f"{name}: {run.outcome}", [*summary(run), *environment(run, []), Commands(commands(run))])

@@ -20,8 +20,8 @@ _UNITS: dict[str, tuple[str, str, float]] = {
     "memory": ("memory MiB", ".0f", 2**-20),
     "macs": ("multiply-adds G", ".2f", 1e-9),
     "parameters": ("parameters M", ".2f", 1e-6),
-    "image": ("s/image", ".3g", 1.0),
-    "step": ("s/step", ".3g", 1.0),
+    "image": ("s/image", ".4f", 1.0),
+    "step": ("s/step", ".4f", 1.0),
 }
 """Key of a measured number → heading, format, factor."""
 
@@ -139,7 +139,7 @@ def _comparison(file: Path, name: str, content: Mapping[str, Any]) -> Result:
         "worst_drop": ("worst drop", ".3f", 1.0),
         "fidelity": ("fidelity dB", ".2f", 1.0),
         "worst_fidelity": ("worst fidelity dB", ".2f", 1.0),
-        "seconds": ("s/image", ".3g", 1.0),
+        "seconds": ("s/image", ".4f", 1.0),
         "memory": _UNITS["memory"],
         "macs": _UNITS["macs"],
     }

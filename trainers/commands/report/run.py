@@ -10,6 +10,7 @@ from typing import Any
 from trainers.commands.report.configuration import options_of_run
 from trainers.commands.report.curves import curves_of_run
 from trainers.commands.report.pictures import logged_scenes, pictures_of_results, restored_scenes
+from trainers.commands.report.quality import quality_charts
 from trainers.commands.report.results import Result
 from trainers.commands.report.sources import Sources
 from trainers.errors import printable
@@ -58,6 +59,7 @@ def sections_of_run(listed: Listed, sources: Sources, results: Sequence[Result])
         "Summary": [*summary(listed, logged), *_fine_tuning(listed.folder, sources)],
         "Curves": curves_of_run(logged),
         "Results": [block for result in results for block in result.blocks],
+        "Quality and cost": quality_charts(results),
         "Pictures": [*_pictures(listed, logged, sources), *pictures_of_results(results, sources)],
         "Configuration": [] if _configuration(listed) is None else options_of_run(_configuration(listed) or {}),
         "Environment": environment(listed, results),

@@ -135,24 +135,6 @@ def thinned(every: Sequence[Series], most: int) -> Sequence[Series]:
     return [Series(one.name, list(_extremes(one.points, each)), one.colour) for one in every]
 
 
-def front(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
-    """Choose the points that no other surpasses in quality at the same or a lower cost.
-
-    Args:
-        points: pairs of cost and quality.
-        higher_is_better: whether larger qualities are better.
-
-    Returns:
-        In the order of cost.
-    """
-    sign = 1 if higher_is_better else -1
-    chosen: list[Point] = []
-    for cost, quality in sorted(points, key=lambda point: (point[0], -sign * point[1])):
-        if not chosen or sign * quality > sign * chosen[-1][1]:
-            chosen.append((cost, quality))
-    return chosen
-
-
 def _extremes(points: Sequence[Point], most: int) -> Iterator[Point]:
     size = 2 * math.ceil(len(points) / most)
     if len(points) <= most:

@@ -7,6 +7,7 @@ import torch
 
 import nystra
 from datamodules import DemoDataModule
+from datamodules.files.images import read_image
 from glmha.shared.released.download import digest_of
 from nystra.hosts.dehazeformer.network import DehazeFormer
 from tests import goldens
@@ -54,6 +55,10 @@ def test_every_variant_is_measured_on_the_same_images(checkpoint, tmp_path, caps
         "comparison.png",
         "comparison.csv",
     }
+    ((shown, files),) = record["pictures"].items()
+    assert shown in record["images"]
+    assert list(files) == ["input", *record["variants"], "target"]
+    assert all(read_image(tmp_path / "compare" / file).shape[2] == 3 for file in files.values())
     # Tokens of larger windows have more keys; pooled ones have fewer.
     released, exact = (record["variants"][name]["macs"] for name in (RELEASED, "window 16, bias"))
     assert record["variants"][str(kernels[0])]["macs"] < exact

@@ -101,7 +101,10 @@ def write_comparison(folder: Path, word: str = "word") -> Path:
         for index, name in enumerate(names)
     }
     protocol = {"PSNR": f"{word} protocol"}
-    return _write(folder, {"data": word, "images": ["a", word], "protocol": protocol, "variants": variants})
+    files = {label: f"pictures/0/{index}.png" for index, label in enumerate(("input", names[1], "target"))}
+    pictures = {"a": files, "b": {"input": "../../outside.png", "target": "/outside.png"}}
+    about = {"data": word, "images": ["a", word], "pictures": pictures}
+    return _write(folder, {**about, "protocol": protocol, "variants": variants})
 
 
 def write_bench(file: Path, word: str = "word") -> Path:

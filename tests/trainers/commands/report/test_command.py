@@ -72,9 +72,13 @@ def test_the_page_of_a_folder_compares_its_runs_and_evaluations(tmp_path):
 def test_results_without_a_run_are_a_page_too(tmp_path):
     write_comparison(tmp_path / "compare")
     picture(tmp_path / "compare", "comparison.png", 9)
+    for index in range(3):
+        picture(tmp_path / "compare/pictures/0", f"{index}.png", 100 + 9 * index)
     write_bench(tmp_path / "bench.json")
     text = report(tmp_path, tmp_path / "compare", tmp_path / "bench.json")
-    assert headings(text)[:2] == ["Results", "Pictures"]
+    assert headings(text)[:3] == ["Results", "Quality and cost", "Pictures"]
+    assert re.findall('data-label="([^"]*)"', text) == ["input", "Kernel(word)", "target", "comparison.png"]
+    assert '{"series":[["released",0,[[3.0,30.0]]],["Kernel(word)",1,[[2.0,29.0]]],["Other()",2,[[1.0,28.0]]]]' in text
     for shown in ("Kernel(word)", "worst drop", "fidelity dB", "3.0", "memory MiB", "comparison.png"):
         assert shown in text
 
