@@ -20,6 +20,7 @@ from nystra.sites import attention_record
 from tests import goldens
 from tests.glmha.randomised import randomise
 from tests.nystra.hosts.test_rvrt_parts import official_spynet
+from tests.reference import rvrt as reference
 
 RELEASED = sorted(path.name.split(".")[0] for path in goldens.DIRECTORY.glob("keys/rvrt_*"))
 WHOLE = Path(__file__).parents[3] / "../shared/golden/rvrt_small_sr4.safetensors"
@@ -91,7 +92,10 @@ def test_the_whole_network_is_the_official_one():
     buffers = {key[2:]: value for key, value in golden.items() if key.startswith("w.")}
     net.load_state_dict({**net.state_dict(), **weights, **spynet, **buffers}, strict=True)
     clip = golden["in.lq_uint8"].float() / 255
+    published = reference.RVRT(**config).eval()
+    published.load_state_dict(net.state_dict())
     with torch.inference_mode():
+        assert_close(published(clip), golden["out"], rtol=1e-5, atol=1e-5)
         assert_close(net(clip), golden["out"], rtol=1e-5, atol=1e-5)
         twice = net(torch.cat([clip, clip.flip(1)], 1))
         assert_close(twice[:, 1], golden["out_mirror_extended.frame1"], rtol=1e-5, atol=1e-5)

@@ -68,6 +68,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
         {"window": 4, "kernels": [KERNEL]},
         {
             "window": {"window": 8},
+            "frames": {"frames": 2},
             "windows": {"windows": 2},
             "heads": {"heads": 1},
             "channels": {"channels": 2},
@@ -127,6 +128,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "position_bias": {"position_bias": "drop"},
             "height": {"height": 16},
             "width": {"width": 16},
+            "frames": {"network": "rvrt-x4", "frames": 2},
             "kernels": {"kernels": []},
             "baseline": {"baseline": "own.Class"},
             "half": {"half": False},

@@ -1,6 +1,7 @@
 """Time of window attention alone, kernel by kernel, side by side in one run."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ COLUMNS = (
 def run_bench_attention(
     *,
     window: int = 32,
+    frames: int | None = None,
     windows: int = 4,
     heads: int | None = None,
     channels: int | None = None,
@@ -61,6 +63,7 @@ def run_bench_attention(
 
     Args:
         window: side of the windows, in tokens.
+        frames: that windows reach over, as those of films do; null: windows of images.
         windows: number of windows.
         heads: number of heads of random tensors; null: 6, or those of the queries.
         channels: of a head of random tensors; null: 30, or those of the queries.
@@ -89,31 +92,34 @@ def run_bench_attention(
     for name, given in (("heads", heads), ("channels", channels)):
         if given is not None and queries is not None:
             raise ValueError(f"{name} ({given}) must be null with queries, which have theirs")
+    if frames is not None and (queries is not None or compiled):
+        raise ValueError(f"frames ({frames}) must be null with queries, which are of images, and with compiled")
     heads, channels = 6 if heads is None else heads, 30 if channels is None else channels
     numbers = {"window": window, "windows": windows, "heads": heads, "channels": channels, "repeats": repeats}
-    check_counts(**numbers)
+    check_counts(**numbers, **({} if frames is None else {"frames": frames}))
     if figure is not None and queries is None:
         raise ValueError(f"figure ({figure}) must be null without queries: errors are of a network's own tensors")
     chosen = KERNELS if kernels is None else kernels
+    sides = (*(() if frames is None else (frames,)), window, window)
+    tokens = math.prod(sides)
     for kernel in chosen:
-        kernel.cost((window, window), channels)
+        kernel.cost(sides, channels)
     use_threads(threads)
     computing = choose_device(device)
     torch.manual_seed(0)
     bias = queries is None if bias is None else bias
     genuine = [] if queries is None else read_windows(queries, window)
     if queries is None:
-        query, key, value = (torch.randn(windows, heads, window**2, channels) for _ in range(3))
+        query, key, value = (torch.randn(windows, heads, tokens, channels) for _ in range(3))
         query *= channels**-0.5
     else:
         query, key, value = spread_windows(genuine, windows)
         heads, channels = query.shape[1], query.shape[3]
     query, key, value = (tensor.to(computing) for tensor in (query, key, value))
     genuine = [tensors.to(computing) for tensors in genuine]
-    table = (
-        TableBias((0.5 * torch.randn((2 * window - 1) ** 2, heads)).to(computing), (window, window)) if bias else None
-    )
-    geometry = nystra.WindowGeometry((window, window), bias=table, tables={})
+    offsets = math.prod(2 * side - 1 for side in sides)
+    table = TableBias((0.5 * torch.randn(offsets, heads)).to(computing), sides) if bias else None
+    geometry = nystra.WindowGeometry(sides, bias=table, tables={})
     ((_, kind),) = geometry.kinds(query.device)
     full = nystra.Softmax().tables(kind, query.dtype)
     timed_kernels = {FUSED: FusedSoftmax(), EXACT: nystra.Softmax(), **{str(kernel): kernel for kernel in chosen}}
@@ -129,21 +135,28 @@ def run_bench_attention(
         calls[FLEX] = flex_exact(query, key, value, None if table is None else table.table, window)
     memory_calls: dict[str, Call] = {}
     if memory:
-        tokens = torch.stack([query, key, value])
+        stacked = torch.stack([query, key, value])
         for label, kernel in timed_kernels.items():
-            memory_calls[label] = (inference, SingleSite(kernel, window, table), tokens)
+            memory_calls[label] = (inference, SingleSite(kernel, sides, table), stacked)
     with torch.inference_mode():
         results = profile([calls], repeats=repeats, memory=memory_calls, device=computing)
         for label, kernel in timed_kernels.items() if genuine else ():
             results[label]["error"] = mean_error(kernel, genuine, geometry)
     add_ratio(results, "fused", to=FUSED)
     add_ratio(results, "explicit", to=EXPLICIT)
-    shape = f"{windows}×{heads}×{window**2}×{channels}{', position bias' if bias else ''}"
+    shape = f"{windows}×{heads}×{tokens}×{channels}{', position bias' if bias else ''}"
     Console(markup=False, emoji=False).print(
         results_table(f"{shape}, {threads} threads, medians, {clock.name(computing)}", labelled(results), COLUMNS)
     )
     if output is not None:
-        settings = {**numbers, "heads": heads, "channels": channels, "bias": bias, "device": device_name(computing)}
+        settings = {
+            **numbers,
+            "frames": frames,
+            "heads": heads,
+            "channels": channels,
+            "bias": bias,
+            "device": device_name(computing),
+        }
         write_results(output, settings, results)
     if figure is not None:
         draw(figure, results, shape)
@@ -212,14 +225,14 @@ class SingleSite(nn.Module):
 
     Args:
         kernel: of the site.
-        window: side of the windows.
+        window: sides of the windows.
         bias: of the site; None: none.
     """
 
-    def __init__(self, kernel: nystra.Kernel, window: int, bias: PositionBias | None) -> None:
+    def __init__(self, kernel: nystra.Kernel, window: tuple[int, ...], bias: PositionBias | None) -> None:
         super().__init__()
         self.kernel = kernel
-        self.window = (window, window)
+        self.window = window
         self.bias = bias
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import nystra
 from glmha.shared import clock
 from nystra.hosts.dehazeformer.network import DehazeFormer
+from nystra.hosts.rvrt.network import RVRT
 from nystra.hosts.swinir.network import SwinIR
 from nystra.hosts.uformer.network import Uformer
 from nystra.kernels.base import Cost
@@ -54,6 +55,9 @@ NETWORKS: dict[str, functools.partial[Any]] = {
     ),
     "dehazeformer-b": functools.partial(DehazeFormer),
 }
+# Of clips. The arguments of 001, super-resolution of REDS, are the class's own.
+CLIP_NETWORKS: dict[str, functools.partial[Any]] = {"rvrt-x4": functools.partial(RVRT)}
+FRAMES = 4
 KERNELS: tuple[nystra.Kernel, ...] = (
     nystra.Nystrom.as_published(16, 2),
     nystra.Nystrom(),
@@ -116,6 +120,7 @@ def run_bench_windows(
     position_bias: BiasMode | None = None,
     height: int = 96,
     width: int = 96,
+    frames: int | None = None,
     kernels: Sequence[nystra.Kernel] | None = None,
     baseline: str | None = None,
     half: bool = True,
@@ -133,18 +138,21 @@ def run_bench_windows(
     attention can be faster than.
 
     Args:
-        network: a released size: swinir-light-x2, swinir-m-x2, uformer-t, uformer-b, dehazeformer-t or dehazeformer-b;
-            or what makes a network of another library, as package.module:name, which is timed as it is as well.
+        network: a released size: swinir-light-x2, swinir-m-x2, uformer-t, uformer-b, dehazeformer-t, dehazeformer-b
+            or rvrt-x4, which takes clips; or what makes a network of another library, as package.module:name, which is
+            timed as it is as well.
         window: side of the windows, in tokens; null: 32, or those of another library's network.
         position_bias: what becomes of the position bias in them: keep, interpolate or drop (with the shift masks);
             null: keep.
         height: of the image, in pixels; the network's own padding counts.
         width: of the image.
+        frames: of the clip that a network of clips is timed on; null: 4.
         kernels: to be timed; null: the authors' arithmetic, Nystrom, LandmarkPooling and ContentPooling.
         baseline: import path of a class with the network's constructor arguments and state-dict keys, found from the
             working directory, as in tests.reference.swinir.SwinIR; it gets the network's weights and is timed too.
             Both are then made with these windows, as if they had been trained in them.
-        half: whether all of them are also timed in bfloat16, with channels-last weights except the baseline's.
+        half: whether all of them are also timed in bfloat16, with channels-last weights except the baseline's; networks
+            of clips are not.
         compiled: whether all but explicit softmax are also timed with `torch.compile` of their blocks, which needs a
             C++ compiler.
         memory: whether peak memory is measured, on a CPU in a process for each.
@@ -162,16 +170,22 @@ def run_bench_windows(
             cannot be imported or loaded, or is to do without its bias.
     """
     numbers = {"height": height, "width": width, "repeats": repeats, "threads": threads}
-    check_counts(**numbers, **({} if window is None else {"window": window}))
+    given = {"window": window, "frames": frames}
+    check_counts(**numbers, **{name: value for name, value in given.items() if value is not None})
+    if frames is not None and network not in CLIP_NETWORKS:
+        raise ValueError(f"frames ({frames}) must be null with network ({network}), which takes images")
     use_threads(threads)
     chosen = choose_device(device)
     torch.manual_seed(0)
     exact = _exact_network(network, window, position_bias, baseline).to(chosen)
-    image = torch.rand(1, input_channels(exact), height, width).to(chosen)
+    clip = () if network not in CLIP_NETWORKS else (FRAMES if frames is None else frames,)
+    half = half and not clip
+    channels = exact.image_channels if isinstance(exact, RVRT) else input_channels(exact)
+    image = torch.rand(1, *clip, channels, height, width).to(chosen)
     console = Console(markup=False, emoji=False)
     nets: dict[str, tuple[nn.Module, Tensor]] = {}
     if baseline is not None:
-        published = published_structure(baseline, exact, trained_in(NETWORKS[network], window or WINDOW)).to(chosen)
+        published = published_structure(baseline, exact, trained_in(_released(network), window or WINDOW)).to(chosen)
         nets[f"{BASELINE}, float32"] = (published, image)
         if half:
             nets[f"{BASELINE}, bfloat16"] = (copy.deepcopy(published).bfloat16(), image.bfloat16())
@@ -197,9 +211,10 @@ def run_bench_windows(
     add_ratio(results, "fused", to=f"{FUSED}, float32")
     share = 1 - 1 / results[f"{ABSENT}, float32"]["explicit"]
     bias = {"interpolate": "interpolated position bias", "drop": "no position bias"}.get(position_bias or "")
-    sides = sorted({f"{rows}×{columns}" for rows, columns in (s.window_size for s in find_sites(exact).values())})
+    sides = sorted({"×".join(map(str, site.window_size)) for site in find_sites(exact).values()})
     windows = f"window {', '.join(sides)}, {bias or 'position bias'}"
-    title = f"{network}, {windows}, {height}×{width} pixels, {threads} threads, medians, {clock.name(chosen)}"
+    size = "×".join(map(str, (*clip, height, width)))
+    title = f"{network}, {windows}, {size} pixels, {threads} threads, medians, {clock.name(chosen)}"
     console.print(results_table(title, labelled(results), COLUMNS))
     console.print(
         f"attention is {share:.0%} of the explicit original's time: without it the network is {1 / (1 - share):.1f} "
@@ -209,6 +224,7 @@ def run_bench_windows(
         settings = {
             **numbers,
             "network": network,
+            "frames": clip[0] if clip else None,
             "window": sides,
             "position_bias": position_bias,
             "baseline": baseline,
@@ -243,13 +259,12 @@ def _exact_network(network: str, window: int | None, position_bias: BiasMode | N
         ValueError: if there is none of this name, or options do not fit it.
     """
     if ":" not in network:
-        if network not in NETWORKS:
-            raise ValueError(f"network ({network}) must be package.module:name, or one of {', '.join(NETWORKS)}")
+        make = _released(network)
         if baseline is not None and position_bias == "drop":
             raise ValueError(f"position_bias (drop) must be keep with a baseline ({baseline}), which has its bias")
         side = window or WINDOW
-        arguments = dict(NETWORKS[network].keywords) if baseline is None else trained_in(NETWORKS[network], side)
-        exact: WindowHost = NETWORKS[network].func(**arguments).eval().requires_grad_(False)
+        arguments = dict(make.keywords) if baseline is None else trained_in(make, side)
+        exact: WindowHost = make.func(**arguments).eval().requires_grad_(False)
         exact.set_window(side, position_bias or "keep")
         return exact
     for name, value in (("window", window), ("position_bias", position_bias), ("baseline", baseline)):
@@ -260,11 +275,25 @@ def _exact_network(network: str, window: int | None, position_bias: BiasMode | N
     return own.requires_grad_(False)
 
 
+def _released(network: str) -> functools.partial[Any]:
+    """What makes a network of a released size.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    known = NETWORKS | CLIP_NETWORKS
+    if network not in known:
+        raise ValueError(f"network ({network}) must be package.module:name, or one of {', '.join(known)}")
+    return known[network]
+
+
 def trained_in(network: functools.partial[Any], window: int) -> dict[str, Any]:
     """Constructor arguments of a network whose own windows are of a size."""
     arguments = dict(network.keywords)
     if issubclass(network.func, Uformer):  # type: ignore[arg-type]  # a class
         return {**arguments, "win_size": window}
+    if issubclass(network.func, RVRT):  # type: ignore[arg-type]  # a class
+        return {**arguments, "window_size": [2, window, window]}
     if issubclass(network.func, SwinIR):  # type: ignore[arg-type]  # a class
         # Windows are shifted in maps that are larger than one.
         arguments["img_size"] = max(64, 2 * window)

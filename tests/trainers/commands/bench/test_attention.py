@@ -89,3 +89,11 @@ def test_flex_attention_reads_the_position_bias_as_the_kernels_do(monkeypatch):
     torch.testing.assert_close(
         flex_exact(query, key, value, table, 4)(), nystra.Softmax()(query, key, value, geometry), rtol=1e-4, atol=1e-5
     )
+
+
+def test_windows_reach_over_frames(capsys):
+    sizes = {"window": 4, "windows": 1, "heads": 1, "channels": 4, "repeats": 1, "threads": 1}
+    run_bench_attention(**sizes, frames=2, kernels=[nystra.Nystrom(4, 8)])
+    assert "1×1×32×4, position bias" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"frames \(2\) must be null with queries"):
+        run_bench_attention(frames=2, compiled=True)

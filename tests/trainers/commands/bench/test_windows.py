@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import nystra
+from nystra.hosts.rvrt.network import RVRT
 from trainers.cli.main import main
 from trainers.commands.bench import windows as bench_windows
 from trainers.commands.bench.windows import Absent, ExplicitSoftmax, run_bench_windows
@@ -68,6 +69,19 @@ def test_a_baseline_is_timed_with_the_networks_arguments_and_weights(small, tmp_
     assert float(difference) < 1e-5
 
 
+def test_a_network_of_clips_is_timed_on_a_clip(monkeypatch, capsys):
+    arguments = {"num_blocks": [1] * 3, "depths": [1] * 3, "embed_dims": [12] * 3, "num_heads": [2] * 3}
+    small = functools.partial(RVRT, **arguments, deformable_groups=6, attention_heads=6)
+    monkeypatch.setitem(bench_windows.CLIP_NETWORKS, "rvrt", small)
+    settings = {"network": "rvrt", "window": 4, "height": 8, "width": 8, "frames": 4, "repeats": 1, "threads": 1}
+    results = run_bench_windows(**settings, kernels=[], baseline="tests.reference.rvrt.RVRT")
+    assert next(iter(results)) == "baseline, float32"
+    shown = capsys.readouterr().out
+    assert "rvrt, window 2×4×4, 4×4, position bias, 4×8×8 pixels" in " ".join(shown.split())
+    (difference,) = re.findall(r"differ by at most (\S+) on the same weights", shown)
+    assert float(difference) < 1e-5
+
+
 @pytest.mark.parametrize("window", [8, 16])
 @pytest.mark.parametrize(
     ("name", "path"),
@@ -75,13 +89,14 @@ def test_a_baseline_is_timed_with_the_networks_arguments_and_weights(small, tmp_
         ("swinir-light-x2", SWINIR),
         ("dehazeformer-t", "tests.reference.dehazeformer.DehazeFormer"),
         ("uformer-t", "tests.reference.uformer.Uformer"),
+        ("rvrt-x4", "tests.reference.rvrt.RVRT"),
     ],
 )
 def test_networks_have_a_published_structure_in_windows_of_any_size(name, path, window):
-    make = bench_windows.NETWORKS[name]
+    make = (bench_windows.NETWORKS | bench_windows.CLIP_NETWORKS)[name]
     arguments = bench_windows.trained_in(make, window)
     exact = make.func(**arguments)
-    assert {site.window_size for site in nystra.find_sites(exact).values()} == {(window, window)}
+    assert {site.window_size[-2:] for site in nystra.find_sites(exact).values()} == {(window, window)}
     published = bench_windows.published_structure(path, exact, arguments)
     torch.testing.assert_close(published.state_dict(), exact.state_dict(), rtol=0, atol=0)
     assert not published.training
@@ -105,6 +120,7 @@ def test_networks_have_the_released_sizes(name):
     ("arguments", "message"),
     [
         ({"network": "vgg"}, r"network \(vgg\) must be package.module:name, or one of swinir-light-x2, "),
+        ({"network": "small", "frames": 2}, r"frames \(2\) must be null with network \(small\), which takes images"),
         ({"network": "small", "repeats": 0}, r"repeats \(0\) must be at least 1"),
         (
             {"network": "small", "window": 4, "position_bias": "drop", "baseline": SWINIR},
