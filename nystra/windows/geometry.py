@@ -92,10 +92,16 @@ class WindowKind:
         """
         if offset_logits is None:
             return self.logits(queries, keys)
-        offsets = (queries.unsqueeze(1) - keys).long().unbind(2)
-        places = tuple(offset + side - 1 for offset, side in zip(offsets, self.window, strict=True))
-        which: tuple[slice | Tensor, ...] = (slice(None), *places)
-        return self._masked(offset_logits[which], queries, keys)
+        # The number of an offset is a difference of numbers of tokens: no pair needs its offsets along all axes.
+        numbers, lowest = [0 * tokens[:, 0].long() for tokens in (queries, keys)], 0
+        for axis, side in enumerate(self.window):
+            numbers = [
+                (2 * side - 1) * number + tokens[:, axis].long()
+                for number, tokens in zip(numbers, (queries, keys), strict=True)
+            ]
+            lowest = (2 * side - 1) * lowest + side - 1
+        bias = offset_logits.flatten(1)[:, numbers[0].unsqueeze(1) - numbers[1] + lowest]
+        return self._masked(bias, queries, keys)
 
     def all_logits(self) -> Tensor:
         """Bias and mask between all tokens: (heads or 1, N, N), contiguous."""

@@ -1,116 +1,21 @@
 """RVRT as published, in the published order of computation (Liang et al., NeurIPS 2022), for super-resolution by 4.
 
 Written from the paper and the released checkpoints' key and shape lists, and checked against outputs of the official
-code. Features are (B, T, C, H, W), and are permuted for every layer of tokens. The deformable attention is what the
-official operator computes, sample by sample of every tap, nothing left out.
+code. Features are (B, T, C, H, W), and are permuted for every layer of tokens.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.reference.rvrt.deformable import deform_attn
+from tests.reference.rvrt.flow import SpyNet, warp
+
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 CLIP = 2
-
-
-def bilinear(image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Sample images (B, c, H, W) at places (B, h, w): (B, c, h, w); what lies outside counts as 0."""
-    height, width = image.shape[2:]
-    top, left = row.floor(), column.floor()
-    result = torch.zeros(*image.shape[:2], *row.shape[1:], dtype=image.dtype)
-    for down in (0, 1):
-        for right in (0, 1):
-            y, x = top + down, left + right
-            weight = (1 - (row - y).abs()) * (1 - (column - x).abs())
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            number = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
-            values = image.flatten(2).gather(2, number.flatten(1).unsqueeze(1).expand(-1, image.shape[1], -1))
-            result = result + values.view_as(result) * (weight * inside).unsqueeze(1)
-    return result
-
-
-def deform_attn(q: Tensor, kv: Tensor, offset: Tensor, heads: int, groups: int, clip: int, kernel: int = 3) -> Tensor:
-    """Attend from query frame b to frames (n + b) % clip, n = 0 … clip - 1, of keys and values b // clip.
-
-    Args:
-        q: (B·clip, 1, C, H, W).
-        kv: (B, clip, 2C, H, W).
-        offset: (B·clip, clip·groups·kernel²·2, H, W), of (down, right).
-        heads: of attention.
-        groups: of the channels of keys and values together.
-        clip: frames of a clip.
-        kernel: side of the window of taps.
-    """
-    frames, _, channels, height, width = q.shape
-    offset = offset.view(frames, clip, groups, kernel**2, 2, height, width)
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    sampled = torch.zeros(frames, clip, kernel**2, 2 * channels, height, width, dtype=q.dtype)
-    size = 2 * channels // groups
-    for frame in range(frames):
-        for n in range(clip):
-            image = kv[frame // clip, (n + frame) % clip].unflatten(0, (groups, size))
-            for tap in range(kernel**2):
-                down, right = offset[frame, n, :, tap].unbind(1)
-                row = rows + tap // kernel - kernel // 2 + down
-                column = columns + tap % kernel - kernel // 2 + right
-                sampled[frame, n, tap] = bilinear(image, row, column).flatten(0, 1)
-    key, value = (part.unflatten(3, (heads, -1)).flatten(1, 2) for part in sampled.split(channels, 3))
-    query = q[:, 0].unflatten(1, (heads, -1)).unsqueeze(1)
-    weights = ((query * (channels // heads) ** -0.5) * key).sum(3).softmax(1)
-    return (weights.unsqueeze(3) * value).sum(1).flatten(1, 2).unsqueeze(1)
-
-
-def warp(x: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
-    """Sample features (B, C, H, W) where a flow (B, 2, H, W) of (right, down) points to."""
-    height, width = x.shape[2:]
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    places = torch.stack([columns, rows]).to(flow) + flow
-    sides = torch.tensor([max(width - 1, 1), max(height - 1, 1)]).to(flow).view(2, 1, 1)
-    grid = (2 * places / sides - 1).permute(0, 2, 3, 1)
-    return F.grid_sample(x, grid, padding_mode=padding, align_corners=True)
-
-
-class FlowLevel(nn.Module):
-    """Five convolutions of 7×7 of a level of SpyNet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sides = pairwise((8, 32, 64, 32, 16, 2))
-        layers = [layer for pair in sides for layer in (nn.Conv2d(*pair, 7, padding=3), nn.ReLU())]
-        self.basic_module = nn.Sequential(*layers[:-1])
-
-
-class SpyNet(nn.Module):
-    """Optical flow from pictures (B, 3, H, W) to others, all pairs at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.basic_module = nn.ModuleList(FlowLevel() for _ in range(6))
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-
-    def forward(self, reference: Tensor, other: Tensor) -> Tensor:
-        height, width = reference.shape[2:]
-        size = (math.ceil(height / 32) * 32, math.ceil(width / 32) * 32)
-        pyramids = []
-        for picture in (reference, other):
-            pyramid = [(F.interpolate(picture, size, mode="bilinear", align_corners=False) - self.mean) / self.std]
-            for _ in range(5):
-                pyramid.insert(0, F.avg_pool2d(pyramid[0], 2, 2))
-            pyramids.append(pyramid)
-        flow = torch.zeros(len(reference), 2, size[0] // 64, size[1] // 64).to(reference)
-        for level, (first, second) in enumerate(zip(*pyramids, strict=True)):
-            flow = 2 * F.interpolate(flow, first.shape[2:], mode="bilinear", align_corners=True) if level else flow
-            if not level:
-                flow = torch.zeros(len(first), 2, *first.shape[2:]).to(first)
-            pair = torch.cat([first, warp(second, flow, "border"), flow], 1)
-            flow = flow + self.basic_module[level].basic_module(pair)
-        flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
-        return flow * torch.tensor([width / size[1], height / size[0]]).to(flow).view(2, 1, 1)
 
 
 class FrameConv(nn.Conv3d):
