@@ -86,7 +86,8 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Iterable[Column])
 
 
 _LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"} | {"±": "$\\pm$", "×": "$\\times$", "α": "$\\alpha$"}
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"±": "$\\pm$", "×": "$\\times$", "α": "$\\alpha$", "σ": "$\\sigma$", "Δ": "$\\Delta$"}
 )
 
 

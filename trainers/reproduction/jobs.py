@@ -102,7 +102,7 @@ def run_jobs(jobs: Iterable[Job]) -> None:
 
     Raises:
         Stopped: if a command was interrupted, after it has saved where it was.
-        RuntimeError: if a command failed.
+        ChildProcessError: if a command failed.
     """
     for job in jobs:
         if job.done:
@@ -114,7 +114,7 @@ def run_jobs(jobs: Iterable[Job]) -> None:
         if status in _STOPPED:
             raise Stopped("the same command goes on with the list", "interrupted", status)
         if status:
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"command ({job.command}) must end with exit status 0, got {status}: mend what it reports, and run "
                 "the list again, which goes on from here"
             )

@@ -76,7 +76,7 @@ def run_reproduce(
 
     Raises:
         ValueError: if a name is unknown, or options do not fit together.
-        RuntimeError: if a command failed.
+        ChildProcessError: if a command failed.
     """
     console = Console(markup=False, emoji=False)
     _check(names, scale, {"seeds": seeds, "steps": steps}, plan, run, job)

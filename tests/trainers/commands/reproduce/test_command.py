@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from datamodules import DemoDataModule
+from tests.test_documents import unknown_options
 from trainers.cli.main import main
+from trainers.cli.verbs import FUNCTION_VERBS, TRAINER_VERBS
 from trainers.commands.reproduce import miniature
 from trainers.reproduction.items import ITEMS
 
@@ -19,6 +21,14 @@ def test_all_tables_and_figures_are_listed(tmp_path, capsys, monkeypatch):
     assert main(["reproduce"]) == 0
     printed = capsys.readouterr().out
     assert [name for name in ITEMS if name not in printed] == []
+
+
+@pytest.mark.parametrize("item", [item for item in ITEMS.values() if item.how], ids=lambda item: item.name)
+def test_the_command_of_an_item_exists(item):
+    words = item.how.split()
+    assert words[0] == "lowrank"
+    assert " ".join(words[1:3]) in FUNCTION_VERBS or words[1] in FUNCTION_VERBS | TRAINER_VERBS
+    assert unknown_options(item.how) == []
 
 
 def test_a_table_is_printed_and_written(tmp_path, capsys):
