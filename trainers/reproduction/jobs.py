@@ -110,7 +110,9 @@ def run_jobs(jobs: Iterable[Job]) -> None:
         print(job.command, flush=True)
         process = subprocess.Popen([sys.executable, "-m", "trainers", *job.arguments], env=_environment())
         with _signals_of(process):
-            status = process.wait()
+            ended = process.wait()
+        # A command that has not begun yet is ended by the signal itself.
+        status = ended if ended >= 0 else 128 - ended
         if status in _STOPPED:
             raise Stopped("the same command goes on with the list", "interrupted", status)
         if status:

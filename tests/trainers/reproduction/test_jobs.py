@@ -50,14 +50,14 @@ def comparison(folder: Path) -> Job:
     return Job("compare", folder, {"output": str(folder)})
 
 
-@pytest.mark.parametrize("status", [75, 130, 143])
-def test_an_interrupted_list_ends_alike_and_goes_on_with_what_is_left(tmp_path, monkeypatch, status):
+@pytest.mark.parametrize(("status", "ends"), [(75, 75), (130, 130), (143, 143), (-signal.SIGTERM, 143)])
+def test_an_interrupted_list_ends_alike_and_goes_on_with_what_is_left(tmp_path, monkeypatch, status, ends):
     chain = [comparison(tmp_path / name) for name in "abc"]
     run_jobs(chain[:1])
     monkeypatch.setattr(Process, "status", status)
     with pytest.raises(Stopped) as stopped:
         run_jobs(chain)
-    assert stopped.value.status == status
+    assert stopped.value.status == ends
     monkeypatch.setattr(Process, "status", 0)
     run_jobs(chain)
     assert [words[1][-1] for words in started] == ["a", "b", "b", "c"]
