@@ -127,9 +127,10 @@ def export(
         except (ImportError, OSError, MemoryError, ValueError):
             raise
         except Exception as error:
+            remedy = "" if precision == "float32" else " (choose precision float32, which all formats hold)"
             raise ValueError(
                 f"format ({chosen}) must be able to hold {type(host).__name__} in {precision}, got from its runtime: "
-                f"{str(error).strip().splitlines()[0][:300]}"
+                f"{str(error).strip().splitlines()[0][:300]}{remedy}"
             ) from error
         if not difference <= TOLERANCES[precision]:
             raise ValueError(

@@ -101,6 +101,17 @@ def test_a_graph_that_differs_leaves_no_file(broken, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("precision", "remedy"), [("float32", "$"), ("bfloat16", "choose precision float32")])
+def test_what_a_runtime_cannot_hold_is_told(precision, remedy, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no such type\nand more")
+
+    monkeypatch.setitem(module.WRITERS, "onnx", refuse)
+    with pytest.raises(ValueError, match=rf"in {precision}, got from its runtime: no such type.*{remedy}"):
+        exported(make("MST++", "CSA"), tmp_path, "onnx", precision=precision)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("library", ["onnxruntime", "onnx", "openvino"])
 def test_a_missing_library_is_named(library, tmp_path, monkeypatch):
     monkeypatch.setattr("trainers.runtimes.running.find_spec", lambda name: None if name == library else name)
