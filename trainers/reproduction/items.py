@@ -34,7 +34,7 @@ class Item:
 def _channel_item(table: channel_tables.PublishedTable) -> Item:
     host = table.host
     costs = "FLOPs and parameters are counted; " if table.has_costs else ""
-    miniature = "no miniature: there is no bundled data" if table.number == 2 else "a miniature is measured"
+    miniature = "no miniature: there are no bundled data" if table.number == 2 else "in miniature by --scale mini"
     return Item(
         f"glmha-table{table.number}",
         table.title,
@@ -120,7 +120,7 @@ _WHY = {
     "(docs/results/kernels.md)",
     4: "neither weights nor data are bundled",
     5: "neither weights nor data are bundled",
-    6: "neither weights nor data are bundled; a miniature is measured",
+    6: "neither weights nor data are bundled; in miniature by --scale mini",
     0: "neither weights nor data are bundled, and the tables of that version are not at hand",
 }
 
@@ -160,15 +160,16 @@ _WINDOW_FIGURES = (
         "",
         "reproduced",
         "exact attention grows with its square, all kernels linearly (docs/results/kernels.md)",
-        "lowrank bench attention --window 64 --windows 1",
+        "lowrank figure tokens window16.json window32.json window64.json",
     ),
     Item(
         "pnp-figure4",
         "attention maps, exact and approximated",
         "a checkpoint and an image",
         "",
-        "not",
-        "needs weights, of which none are bundled",
+        "partly",
+        "drawn for any checkpoint; the papers' weights are not bundled",
+        "lowrank figure attention IMAGE --pretrained CKPT --window_size 16",
     ),
 )
 

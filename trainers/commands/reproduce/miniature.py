@@ -151,7 +151,7 @@ def run_ablation(seeds: int, steps: int | None, output: Path) -> list[MiniatureT
 
     Args:
         seeds: networks, trained with seeds of their own.
-        steps: of each training; None: as many as the table was measured with.
+        steps: of each training; None: 200.
         output: folder of all miniatures.
 
     Returns:
