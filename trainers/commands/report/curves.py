@@ -79,7 +79,7 @@ def _chart(
     series = [Series(name or tag, values, (numbers or {}).get(name, 0)) for name, values in curves.items()]
     values = [value for one in series for _, value in one.points]
     logarithmic = any(word in tag for word in _LOGARITHMIC) and all(value > 0 for value in values)
-    return Chart(tag, "step", "", series, log_y=logarithmic and max(values) > 8 * min(values))
+    return Chart(tag, "step", series, log_y=logarithmic and max(values) > 8 * min(values))
 
 
 def _watched(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Iterator[Chart]:
@@ -90,4 +90,4 @@ def _watched(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Iterator[Cha
             kinds.setdefault("/".join(tag.split("/")[:2]), []).append(tag)
     for kind, tags in kinds.items():
         series = [Series(tag[len(kind) + 1 :] or tag, scalars[tag], index) for index, tag in enumerate(tags)]
-        yield Chart(kind, "step", "", series)
+        yield Chart(kind, "step", series)

@@ -27,16 +27,16 @@ def quality_charts(results: Sequence[Result]) -> list[Block]:
 
 
 def _charts(result: Result) -> list[Block]:
-    metric, points = _points(result)
-    points = points[:_MOST_POINTS]
+    metric, every = _points(result)
     titles: dict[Quality, str] = {"score": metric, **_QUALITIES}
     pairs: list[tuple[Cost, Quality]] = [(cost, quality) for quality in ("score", "error") for cost in _COSTS]
-    charts = [_chart(points, cost, quality, titles[quality]) for cost, quality in [*pairs, ("seconds", "fidelity")]]
+    pairs.append(("seconds", "fidelity"))
+    points = [point for point in every if any(_is_placed(point, *pair) for pair in pairs)][:_MOST_POINTS]
+    charts = [_chart(points, cost, quality, titles[quality]) for cost, quality in pairs]
     drawn = [chart for chart in charts if chart is not None]
     if not drawn:
         return []
-    numbers = {number for chart in drawn for number in (series.colour for series in chart.series)}
-    legend = [(point.label, number) for number, point in enumerate(points) if number in numbers]
+    legend = [(point.label, number) for number, point in enumerate(points)]
     notes = ["Dashed: the front of those that no other surpasses at the same or a lower cost."]
     return [Charts(drawn, f"{result.name}: quality against cost", legend, notes)]
 
@@ -74,7 +74,6 @@ def _chart(points: Sequence[Point], cost: Cost, quality: Quality, title: str) ->
     return Chart(
         f"{title} against {name}",
         name,
-        title,
         series,
         log_x=max(values) > 5 * min(values),
         log_y=quality == "error" and min(errors) > 0,

@@ -96,9 +96,8 @@ class Chart:
     """Values over steps, or qualities against costs.
 
     Attributes:
-        title: above it.
+        title: above it; what the vertical axis shows.
         x: name of the horizontal axis.
-        y: name of the vertical axis; empty if the title says it.
         series: at least one.
         log_x: whether the horizontal axis is logarithmic; every x is positive then.
         log_y: whether the vertical axis is.
@@ -107,7 +106,6 @@ class Chart:
 
     title: str
     x: str
-    y: str
     series: Sequence[Series]
     log_x: bool = False
     log_y: bool = False

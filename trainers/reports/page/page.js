@@ -244,11 +244,10 @@
     const key = (text) => make("kbd", { textContent: text });
     if (scenes.some((each) => each.layers.length > 1)) {
       keys.append("Drag the line, or move it by ", key("←"), " ", key("→"), "; ", key("1"), "–", key("9"),
-        " choose the right picture, ", key("E"), " shows error maps; ");
+        " choose the right picture, ", key("E"), " shows error maps. ");
     }
-    keys.append("the wheel and ", key("+"), " ", key("−"), " ", key("0"), " magnify");
-    if (scenes.length > 1) keys.append("; ", key("N"), " ", key("P"), " next and previous image");
-    keys.append(".");
+    keys.append("Magnify by the wheel, or by ", key("+"), " ", key("−"), " ", key("0"), ".");
+    if (scenes.length > 1) keys.append(" ", key("N"), " ", key("P"), ": next and previous image.");
     const scaleNote = make("p", { className: "note" });
     const controls = make("div", { className: "controls" }, sides.left.label, sides.right.label, zooms, errorButton);
     const everything = make("div", { className: "interface" }, controls, stage, slider, strip, scaleNote, keys);

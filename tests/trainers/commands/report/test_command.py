@@ -49,7 +49,8 @@ def test_the_page_of_a_run_tells_everything_of_it(tmp_path):
     assert re.findall('data-label="([^"]*)"', text) == ["input", "output, step 10", "output, step 30", "target"]
     assert f"--ckpt_path {run / 'checkpoints/best-step=30.ckpt'}" in text
     # A curve of one value is no curve.
-    assert "val/psnr: values over step" not in text
+    assert "train/loss over step" in text
+    assert "val/psnr over step" not in text
 
 
 def test_the_page_of_a_folder_compares_its_runs_and_evaluations(tmp_path):

@@ -10,7 +10,7 @@ from trainers.reports.page.content import Chart, Series
 
 
 def drawn(points, **options):
-    return plot(Chart("t", "x", "y", [Series("s", points)], **options))
+    return plot(Chart("t", "x", [Series("s", points)], **options))
 
 
 def test_a_line_is_interrupted_where_a_value_is_missing_and_a_lone_value_is_a_point():
