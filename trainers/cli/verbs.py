@@ -188,6 +188,36 @@ FUNCTION_VERBS = {
         "figure_attention",
         positional="image",
     ),
+    "figure calibration": FunctionVerb(
+        "which image makes which channel louder: the calibration vectors of GLMHA",
+        (
+            "lowrank figure calibration photos --pretrained logs/my_run/version_0/checkpoints/last.ckpt",
+            "lowrank figure calibration a.png b.png --pretrained last.ckpt --blocks 3 --size 128",
+        ),
+        "trainers.commands.figure.calibration",
+        "figure_calibration",
+        positional="images",
+    ),
+    "figure crops": FunctionVerb(
+        "the same parts of images from several folders, with maps of their differences",
+        (
+            "lowrank figure crops input=rainy exact=restored_exact glmha=restored_glmha target=clean",
+            "lowrank figure crops exact=a pooled=b target=clean --names '[photo]' --region '[100, 80, 96, 96]'",
+        ),
+        "trainers.commands.figure.crops",
+        "figure_crops",
+        positional="versions",
+    ),
+    "figure curves": FunctionVerb(
+        "training curves of several runs, with a band over seeds",
+        (
+            "lowrank figure curves logs/exact logs/glmha",
+            "lowrank figure curves logs/exact/version_0 logs/glmha/version_0 --tag train/loss --output loss",
+        ),
+        "trainers.commands.figure.curves",
+        "figure_curves",
+        positional="folders",
+    ),
     "figure quality": FunctionVerb(
         "quality against cost of every kernel, from results of compare, bench and plan",
         (

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.files.atomic import atomic_file
 from trainers.errors import printable
 from trainers.evaluation.differences import Differences
+from trainers.figures.differences import draw_differences
 
 
 def diff_results(
@@ -28,7 +26,7 @@ def diff_results(
         metric: name of the metric, such as psnr; null: the first one that both have.
         common: whether to compare what both have, where their metrics, data sets or images differ.
         rows: images in the table, of the largest losses and of the largest gains each; null: all images.
-        output: PNG of all differences as sorted bars.
+        output: name of the files of a figure, all differences as sorted bars: PDF, PNG and CSV.
 
     Returns:
         Every image's values, the largest loss first.
@@ -45,11 +43,9 @@ def diff_results(
         )
     if rows is not None and rows < 1:
         raise ValueError(f"rows ({rows}) must be at least 1, or null for all images")
-    if output.suffix.lower() != ".png":
-        raise ValueError(f"output ({output}) must end in .png")
     first, second = results
     differences = Differences.between(first, second, metric=metric, common=common)
-    _draw(output, differences, first, second)
+    draw_differences(differences, first=str(first), second=str(second)).save(output)
     # Names may hold square brackets, which are no markup.
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(_table(differences, rows))
@@ -79,18 +75,3 @@ def _table(differences: Differences, rows: int | None) -> Table:
             values = (f"{image.first:.4f}", f"{image.second:.4f}", f"{image.change:+.4f}")
             table.add_row(printable(image.data_set), printable(image.image), *values)
     return table
-
-
-def _draw(path: Path, differences: Differences, first: Path, second: Path) -> None:
-    changes = [image.change for image in differences.images]
-    gains = [change > 0 if differences.higher_is_better else change < 0 for change in changes]
-    with mpl.rc_context({"font.size": 8}):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-        axes = figure.subplots()
-        axes.bar(range(len(changes)), changes, width=1.0, color=["tab:blue" if gain else "tab:red" for gain in gains])
-        axes.axhline(differences.mean, color="black", linewidth=0.8, linestyle="--")
-        axes.set_xlabel(f"{len(changes)} images, the largest loss first")
-        axes.set_ylabel(f"change of {differences.metric}")
-        axes.set_title(f"{second}\nagainst {first}; mean {differences.mean:+.4g} (dashed)", fontsize=7)
-        with atomic_file(path) as file:
-            figure.savefig(file, dpi=150, format="png")

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from datamodules.files.images import to_array
-from trainers.figures.crops import wrapped
+from trainers.figures.sheets.crops import wrapped
 from trainers.figures.style import Drawing, bare, new_figure, styled
 
 _SIDE = 1.55

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from trainers.figures.crops import wrapped
+from trainers.figures.sheets.crops import wrapped
 from trainers.figures.style import Drawing, colour_of, marker_of, new_figure, plain_logarithmic, styled
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import nystra
+from tests.trainers.cli.options_of_figures import FIGURES
 from trainers.metrics.psnr_ssim import PSNR, SSIM
 
 KERNEL = nystra.Nystrom(4, 4)
@@ -187,38 +188,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "freeze_bias": {"freeze_bias": False},
         },
     ),
-    "figure attention": (
-        {"image": ["in/a.png"], "pretrained": "swinir.pth", "kernels": [KERNEL], "size": 16},
-        {
-            "image": {"image": ["in/b.png"]},
-            "pretrained": {"pretrained": "other.pth"},
-            "network": {"network": "nowhere:make"},
-            "window_size": {"window_size": 8},
-            "kernels": {"kernels": []},
-            "site": {"site": "*blocks.0*"},
-            "pixel": {"pixel": (0, 0)},
-            "size": {"size": 8},
-            "output": {"output": "other"},
-        },
-    ),
-    "figure quality": (
-        {"results": ["compare.json"], "output": "quality"},
-        {
-            "results": {"results": ["compare.json", "bench.json"]},
-            "cost": {"cost": "macs"},
-            "quality": {"quality": "lost"},
-            "title": {"title": "a network"},
-            "output": {"output": "other"},
-        },
-    ),
-    "figure tokens": (
-        {"results": ["tokens8.json", "tokens16.json"]},
-        {
-            "results": {"results": ["tokens8.json", "tokens32.json"]},
-            "title": {"title": "a bench"},
-            "output": {"output": "other"},
-        },
-    ),
+    **FIGURES,
     "info": ({}, {"files": {"files": ["net.pth"]}, "json": {"json": True}}),
     "models": (
         {},

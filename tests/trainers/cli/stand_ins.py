@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch import nn
 
+import glmha
 import nystra
 from datamodules.files.images import write_image
 from glmha.complexity import Complexity
 from nystra.hosts.swinir.network import SwinIR
 from nystra.sites.host import WindowHost
 from tests.datamodules.files import pictures
-from tests.trainers.small_networks import swinir
+from tests.trainers.small_networks import restormer, swinir
 from trainers.evaluation.scores import Evaluation, ImageScore
 from trainers.reproduction.channel_tables import PublishedTable
 from trainers.reproduction.miniatures import MiniatureRow, MiniatureTable
@@ -131,6 +132,12 @@ def named_network(path: object, network: str | None = None, **options: object) -
     return Convolution(len(f"{path}{network or ''}"))
 
 
+def channel_network(path: object) -> nn.Module:
+    if "glmha" not in str(path):
+        return named_network(path)
+    return scaled(restormer(glmha.GLMHA), len(str(path)) / 10)
+
+
 def attending(path: object, network: str | None = None, window_size: int = 4) -> nn.Module:
     return Gained(1 + len(f"{path}{network or ''}") / 10, window_size)
 
@@ -209,7 +216,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
         enlarge(net, *args)
 
     patch.setattr(WindowHost, "set_window", set_window)
-    replace("diff", _draw=nothing)
+    replace("diff", draw_differences=lambda *_, **__: SimpleNamespace(save=nothing))
     replace("bench.windows", published_structure=lambda *_: swinir(), compiled_blocks=lambda net: net)
     makers = {name: functools.partial(Gained, gain=gain) for name, gain in (("small", 1), ("other", 0.5))}
     for module in ("bench.windows", "bench.runtimes"):
@@ -224,6 +231,9 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     replace("analyze.spectrum", draw_spectra=lambda *_, **__: drawn, spectrum=spectrum_of, load_network=named_network)
     replace("analyze.spectrum", _spectra=lambda net, files, size: ({"block": torch.arange(1.0, len(files) + 1)}, {}))
     replace("analyze.plan", load_network=named_network)
+    curves = {"val/psnr": [(0, 20.0), (1, 21.0)], "train/loss": [(0, 1.0)]}
+    replace("figure.curves", find_runs=lambda folders: [SimpleNamespace(folder=folders[0])])
+    replace("figure.curves", read_logged=lambda folder: SimpleNamespace(scalars=curves))
     replace(
         "figure.attention",
         load_network=lambda path, network, **options: swinir(),
@@ -231,7 +241,7 @@ def install(patch: pytest.MonkeyPatch) -> Recorder:
     patch.setattr(nystra, "plan", recorder("plan", lambda *_, **__: nystra.Plan({}, 50.0, 1.0, 1.0)))
     patch.setattr(nystra.Plan, "save", lambda plan, path: path.write_text("plan"))
     patch.setattr(nystra.Plan, "__str__", lambda plan: "plan")
-    patch.setattr("glmha.load_pretrained", recorder("load_pretrained", named_network))
+    patch.setattr("glmha.load_pretrained", recorder("load_pretrained", channel_network))
     modules = [SimpleNamespace(name="a", attention=nn.Identity(), inputs=2 * (torch.ones(1, 1, 1, 2),))] * 2
     replace("analyze.spectrum", read_modules=lambda *_: modules)
     replace("analyze.warm_start", read_modules=lambda *_: modules, _start=lambda *_: Convolution())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.figures.crops import INPUT, TARGET, Region, Scene, differing_region, draw_crops, wrapped
+from trainers.figures.sheets.crops import INPUT, TARGET, Region, Scene, differing_region, draw_crops, wrapped
 
 
 def scene(**changes) -> Scene:

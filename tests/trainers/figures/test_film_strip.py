@@ -2,8 +2,8 @@
 
 import torch
 
-from trainers.figures.crops import INPUT, TARGET, Scene
-from trainers.figures.film_strip import draw_strips
+from trainers.figures.sheets.crops import INPUT, TARGET, Scene
+from trainers.figures.sheets.film_strip import draw_strips
 
 
 def test_every_version_of_every_clip_has_a_row():

@@ -25,8 +25,8 @@ from trainers.commands.compare.pictures import save_pictures
 from trainers.commands.compare.variants import KERNELS, build_variants
 from trainers.evaluation.data_sets import scored_frames, whole_sets
 from trainers.evaluation.provenance import current_seed, provenance
-from trainers.figures.crops import INPUT, TARGET, Scene, draw_crops
-from trainers.figures.film_strip import draw_strips
+from trainers.figures.sheets.crops import INPUT, TARGET, Scene, draw_crops
+from trainers.figures.sheets.film_strip import draw_strips
 from trainers.metrics.base import ImageMetric
 from trainers.metrics.psnr_ssim import PSNR, SSIM
 from trainers.metrics.temporal import flicker

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from datamodules.files.images import to_array
-from trainers.figures.crops import INPUT, TARGET, Scene, wrapped
+from trainers.figures.sheets.crops import INPUT, TARGET, Scene, wrapped
 from trainers.figures.style import Drawing, bare, new_figure, styled
 from trainers.metrics.temporal import flicker
 

@@ -1,0 +1,1 @@
+"""Sheets of pictures: crops of images, and film strips of clips, in all their versions."""
