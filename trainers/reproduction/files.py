@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,22 @@ def write_table(
         with atomic_file(path) as file:
             file.write(content.encode())
     return paths
+
+
+def read_results(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a file of results.
+
+    Args:
+        path: the file.
+        *keys: that it must have.
+
+    Raises:
+        ValueError: if it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not set(keys) <= content.keys():
+        raise ValueError(f"results ({path}) must be JSON with {', '.join(keys)}, got something else: remove the file")
+    return content

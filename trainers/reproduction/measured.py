@@ -1,7 +1,6 @@
 """Rows of the published tables with what is measured here: costs now, quality from evaluations that are there."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,13 @@ from typing import Any
 from trainers.evaluation.provenance import share
 from trainers.reports.tables import LABEL, NAME_COLUMN, Column
 from trainers.reproduction.channel_tables import ATTENTION, PublishedRow, PublishedTable
+from trainers.reproduction.files import read_results
 from trainers.reproduction.jobs import METRICS, Chain, Job
 from trainers.reproduction.window_tables import METHODS, ORIGINAL, PNP_NYSTRA, Benchmark, WindowTable
 
+# What evaluations and comparisons write, and is read here.
+_EVALUATED = ("average", "images", "images_expected", "partial", "metrics", "weights")
+_COMPARED = ("variants", "images", "images_expected", "partial", "protocol", "weights")
 COST_COLUMNS = (
     Column("paper G", "published_gmacs", ".2f"),
     Column("here G", "gmacs", ".2f"),
@@ -112,7 +115,7 @@ def channel_rows(table: PublishedTable, output: Path, *, costs: bool = True) -> 
                 "published_parameters": row.parameters,
                 "parameters": cost.parameters / 1e6,
             }
-        found = _newest(_runs(table, output) / row.key, "evaluation_")
+        found = _newest(_runs(table, output) / row.key, "evaluation_", _EVALUATED)
         if found is not None:
             metric = table.host.metric
             psnr = float(found["average"][metric])
@@ -154,7 +157,7 @@ def window_rows(table: WindowTable, output: Path) -> list[dict[str, Any]]:
     make = {"quality": _quality_rows, "speed": _speed_rows, "drop": _drop_rows}[table.kind]
     rows: list[dict[str, Any]] = []
     for benchmark in table.benchmarks:
-        rows += make(benchmark, _newest(output / benchmark.key, "comparison_"))
+        rows += make(benchmark, _newest(output / benchmark.key, "comparison_", _COMPARED))
     return rows
 
 
@@ -228,13 +231,10 @@ def _runs(table: PublishedTable, output: Path) -> Path:
     return output / Path(table.host.training).stem
 
 
-def _newest(folder: Path, begin: str) -> dict[str, Any] | None:
-    """The newest `metrics.json` in the folders of this beginning."""
+def _newest(folder: Path, begin: str, keys: Sequence[str]) -> dict[str, Any] | None:
+    """The newest `metrics.json` in the folders of this beginning; None if there is none."""
     found = sorted(folder.glob(f"{begin}*/{METRICS}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        return None
-    content: dict[str, Any] = json.loads(found[-1].read_text())
-    return content
+    return read_results(found[-1], *keys) if found else None
 
 
 def _digest(weights: str | Path, root: str) -> str:

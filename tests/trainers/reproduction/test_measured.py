@@ -99,6 +99,16 @@ def test_rows_of_a_window_table_show_a_comparison(tmp_path, number):
         assert [row["psnr_drop"] for row in there] == [1.0 + place for place in range(len(benchmark.kernels))]
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"average": {}}'])
+def test_files_that_hold_something_else_are_named(tmp_path, content):
+    table = channel_tables.TABLES[8]
+    folder = channel_chain(table, table.rows[0], tmp_path, "DIR", "given.pth", None).jobs[0].folder
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results \(.*metrics.json\) must be JSON with average"):
+        channel_rows(table, tmp_path)
+
+
 def test_recipes_of_all_rows_exist():
     hosts = {table.host.training: table.host for table in channel_tables.TABLES.values()}.values()
     recipes = [recipe for host in hosts for recipe in (host.training, host.evaluation)]

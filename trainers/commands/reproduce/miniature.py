@@ -1,7 +1,6 @@
 """Miniatures of the papers' tables: small networks of the demonstration, some seeds each, on what is bundled."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from trainers.commands.demo import learned, spectral
 from trainers.commands.demo.substitution import SIGMA, train_miniature
 from trainers.reports.tables import write_results
 from trainers.reproduction.channel_tables import ATTENTION, TABLES
+from trainers.reproduction.files import read_results
 from trainers.reproduction.miniatures import MiniatureRow, MiniatureTable
 from trainers.tiling.restoration import restore
 
@@ -210,7 +210,7 @@ def _train_and_substitute(
 def _kept(path: Path, settings: dict[str, Any], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     """Read figures that were measured with these settings; else measure and write them."""
     if path.is_file():
-        content = json.loads(path.read_text())
+        content = read_results(path, "results")
         if all(content.get(name) == value for name, value in settings.items()):
             results: dict[str, float] = content["results"]
             return results
