@@ -46,6 +46,10 @@ _MEMORY = re.compile(
 # The end of a loader's process is all that is left of it.
 _LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: [\w ]+)")
 _SIZE = re.compile(r"negative dimension:? (-\d+)")
+# Of a whole number that no machine counts to; torch adds frames of its own.
+_TOO_LARGE = re.compile(
+    r"[Oo]verflow when unpacking|int too (large|big) to convert|[Ss]torage size calculation overflow"
+)
 # torch tells no more of a disk that is full.
 _WRITER = re.compile(r"PytorchStreamWriter failed|inline_container\.cc.*unexpected pos")
 # A convolution got an image with another number of channels.
@@ -113,6 +117,10 @@ def explain(error: Exception) -> str | None:
         )
     elif isinstance(root, RuntimeError) and (size := _SIZE.search(message)):
         message = f"a size of the net ({size[1]}) must be at least 1; change the recipe's --model.net"
+    elif isinstance(root, TypeError | RuntimeError | OverflowError) and _TOO_LARGE.search(message):
+        message = (
+            "a size must be below 2**63, and what it makes must fit into memory, got more; look through the options"
+        )
     elif isinstance(root, ZeroDivisionError) and _raised_by(root, "lr_scheduler.py"):
         message = "a length of the schedule (0) must be at least 1; change T_max, step_size or the like of its options"
     elif isinstance(root, RuntimeError) and _WRITER.search(message):

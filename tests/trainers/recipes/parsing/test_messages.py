@@ -19,3 +19,24 @@ def test_values_of_other_kinds_are_refused_without_python_s_words(lowrank, recip
     assert told.startswith(f"error: {words[0][2:]} (")
     assert message in told
     assert "<class" not in told
+
+
+@pytest.mark.parametrize(
+    ("net", "option"),
+    [
+        ("nystra.SwinIR", "img_size"),
+        ("nystra.SwinIR", "embed_dim"),
+        ("nystra.Uformer", "embed_dim"),
+        ("nystra.Uformer", "img_size"),
+        ("glmha.Restormer", "dim"),
+        ("glmha.MSTPlusPlus", "in_channels"),
+    ],
+)
+@pytest.mark.parametrize("size", [2**40, 2**63, 2**70])
+def test_sizes_that_no_machine_holds_are_refused(lowrank, recipe, capsys, net, option, size):
+    words = ["--model.net", net, f"--model.net.{option}", size]
+    assert lowrank("fit", "--config", recipe, *words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "must" in told
+    assert "Exception raised from" not in told
