@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -70,6 +71,11 @@ class ReportServer(ThreadingHTTPServer):
                 self._pages[run] = kept
             return kept[1]
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over connections that browsers close before they have the whole page."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     def state(self) -> bytes:
         """Return a word that changes when a run or a result does."""
         return _state(find_sources((self.folder,))).encode()
@@ -77,6 +83,8 @@ class ReportServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
+    # Seconds; a connection on which nothing is asked is closed.
+    timeout = 30
     # Python's version is nobody's business.
     server_version, sys_version = "lowrank", ""
 

@@ -1,7 +1,10 @@
 """The server: pages of the folder alone, for this machine alone, made anew when something has changed."""
 
 import http.client
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +61,19 @@ def test_pages_are_made_once_until_something_changes(server, ask, tmp_path):
     assert ask("/state") != before
     assert ask("/") == (200, "None 3")
     assert ask("/", method="HEAD") == (200, "")
+
+
+def test_a_browser_that_goes_away_before_it_has_the_page_leaves_no_traceback(server, ask, capfd):
+    server._make_page = lambda *_: "x" * 20_000_000
+    with socket.create_connection(server.server_address) as connection:
+        connection.sendall(f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        connection.recv(1000)
+        # Closed at once, whatever is on its way.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert ask("/state")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
