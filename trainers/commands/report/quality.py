@@ -58,8 +58,10 @@ def _points(result: Result) -> tuple[str, list[Point]]:
 
 
 def _measured(label: str, row: Mapping[str, Any], metric: str) -> Point:
-    keys = {"score": metric, "seconds": "image", "macs": "macs", "bytes": "memory"}
-    return Point(label, **{name: float(row[key]) for name, key in keys.items() if row.get(key) is not None})
+    score, seconds, macs, memory = (
+        None if row.get(key) is None else float(row[key]) for key in (metric, "image", "macs", "memory")
+    )
+    return Point(label, score=score, seconds=seconds, macs=macs, bytes=memory)
 
 
 def _chart(points: Sequence[Point], cost: Cost, quality: Quality, title: str) -> Chart | None:
