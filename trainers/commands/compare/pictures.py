@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.files.images import to_array, write_image
-from trainers.figures.crops import Scene
+from trainers.figures.sheets.crops import Scene
 
 FOLDER = "pictures"
 
