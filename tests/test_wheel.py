@@ -57,6 +57,11 @@ def test_every_recipe_is_in_it(unpacked):
     assert {path.relative_to(unpacked) for path in (unpacked / "configs").rglob("*.yaml")} == recipes
 
 
+def test_what_pages_of_reports_are_made_of_is_in_it(unpacked):
+    names = {path.name for path in (unpacked / "trainers/reports/page").iterdir()}
+    assert {"page.html.jinja", "page.css", "page.js"} <= names
+
+
 def test_the_measured_spectra_are_in_it(unpacked):
     assert (unpacked / "datamodules/demo/spectra.csv").read_bytes() == (
         ROOT / "datamodules/demo/spectra.csv"

@@ -63,6 +63,8 @@ def test_a_run_is_listed_with_its_score_its_steps_and_its_end(lowrank, recipe, t
     assert first["command"] is None
     assert (first["run"]["step"], first["run"]["max_steps"]) == (4, 4)
     assert first["run"]["monitor"] == "val/psnr"
+    assert first["run"]["environment"]["device"].startswith("processor")
+    assert first["run"]["environment"]["torch"] == torch.__version__
     saved = torch.load(next((tmp_path / "logs/run/version_0").rglob("best-*.ckpt")), weights_only=True)
     best = next(state for name, state in saved["callbacks"].items() if name.startswith("BestCheckpoint"))
     assert first["run"]["best"] == pytest.approx(float(best["best_model_score"]))
