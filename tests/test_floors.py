@@ -152,6 +152,11 @@ def test_imports_go_down_the_floors():
     assert not wrong, "\n".join(wrong)
 
 
+def test_imports_lead_to_modules_that_exist():
+    modules = {module_of(path) for path in sources()}
+    assert not [f"{module} imports {to}, which is nowhere" for module, to in arrows() if to not in modules]
+
+
 def test_no_two_files_import_each_other_over_any_way():
     graph: dict[str, list[str]] = {}
     for module, to in arrows():
