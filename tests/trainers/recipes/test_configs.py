@@ -47,7 +47,7 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize("recipe", TRAINING, ids=name)
+@pytest.mark.parametrize("recipe", slow(TRAINING, "rvrt"), ids=name)
 def test_recipes_train_and_test(lowrank: Lowrank, recipe: Path, data: Path):
     arguments = ["--config", name(recipe), *overrides(recipe, data)]
     assert lowrank("fit", *arguments) == 0

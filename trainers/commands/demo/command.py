@@ -13,6 +13,7 @@ from trainers.commands.demo.finetuning import run_finetune_demo
 from trainers.commands.demo.learned import run_learned_demo
 from trainers.commands.demo.spectral import run_spectral_demo
 from trainers.commands.demo.substitution import run_substitution_demo
+from trainers.commands.demo.video import run_video_demo
 from trainers.monitoring.remaining import duration
 
 PARTS: dict[str, Callable[..., RenderableType]] = {
@@ -20,6 +21,7 @@ PARTS: dict[str, Callable[..., RenderableType]] = {
     "spectral": run_spectral_demo,
     "substitution": run_substitution_demo,
     "finetune": run_finetune_demo,
+    "video": run_video_demo,
 }
 """Name → function of the part's folder and `steps`, which returns its part of the summary."""
 
@@ -30,7 +32,7 @@ def run_demo(parts: Sequence[str] = (), *, output: Path = Path("logs/demo"), ste
     Args:
         parts: learned (GLMHA beside its full-attention twin), spectral (the same two, spectra from RGB), substitution
             (a trained window-attention net under other kernels), finetune (that net under a costly kernel, before and
-            after fine-tuning); none: all. They run in this order.
+            after fine-tuning), video (a recurrent net of clips, in larger windows); none: all. They run in this order.
         output: folder; every part has its own in it, and `summary.txt` is of the parts that were run.
         steps: training steps of each network, >= 1; null: as many as the part needs to show something.
 

@@ -6,6 +6,7 @@ from trainers.commands.demo import command as demo
 from trainers.commands.demo.learned import run_learned_demo
 from trainers.commands.demo.spectral import run_spectral_demo
 from trainers.commands.demo.substitution import run_substitution_demo
+from trainers.commands.demo.video import run_video_demo
 
 
 def test_parts_run_in_their_order_into_one_summary(tmp_path, monkeypatch, capsys):
@@ -29,12 +30,14 @@ def test_parts_run_in_their_order_into_one_summary(tmp_path, monkeypatch, capsys
     shown = capsys.readouterr().out
     # Each part's table is printed when the part ends, with its time.
     for number, name in enumerate(demo.PARTS, start=1):
-        began, result = shown.index(f"part {number} of 4: {name}"), shown.index(f"{name} says so")
-        assert began < result < shown.index(f"part {number} of 4, {name}, took 0 s")
+        began, result = shown.index(f"part {number} of 5: {name}"), shown.index(f"{name} says so")
+        assert began < result < shown.index(f"part {number} of 5, {name}, took 0 s")
     assert "the demonstration took 0 s" in shown
 
 
-@pytest.mark.parametrize("run", [demo.run_demo, run_learned_demo, run_spectral_demo, run_substitution_demo])
+@pytest.mark.parametrize(
+    "run", [demo.run_demo, run_learned_demo, run_spectral_demo, run_substitution_demo, run_video_demo]
+)
 def test_steps_must_be_positive(tmp_path, run):
     with pytest.raises(ValueError, match=r"steps \(0\) must be at least 1"):
         run(output=tmp_path, steps=0)

@@ -3,9 +3,15 @@
 import pytest
 import yaml
 
-from trainers.commands.demo import command, finetuning, learned, spectral, substitution
+from trainers.commands.demo import command, finetuning, learned, spectral, substitution, video
 
-PARTS = {"learned": learned, "spectral": spectral, "substitution": substitution, "finetune": finetuning}
+PARTS = {
+    "learned": learned,
+    "spectral": spectral,
+    "substitution": substitution,
+    "finetune": finetuning,
+    "video": video,
+}
 
 
 class Reached(Exception):
