@@ -166,7 +166,8 @@ def commands(listed: Listed) -> dict[str, str]:
         found["repeat it from the beginning"] = shlex.join(["lowrank", "fit", "--config", str(config)])
     weights = _weights(listed)
     if weights is not None and config.is_file():
-        found["evaluate it"] = shlex.join(["lowrank", "test", "--config", str(config), "--ckpt_path", str(weights)])
+        verb = "test" if _may_be_tested(listed) else "validate"
+        found["evaluate it"] = shlex.join(["lowrank", verb, "--config", str(config), "--ckpt_path", str(weights)])
     if weights is not None:
         options = ["--pretrained", str(weights), "--output", "restored"]
         found["restore images by it"] = shlex.join(["lowrank", "restore", "PHOTO.png", *options])
@@ -230,6 +231,13 @@ def _log(folder: Path, sources: Sources) -> list[Block]:
 
 def _configuration(listed: Listed) -> Mapping[str, Any] | None:
     return None if listed.run is None else listed.run.configuration
+
+
+def _may_be_tested(listed: Listed) -> bool:
+    """Whether a run's data may have test sets: folders of one's own that were left out are none."""
+    data = (_configuration(listed) or {}).get("data")
+    options = data.get("init_args") if isinstance(data, Mapping) else None
+    return not (isinstance(options, Mapping) and options.get("test_input", "") is None)
 
 
 def _weights(listed: Listed) -> Path | None:

@@ -84,6 +84,15 @@ def test_results_without_a_run_are_a_page_too(tmp_path):
         assert shown in text
 
 
+def test_a_run_without_test_sets_is_evaluated_on_its_validation_sets(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert "lowrank test --config" in report(tmp_path, run)
+    record = json.loads((run / "run.json").read_text())
+    record["configuration"]["data"]["init_args"]["test_input"] = None
+    (run / "run.json").write_text(json.dumps(record))
+    assert "lowrank validate --config" in report(tmp_path, run)
+
+
 @pytest.mark.parametrize("word", HOSTILE)
 def test_a_strangers_folder_executes_nothing_wherever_its_words_stand(tmp_path, word):
     pages = []
