@@ -17,7 +17,13 @@ _OPACITY = 0.75
 
 
 def draw_attention(
-    window: Tensor, token: tuple[int, int], exact: Tensor, others: Mapping[str, Tensor], *, title: str = ""
+    window: Tensor,
+    token: tuple[int, int],
+    exact: Tensor,
+    others: Mapping[str, Tensor],
+    *,
+    heads: Sequence[int] | None = None,
+    title: str = "",
 ) -> Drawing:
     """Draw the weights that a query gives to the tokens of its window, over the picture of the window.
 
@@ -30,37 +36,39 @@ def draw_attention(
         token: row and column of the query in the window.
         exact: weights of exact attention, (heads, h, w).
         others: kernel → its weights, (heads, h, w).
+        heads: numbers of those that are drawn, from 1; None: all.
         title: of the figure.
 
     Returns:
         The figure; in its rows, for each head and kernel, the sum of |difference|: 0 for the same weights, 2 for no
         weight in common.
     """
-    heads = exact.shape[0]
+    chosen = range(1, len(exact) + 1) if heads is None else heads
     rows: list[dict[str, Any]] = []
     with styled():
-        figure = new_figure((2 * _SIDE + 0.35) * heads + 0.3, _SIDE * (2 + len(others)) + 0.4)
-        axes = figure.subplots(2 * heads, 2 + len(others), squeeze=False)
+        figure = new_figure((2 * _SIDE + 0.35) * len(chosen) + 0.3, _SIDE * (2 + len(others)) + 0.4)
+        axes = figure.subplots(2 * len(chosen), 2 + len(others), squeeze=False)
         for panel in axes.flat:
             bare(panel)
-        for head in range(heads):
-            above, below = axes[2 * head], axes[2 * head + 1]
+        for place, number in enumerate(chosen):
+            head = number - 1
+            above, below = axes[2 * place], axes[2 * place + 1]
             most = max(float(exact[head].max()), 1e-12)
             above[0].imshow(to_array(window))
-            above[0].set_title(f"window, head {head + 1}", fontsize=7)
+            above[0].set_title(f"window, head {number}", fontsize=7)
             _mark(above[0], token, window, exact)
-            for place, (name, weights) in enumerate({"exact": exact, **others}.items(), 1):
-                shown = _over(above[place], window, weights[head], "inferno", 0.0, most)
-                above[place].set_title(wrapped(name), fontsize=7)
-                _mark(above[place], token, window, exact)
+            for column, (name, weights) in enumerate({"exact": exact, **others}.items(), 1):
+                shown = _over(above[column], window, weights[head], "inferno", 0.0, most)
+                above[column].set_title(wrapped(name), fontsize=7)
+                _mark(above[column], token, window, exact)
                 if name == "exact":
                     continue
                 difference = weights[head] - exact[head]
                 apart = float(difference.abs().sum())
-                changed = _over(below[place], window, difference, "RdBu_r", -most, most)
-                below[place].set_xlabel(f"Σ|difference| {apart:.2f}", fontsize=7, labelpad=2)
-                _mark(below[place], token, window, exact)
-                rows.append({"head": head + 1, "kernel": name, "sum of |difference|": apart})
+                changed = _over(below[column], window, difference, "RdBu_r", -most, most)
+                below[column].set_xlabel(f"Σ|difference| {apart:.2f}", fontsize=7, labelpad=2)
+                _mark(below[column], token, window, exact)
+                rows.append({"head": number, "kernel": name, "sum of |difference|": apart})
             figure.colorbar(shown, ax=list(above), label="weight", pad=0.01, aspect=12).ax.tick_params(labelsize=6)
             if others:
                 bar = figure.colorbar(changed, ax=list(below), label="difference", pad=0.01, aspect=12)

@@ -17,6 +17,7 @@ FIGURES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "kernels": {"kernels": []},
             "site": {"site": "*blocks.0*"},
             "pixel": {"pixel": (0, 0)},
+            "heads": {"heads": [2]},
             "size": {"size": 8},
             "output": {"output": "other"},
         },

@@ -138,10 +138,6 @@ def channel_network(path: object) -> nn.Module:
     return scaled(restormer(glmha.GLMHA), len(str(path)) / 10)
 
 
-def attending(path: object, network: str | None = None, window_size: int = 4) -> nn.Module:
-    return Gained(1 + len(f"{path}{network or ''}") / 10, window_size)
-
-
 # What a graph's export tells of it.
 EXPORTED = SimpleNamespace(
     path="a.onnx",

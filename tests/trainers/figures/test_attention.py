@@ -17,3 +17,9 @@ def test_every_head_has_its_kernels_and_their_differences():
     assert titles == ["window, head 1", "exact", "same", "other", "window, head 2", "exact", "same", "other"]
     # The query is marked on its two by two pixels.
     assert drawing.figure.axes[0].lines[0].get_xydata().tolist() == [[4.5, 2.5]]
+
+
+def test_chosen_heads_are_drawn():
+    exact = torch.rand(3, 4, 4)
+    drawing = draw_attention(torch.rand(3, 4, 4), (0, 0), exact, {"same": exact}, heads=[3])
+    assert [row["head"] for row in drawing.rows] == [3]

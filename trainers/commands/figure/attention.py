@@ -24,6 +24,7 @@ def figure_attention(
     kernels: Sequence[nystra.Kernel] | None = None,
     site: str | None = None,
     pixel: tuple[int, int] | None = None,
+    heads: Sequence[int] | None = None,
     size: int | None = 256,
     output: Path = Path("logs/figures/attention"),
 ) -> Drawing:
@@ -39,6 +40,7 @@ def figure_attention(
         kernels: beside exact attention; null: ContentPooling, LandmarkPooling, Nystrom and Nystromformer as they come.
         site: name of the attention, or a pattern of which the first match is taken; null: the last one.
         pixel: row and column in the crop; null: its middle.
+        heads: numbers of the heads that are drawn, from 1; null: all.
         size: side in pixels of the central crop that the network sees; null: the whole image.
         output: name of the files: PDF, PNG and CSV; their folder is made if it is missing.
 
@@ -47,7 +49,7 @@ def figure_attention(
 
     Raises:
         DataError: if the image is missing or cannot be read.
-        ValueError: if the checkpoint, the site, the pixel or a kernel does not fit, or there are several images.
+        ValueError: if the checkpoint, the site, the pixel, a head or a kernel does not fit, or images are several.
     """
     if len(image) != 1:
         raise ValueError(f"image ({', '.join(map(str, image))}) must be one file, got {len(image)}")
@@ -60,11 +62,16 @@ def figure_attention(
     name = names[-1 if site is None else 0]
     place = (crop.shape[2] // 2, crop.shape[3] // 2) if pixel is None else pixel
     seen = look(net, crop * (high - low) + low, place, KERNELS if kernels is None else kernels, site=name)
+    count = len(seen.exact)
+    chosen = list(range(1, count + 1)) if heads is None else list(heads)
+    if not chosen or not all(1 <= head <= count for head in chosen):
+        raise ValueError(f"heads ({chosen}) must be numbers from 1 to {count} of {name}")
     drawing = draw_attention(
         ((seen.picture - low) / (high - low)).clamp(0, 1),
         seen.token,
         seen.exact,
         {str(kernel): weights for kernel, weights in seen.kernels.items()},
+        heads=chosen,
         title=f"{image[0].name}, {name}, pixel {place}",
     )
     tell(drawing, output)
