@@ -87,6 +87,16 @@ def test_a_program_of_one_size_is_restored_from(tmp_path):
     assert loaded.largest_side == 16
 
 
+@pytest.mark.slow
+def test_compiled_code_tells_of_itself_and_is_not_restored_from(tmp_path):
+    graph = exported(make("MST++", "CSA"), tmp_path, "aot", size=(16, 16))
+    assert graph.difference <= 1e-5
+    told = torch._inductor.aoti_load_package(str(graph.path)).get_metadata()[KEY]
+    assert Description.decoded(told) == graph.description
+    with pytest.raises(ValueError, match=r"holds compiled code \(aot\)"):
+        load_graph(graph.path)
+
+
 @pytest.mark.parametrize("attention", ONE_SIZE)
 def test_random_directions_are_of_one_size(attention, tmp_path):
     with pytest.raises(ValueError, match="must be given"):
