@@ -81,7 +81,9 @@ class ReformerChannelAttention(RecordedAttention):
 
         with torch.no_grad():
             shared = (hashes(query).unsqueeze(3) == hashes(key).unsqueeze(2)).any(-1)
-            visible = shared | torch.eye(shared.shape[-1], dtype=torch.bool, device=x.device)
+            # Not an identity of booleans, which ONNX Runtime lacks.
+            channel = torch.arange(shared.shape[-1], device=x.device)
+            visible = shared | (channel.unsqueeze(1) == channel)
         cosines = functional.similarity(query, key, self.heads)
         # Masked after scaling: a temperature times minus infinity has no gradient.
         scaled = cosines * functional.at_least_float32(self.convention.temperature(self))
