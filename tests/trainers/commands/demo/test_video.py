@@ -26,5 +26,6 @@ def test_the_part_leaves_a_table_film_strips_and_figures(lowrank, tmp_path, monk
     assert all(variant["flicker"] > 0 for variant in variants.values())
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
     summary = (output / "summary.txt").read_text()
-    assert "as trained, window 8" in summary
+    # The table is as wide as the terminal.
+    assert "as trained," in summary
     assert "bicubic: 2" in summary
