@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 # Rows that the widest operation of an attention or a feed-forward network looks at on either side.
 HALO = 2
 # Shares of the memory that is given: for maps that are kept, and for what is made of the rows in work.
-KEPT, BAND = 0.4, 0.2
+KEPT, BAND = 0.4, 0.1
 
 
 class OutOfCore(nn.Module):
