@@ -78,7 +78,7 @@ def look(net: nn.Module, image: Tensor, pixel: tuple[int, int], kernels: Sequenc
         net(image)
     finally:
         found.kernel = kernel
-    query, key, value, geometry, cut = seen.given[0]
+    windows, geometry, cut = seen.given[0]
     side = max(height // cut.size[0], 1)
     # The place of every token of the windows on the map: (windows, N, 2).
     axes = torch.meshgrid(*(torch.arange(length, dtype=torch.float32) for length in cut.size), indexing="ij")
@@ -89,8 +89,8 @@ def look(net: nn.Module, image: Tensor, pixel: tuple[int, int], kernels: Sequenc
     middle = torch.tensor([(rows - 1) / 2, (columns - 1) / 2])
     at = torch.stack([holders[:, 1] // columns, holders[:, 1] % columns], 1)
     window, number = holders[(at - middle).square().sum(1).argmin()].tolist()
-    kind = next(kind for where, kind in geometry.kinds(query.device) if _holds(where, window, geometry.grid))
-    tokens = [each[window : window + 1] for each in (query, key, value)]
+    kind = next(kind for where, kind in geometry.kinds(windows[0].device) if _holds(where, window, geometry.grid))
+    tokens = [each[window : window + 1] for each in windows]
     shape = (-1, rows, columns)
 
     def weights(each: Kernel) -> Tensor:
@@ -113,18 +113,21 @@ def _holds(where: tuple[slice, ...], window: int, grid: tuple[int, ...]) -> bool
 class _Seen(Kernel):
     """Keeps what reached a kernel, and how maps were cut into windows."""
 
+    kernel: Kernel
+    given: list[tuple[list[Tensor], WindowGeometry, Cut]]
+
     def __init__(self, kernel: Kernel) -> None:
         self.__dict__.update(kernel=kernel, given=[])
 
     def over_maps(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry, cut: Cut) -> Tensor:
         windows = [cut.windows(maps).transpose(1, 2) for maps in (query, key, value)]
-        self.given.append((*windows, geometry, cut))
+        self.given.append((windows, geometry, cut))
         return self.kernel.over_maps(query, key, value, geometry, cut)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, geometry: WindowGeometry) -> Tensor:
         size = tuple(count * side for count, side in zip(geometry.grid, geometry.window, strict=True))
         maps = [geometry.of_maps(tokens) for tokens in (query, key, value)]
-        self.given.append((*maps, geometry, Cut(size, geometry.window, geometry.shift)))
+        self.given.append((maps, geometry, Cut(size, geometry.window, geometry.shift)))
         return self.kernel(query, key, value, geometry)
 
     def require_masses(self) -> None:

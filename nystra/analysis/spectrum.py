@@ -68,7 +68,8 @@ def window_spectra(
             chosen = [grid[(slice(None), *places)].flatten(0, -4) for grid in grids]
             count = chosen[0].shape[0]
             some = torch.linspace(0, count - 1, min(windows, count)).round().long()
-            weights = attention_weights(kernels[name], *(part[some] for part in chosen), kind)
+            query, key, value = (part[some] for part in chosen)
+            weights = attention_weights(kernels[name], query, key, value, kind)
             values[name].append(torch.linalg.svdvals(weights.flatten(0, 1).double()))
 
     with observed(found, observe), torch.no_grad():
