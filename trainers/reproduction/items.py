@@ -106,7 +106,7 @@ _CHANNEL_FIGURES = (
     ),
 )
 
-_WEIGHTS = {
+_WEIGHTS: dict[int, tuple[str, str, State]] = {
     2: ("weights and data of Tables 3 to 5", "1", "partly"),
     3: ("DehazeFormer; RESIDE-Out, RSHaze, RESIDE-6K", "1", "not"),
     4: ("Uformer-B; SIDD, BSDS200, RealBlur-R", "2", "not"),

@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,10 +134,14 @@ def _signals_of(process: subprocess.Popen[bytes]) -> Iterator[None]:
     def forward(number: int, _: FrameType | None) -> None:
         process.send_signal(number)
 
-    def leave(*_: object) -> None:
+    def leave(number: int, frame: FrameType | None) -> None:
         """The terminal tells the command as well."""
 
-    handlers = {signal.SIGINT: leave, signal.SIGTERM: forward, signal.SIGUSR1: forward}
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+        signal.SIGINT: leave,
+        signal.SIGTERM: forward,
+        signal.SIGUSR1: forward,
+    }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
