@@ -177,7 +177,7 @@ def run_ablation(seeds: int, steps: int | None, output: Path) -> list[MiniatureT
     )
     return [
         MiniatureTable(
-            f"pnp-table6-{name.partition(' ')[0]}",
+            f"pnp-table6-{name.partition(',')[0]}",
             f"Table 6: {name}\n{about}",
             f"drop of PSNR against exact attention, {BASELINE}, dB",
             tuple(
