@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # The installation compiles the native programs: it is made anew when they change.
 PROGRAMS := nystra/programs/cpu/build.py $(wildcard nystra/programs/cpu/source/*)
 
-.PHONY: demo test test-all attack gpu lowest newest lint format docs gallery wheels
+.PHONY: demo test test-all attack interpreted gpu lowest newest lint format docs gallery wheels
 
 $(INSTALLED): pyproject.toml constraints.txt $(PROGRAMS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,12 @@ test-all: $(INSTALLED)
 # Thousands of hostile inputs and a table of what came of them; SEED=… repeats a campaign, ONLY=images/17 one input.
 attack: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.campaign $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+# Programs for CUDA devices by Triton's interpreter, on a processor. Triton comes with torch for such devices; by itself it
+# is a gigabyte, for these tests alone.
+interpreted: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.4.0
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 -m "not slow" tests/nystra/programs/gpu
 
 # On a machine with an accelerator: what has to be the same there, then every table in logs/gpu.
 gpu: $(INSTALLED)

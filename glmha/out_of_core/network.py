@@ -35,7 +35,7 @@ class OutOfCore(nn.Module):
     Tiles give such a network other statistics than the image has. Here each attention goes over the image twice, band
     by band (three times if it is calibrated): once for the sums that its matrix is made of, in float64, and once for
     its outputs. Feature maps between blocks are kept in memory as far as they fit, and beyond it in temporary files.
-    The result is the whole image's up to rounding. Time is about a third more.
+    The result is the whole image's up to rounding; it takes up to twice the time.
 
     Args:
         net: Restormer, MST or MST++, of either kind, with `ChannelAttention` or `GLMHA`.

@@ -112,7 +112,7 @@ def restore_images(
             torchrun, srun or an array of SLURM jobs gives to this process.
         max_memory: GiB. Instead of tiles, a network with channel attention (Restormer, MST, MST++) is given the whole
             image, row by row, in so much memory beside the image and the result; what does not fit lies in temporary
-            files (TMPDIR). The result is that of tile null; it takes a third more time. null: tiles.
+            files (TMPDIR). The result is that of tile null, in up to twice the time. null: tiles.
 
     Returns:
         One entry per image or clip restored in this run; of images the first 1000 of each process.
