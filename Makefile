@@ -29,7 +29,7 @@ attack: $(INSTALLED)
 # Programs for CUDA devices by Triton's interpreter, on a processor. Triton comes with torch for such devices; by itself it
 # is a gigabyte, for these tests alone.
 interpreted: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.4.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 -m "not slow" tests/nystra/programs/gpu
 
 # On a machine with an accelerator: what has to be the same there, then every table in logs/gpu.
