@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nystra.programs.gpu.maps import LEAST, LOG2E, Windows, kind_of, loaded, located, padded, precision
+from nystra.programs.gpu.maps import LEAST, LOG2E, Windows, further, kind_of, loaded, located, padded, precision
 from nystra.programs.operators import Operator
 from nystra.programs.places import Layout
 from nystra.windows.geometry import MASKED, WindowGeometry
@@ -200,13 +200,9 @@ def _exact(
             region = tl.load(regions + kind * tokens + other, mask=present, other=0)
             logits += tl.where(my_region[:, None] != region[None, :], masked, 0.0)
         logits = tl.where(present[None, :], logits, -float("inf"))
-        new_most = tl.maximum(most, tl.max(logits, 1))
-        kept = tl.exp2(most - new_most)
-        weights = tl.exp2(logits - new_most[:, None])
+        weights, kept, most, total = further(logits, most, total)
         values = loaded(value, image, row_of, column_of, present, head, value_strides, channels, WIDE)
-        total = total * kept + tl.sum(weights, 1)
-        result = result * kept[:, None] + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
-        most = new_most
+        result = result * kept + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
     result = result / total[:, None]
     channel = tl.arange(0, WIDE)
     place = output + image * output_strides[0] + row * output_strides[1] + column * output_strides[2]

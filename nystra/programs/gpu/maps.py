@@ -115,3 +115,16 @@ def loaded(data, image, row, column, valid, head, strides, channels, WIDE: tl.co
     first = data + image * strides[0] + row * strides[1] + column * strides[2] + head.to(tl.int64) * strides[3]
     present = valid[:, None] & (channel < channels)[None, :]
     return tl.load(first[:, None] + channel[None, :] * strides[4], mask=present, other=0.0)
+
+
+@triton.jit
+def further(logits, most, total):
+    """Take further keys into a softmax: their weights, how much those before count still, and its maxima and sums.
+
+    Logits are times log2 e; of rows that have seen nothing up to here the maximum is minus infinity.
+    """
+    new_most = tl.maximum(most, tl.max(logits, 1))
+    base = tl.where(new_most == -float("inf"), 0.0, new_most)
+    kept = tl.exp2(most - base)
+    weights = tl.exp2(logits - base[:, None])
+    return weights, kept[:, None], new_most, total * kept + tl.sum(weights, 1)

@@ -7,7 +7,7 @@ described where they are called (`nystra.programs.gpu.landmark_pooling`).
 import triton
 import triton.language as tl
 
-from nystra.programs.gpu.maps import kind_of, loaded, located
+from nystra.programs.gpu.maps import further, kind_of, loaded, located
 
 
 @triton.jit
@@ -122,14 +122,10 @@ def summaries(
             both_valid = valid[:, None] & present[None, :]
             logits += tl.load(table + by_landmark[:, None] + numbers[None, :] * MEAN_TILE, mask=both_valid, other=0.0)
         logits = tl.where(present[None, :], logits, -float("inf"))
-        new_most = tl.maximum(most, tl.max(logits, 1))
-        kept = tl.exp2(most - new_most)
-        weights = tl.exp2(logits - new_most[:, None])
-        total = total * kept + tl.sum(weights, 1)
+        weights, kept, most, total = further(logits, most, total)
         weights = weights.to(keys.dtype)
-        mean_key = mean_key * kept[:, None] + tl.dot(weights, keys, input_precision=PRECISION)
-        mean_value = mean_value * kept[:, None] + tl.dot(weights, values, input_precision=PRECISION)
-        most = new_most
+        mean_key = mean_key * kept + tl.dot(weights, keys, input_precision=PRECISION)
+        mean_value = mean_value * kept + tl.dot(weights, values, input_precision=PRECISION)
     mean_key = (mean_key / total[:, None]).to(far_key.dtype.element_ty)
     mean_value = (mean_value / total[:, None]).to(far_value.dtype.element_ty)
     summary = (both * blocks + mine) * cells + cell
@@ -216,14 +212,8 @@ def outputs_of_queries(
         if BIAS:
             known = valid[:, None] & present[None, :]
             logits += tl.load(table[:, None] + numbers[None, :] * TILE, mask=known, other=0.0)
-        new_most = tl.maximum(most, tl.max(logits, 1))
-        # Nothing may have been seen up to here.
-        base = tl.where(new_most == -float("inf"), 0.0, new_most)
-        kept = tl.exp2(most - base)
-        weights = tl.exp2(logits - base[:, None])
-        total = total * kept + tl.sum(weights, 1)
-        result = result * kept[:, None] + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
-        most = new_most
+        weights, kept, most, total = further(logits, most, total)
+        result = result * kept + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
     for first in range(0, exact_count, KEYS):
         numbers = first + tl.arange(0, KEYS)
         present = numbers < exact_count
@@ -239,13 +229,8 @@ def outputs_of_queries(
             known = valid[:, None] & present[None, :]
             logits += tl.load(table[:, None] + (far_count + numbers)[None, :] * TILE, mask=known, other=0.0)
         logits = tl.where(present[None, :], logits, -float("inf"))
-        new_most = tl.maximum(most, tl.max(logits, 1))
-        base = tl.where(new_most == -float("inf"), 0.0, new_most)
-        kept = tl.exp2(most - base)
-        weights = tl.exp2(logits - base[:, None])
-        total = total * kept + tl.sum(weights, 1)
-        result = result * kept[:, None] + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
-        most = new_most
+        weights, kept, most, total = further(logits, most, total)
+        result = result * kept + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
     place = output + image * output_strides[0] + row * output_strides[1] + column * output_strides[2]
     place += head.to(tl.int64) * output_strides[3]
     written = inside[:, None] & held[None, :]
