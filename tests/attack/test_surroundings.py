@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from trainers.cli import function_verb
-from trainers.commands.restore.command import _print_table
+from trainers.commands.restore import clips, images
+from trainers.commands.restore.shares import Tally
 
 LOWRANK = [sys.executable, "-m", "trainers"]
 # Relative places would be looked for in a working directory that is gone.
@@ -74,8 +75,11 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(lowrank, monkeypatch, capsys):
 
 def test_names_that_act_on_a_terminal_are_written_out_in_tables(capsys):
     source, target = Path("\x1b[31mred\n.png"), Path("out/\udcff\u202e.png")
-    _print_table({source: target}, {}, {source}, {})
+    clips._print_table({source: target}, {}, [source], {})
     printed = "".join(capsys.readouterr().out.split())
-    assert "\x1b" not in printed
+    images._tell([images._row(source, "failed")], [], Tally(failed=1), total=1)
+    of_images = "".join(capsys.readouterr().out.split())
+    assert "\x1b" not in printed + of_images
     assert "\\x1b[31mred\\n.png" in printed
+    assert "\\x1b[31mred\\n.png" in of_images
     assert "\\u202e.png" in printed
