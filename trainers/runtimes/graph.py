@@ -145,12 +145,17 @@ def record_onnx(graph: ImageGraph, description: Description, path: Path) -> None
         )
 
 
+def _side(description: Description, wanted: int) -> int:
+    """The smallest side that a graph takes, of so many pixels at least."""
+    multiple = description.size_multiple
+    return -(-max(description.least, wanted) // multiple) * multiple
+
+
 def recorded_size(description: Description) -> tuple[int, int]:
     """Height and width of the images at which operations are recorded."""
     if description.size is not None:
         return description.size
-    multiple = description.size_multiple
-    least = max(description.least, 16)
+    multiple, least = description.size_multiple, _side(description, 16)
     # Of a network that pads by itself no side of a map is whole, so that padding is recorded.
     return (least + 2, least + 11) if multiple == 1 else (least + multiple, least + 2 * multiple)
 
@@ -159,8 +164,7 @@ def checked_sizes(description: Description) -> list[tuple[int, int, int]]:
     """Number, height and width of the images at which a written graph is compared: two sizes, none of the recorded."""
     if description.size is not None:
         return [(1, *description.size)] * 2
-    multiple = description.size_multiple
-    least = max(description.least, 13)
+    multiple, least = description.size_multiple, _side(description, 13)
     return [(1, least, least + multiple), (2, least + 3 * multiple, least)]
 
 

@@ -61,7 +61,7 @@ def sanitized(compiler, tmp_path_factory) -> list[str]:
 
 @PROGRAMS
 def test_programs_stay_within_bounds_and_agree_with_plain_loops(program, compiler, sanitized, own, tmp_path):
-    fuzz(program, compiler, [*own, *sanitized], tmp_path, 30)
+    fuzz(program, compiler, [*own, *sanitized], tmp_path, 12)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Networks written for other runtimes, and what runs there."""
 
+import dataclasses
 import itertools
 import json
 
@@ -196,3 +197,12 @@ def test_a_description_that_is_none_is_refused(change):
     content = {**json.loads(description.encoded()), **change}
     with pytest.raises(ValueError, match=KEY):
         Description.decoded(json.dumps(content))
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 7, 8, 12, 28])
+@pytest.mark.parametrize("windows", [2, 3])
+def test_recorded_and_compared_sizes_are_those_that_the_graph_takes(multiple, windows):
+    description = Description.of(make("MST++", "CSA"), format="onnx", size=None, precision="float32", pad=False)
+    description = dataclasses.replace(description, size_multiple=multiple, least=windows * multiple)
+    for size in (recorded_size(description), *(size[1:] for size in checked_sizes(description))):
+        assert all(side % multiple == 0 and side >= description.least for side in size)
