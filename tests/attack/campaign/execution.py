@@ -96,6 +96,9 @@ def run(step: Step, folder: Path, output: Path, seconds: float) -> tuple[Ended, 
         TimeoutError: if it had to be killed.
     """
     files = [output.with_suffix(f"{output.suffix}.{name}") for name in ("out", "err")]
+    for path in files:
+        # A signal may end the process before it has made them.
+        path.touch()
     with warnings.catch_warnings():
         # Of threads that the forked process has not got; it makes its own.
         warnings.simplefilter("ignore", DeprecationWarning)
