@@ -95,7 +95,7 @@ def run(step: Step, folder: Path, output: Path, seconds: float) -> tuple[Ended, 
     Raises:
         TimeoutError: if it had to be killed.
     """
-    files = [output.with_suffix(f"{output.suffix}.{name}") for name in ("out", "err")]
+    files = [output.with_suffix(f"{output.suffix}.{name}") for name in ("out", "err", "begin")]
     for path in files:
         # A signal may end the process before it has made them.
         path.touch()
@@ -121,8 +121,9 @@ def run(step: Step, folder: Path, output: Path, seconds: float) -> tuple[Ended, 
         time.sleep(0.005)
     status = os.waitstatus_to_exitcode(ended[1])
     left = _outlived(process)
-    memory = 1024 * ended[2].ru_maxrss - _pages(1)
-    out, err = (path.read_text(errors="replace") for path in files)
+    out, err, begin = (path.read_text(errors="replace") for path in files)
+    # What a fork takes over: less than this process has, as pages of files come to it when they are touched.
+    memory = 1024 * ended[2].ru_maxrss - int(begin or _pages(1))
     if left:
         err += f"\n{left}"
         status = status or 1
@@ -187,7 +188,8 @@ def _become_command(step: Step, folder: Path, files: list[Path]) -> None:
     try:
         os.setsid()
         os.chdir(folder)
-        for number, path in enumerate(files, 1):
+        files[2].write_text(str(_pages(1)))
+        for number, path in enumerate(files[:2], 1):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), number)
         sys.stdout, sys.stderr = (open(number, "w", errors="strict", closefd=False) for number in (1, 2))  # noqa: SIM115
         limit = _pages(0) + ADDRESSES
