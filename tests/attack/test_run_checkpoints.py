@@ -103,6 +103,12 @@ def test_what_lies_deeper_is_compared_with_what_a_run_saves(saved, finished, tmp
         refuse(change(saved, *place, to=other), finished, tmp_path / "last.ckpt")
 
 
+@pytest.mark.parametrize("place", [("param_groups", 0, "lr"), ("param_groups", 0, "weight_decay")])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_steps_that_would_make_weights_nan_are_refused(saved, finished, tmp_path, place, number):
+    refuse(change(saved, "optimizer_states", 0, *place, to=number), finished, tmp_path / "last.ckpt")
+
+
 def test_a_sound_checkpoint_is_gone_on_from(saved, finished, tmp_path, capsys):
     with pytest.raises(pytest.fail.Exception):
         refuse(saved, finished, tmp_path / "last.ckpt")

@@ -1,10 +1,12 @@
 """Whether training can go on from a checkpoint, told from the structure of what this run itself would save."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import Optimizer
@@ -39,6 +41,7 @@ def check_training_state(checkpoint: Mapping[str, Any], trainer: Trainer, optimi
     groups, states = saved_states[0].get("param_groups", ()), saved_states[0].get("state", {})
     if len(groups) != len(own) or not all(isinstance(group, Mapping) and "params" in group for group in groups):
         raise CheckpointError(f"ckpt_path must hold {len(own)} groups of parameters in optimizer_states, got another")
+    _require_finite("optimizer_states", saved_states[0])
     for group, saved in zip(own, groups, strict=True):
         _compare("optimizer_states.param_groups", {**group, "params": []}, saved)
         if len(saved["params"]) != len(group["params"]):
@@ -67,6 +70,20 @@ def check_training_state(checkpoint: Mapping[str, Any], trainer: Trainer, optimi
     if scheduler is not None and checkpoint["lr_schedulers"]:
         _compare("lr_schedulers", scheduler.state_dict(), checkpoint["lr_schedulers"][0])
     _compare("loops", trainer._checkpoint_connector._get_loops_state_dict(), checkpoint["loops"])
+
+
+def _require_finite(name: str, value: object) -> None:
+    """Refuse NaN and infinity in what an optimiser steps by: the weights after the next step would hold them."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _require_finite(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _require_finite(name, inner)
+    elif (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ):
+        raise CheckpointError(f"ckpt_path must hold finite numbers in {name}, got NaN or infinity")
 
 
 @contextmanager

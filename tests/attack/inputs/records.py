@@ -31,6 +31,8 @@ TEXTS = (
     *(b"[" * 100_000, b'{"a":' * 100_000, b"9" * 100_000, b"\x1b[2J", b'{"sets": {}, "metrics": {}}', b" " * 2**20),
 )
 """Files that are no record."""
+PLOTS = ("diff.png", "diff.pdf", "diff.csv")
+"""Files of the plot of two evaluations."""
 
 
 def changed_record(content: Any, chance: random.Random) -> tuple[bytes, str]:
@@ -142,7 +144,7 @@ def _diff(chance: random.Random, folder: Path, shared: Shared) -> Attack:
 
     def check(folder: Path, ended: Ended) -> str | None:
         if ended.status != 0:
-            return "a plot was left" if (folder / "diff.png").exists() else None
+            return next((f"{plot} was left" for plot in PLOTS if (folder / plot).exists()), None)
         first, second = (json.loads((folder / str(number) / "metrics.json").read_text()) for number in range(2))
         rows = [
             {(name, image): row for name, values in each["sets"].items() for image, row in values["per_image"].items()}
@@ -156,7 +158,7 @@ def _diff(chance: random.Random, folder: Path, shared: Shared) -> Attack:
         return None if expected in ended.out else f"{expected} is not what was printed: {ended.out!r}"
 
     return Attack(
-        f"metrics.json {what}", [Step(["diff", "0", "1", "--output", "diff.png", *options])], ("diff.png",), check=check
+        f"metrics.json {what}", [Step(["diff", "0", "1", "--output", "diff.png", *options])], PLOTS, check=check
     )
 
 
