@@ -40,8 +40,7 @@ class OutOfCore(nn.Module):
     Args:
         net: Restormer, MST or MST++, of either kind, with `ChannelAttention` or `GLMHA`.
         max_memory: bytes that may be taken beside the network, the image and the result, >= 64 MiB.
-        folder: for temporary files: at the finest level of Restormer 16 bytes for each of 2·dim channels of a pixel.
-            None: the system's.
+        folder: for temporary files, the input and output of a block and what skips levels. None: the system's.
         progress: called after each block.
 
     Raises:
